@@ -1,0 +1,41 @@
+"""Every error that Polyclinic raises on purpose, in one tree.
+
+    PolyclinicError
+    ├── ConfigError       a configuration file or an option
+    ├── DataError         a folder, a file, a label, a split
+    ├── KnowledgeError    something that may not leave a site, or may not arrive
+    └── RunError          a run directory, a checkpoint, the disk under it
+
+The command line prints `str(error)` on one line and exits with `exit_code`. A message says what
+was expected, what came, in which file or from which site, and what to do about it.
+"""
+
+
+class PolyclinicError(Exception):
+    """Base of all errors raised on purpose; `exit_code` is what the command line exits with."""
+
+    exit_code = 1
+
+
+class ConfigError(PolyclinicError):
+    """A configuration file or a command-line option is wrong."""
+
+    exit_code = 2
+
+
+class DataError(PolyclinicError):
+    """A data set cannot be read, or may not be used as it is."""
+
+    exit_code = 3
+
+
+class KnowledgeError(PolyclinicError):
+    """A message holds something that the closed schema of knowledge does not declare."""
+
+    exit_code = 4
+
+
+class RunError(PolyclinicError):
+    """A run directory cannot be written, read or resumed."""
+
+    exit_code = 5

@@ -1,0 +1,1 @@
+"""How sites train one encoder together: site, knowledge, aggregation, distillation, methods."""

@@ -1,0 +1,64 @@
+"""What a site does in a stage: train on its own data, and say what may be said.
+
+The same function serves the in-process federation and a site on a hospital's machine. It is pure:
+everything it needs comes in, everything it made goes out, and its random numbers come from its
+name, so the order of sites and the process they run in do not matter.
+"""
+
+from dataclasses import dataclass
+
+from polyclinic.data.dataset import SiteData
+from polyclinic.evaluate.metrics import primary_metric
+from polyclinic.evaluate.predictions import judge, score
+from polyclinic.federation.aggregation import subtract
+from polyclinic.federation.knowledge import Knowledge
+from polyclinic.models.device import device
+from polyclinic.models.encoder import Preset, build_encoder
+from polyclinic.models.heads import build_head
+from polyclinic.models.state import State, load_into, state_of
+from polyclinic.models.training import TrainPlan, fit_head, train
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A site's stage: `knowledge` may leave (the encoder's change), `head` stays at the site."""
+
+    knowledge: Knowledge
+    head: State
+
+
+def train_stage(
+    site: SiteData,
+    preset: Preset,
+    received: State,
+    head_state: State | None,
+    plan: TrainPlan,
+    *seed: int | str,
+) -> Trained:
+    """Train the received encoder on the site's data for one stage.
+
+    The private head goes on from `head_state` (None: a fresh one). With `plan.head_epochs` the
+    head is fitted on frozen features first, so that the encoder is not pulled by a head that does
+    not fit it yet (Kumar et al. 2022). `received_score` and `trained_score` are the primary
+    metric on the site's validation split before and after the encoder was trained.
+    """
+    encoder = build_encoder(preset).to(device())
+    load_into(encoder, received)
+    head = build_head(site.task, len(site.classes), encoder.config, seed=0).to(device())
+    if head_state is not None:
+        load_into(head, head_state)
+    if plan.head_epochs or head_state is None:
+        # a head that was never fitted would make the received encoder look worthless
+        fit_head(encoder, head, site, plan, *seed)
+    metric = primary_metric(site.task)
+    received_score = score(judge(encoder, head, site, "val"), metric)
+    loss = train(encoder, head, site, plan, *seed)
+    trained_score = score(judge(encoder, head, site, "val"), metric)
+    scalars = {
+        "examples": float(len(site.split["train"])),
+        "loss": loss,
+        "received_score": received_score,
+        "trained_score": trained_score,
+    }
+    change = subtract(state_of(encoder), received)
+    return Trained(Knowledge(change, scalars), state_of(head))

@@ -1,0 +1,1 @@
+"""Networks: the encoder, the heads that stay at the sites, masked image modelling."""

@@ -1,0 +1,142 @@
+"""Heads: what turns features into a site's own answer. They never leave the site.
+
+Every head takes the encoder's feature maps; a pooled head averages them first. `loss` and
+`predict` are chosen by the site's task, in the two dictionaries at the end.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from polyclinic.data.dataset import IGNORE, Task
+from polyclinic.models.encoder import EncoderConfig
+from polyclinic.seeding import derive
+
+
+class PooledHead(nn.Module):
+    """A linear map of the pooled embedding: maps -> (B, outputs)."""
+
+    def __init__(self, config: EncoderConfig, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(config.embedding, outputs)
+
+    def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:  # noqa: ARG002
+        """Pool every map and apply the linear layer."""
+        out: Tensor = self.linear(torch.cat([m.mean((2, 3)) for m in maps], dim=1))
+        return out
+
+
+class SegmentationHead(nn.Module):
+    """Maps -> class scores at every pixel, (B, classes, H, W).
+
+    All maps are brought to stride 4; the last layer predicts the 4 x 4 pixels of each position
+    (sub-pixel convolution, Shi et al. 2016). `hidden` 0 makes it a linear probe.
+    """
+
+    def __init__(self, config: EncoderConfig, classes: int, hidden: int = 48) -> None:
+        super().__init__()
+        self.hidden = hidden
+        if hidden:
+            self.reduce = nn.ModuleList(nn.Conv2d(w, hidden, 1) for w in config.widths)
+            self.norm = nn.GroupNorm(8, hidden)
+            self.mix = nn.Conv2d(hidden, hidden, 3, padding=1)
+            self.out = nn.Conv2d(hidden, classes * 16, 1)
+        else:
+            self.out = nn.Conv2d(config.embedding, classes * 16, 1)
+
+    def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Class scores for images of `size` (H, W)."""
+        grid = maps[0].shape[2:]
+        if self.hidden:
+            reduced = (conv(m) for conv, m in zip(self.reduce, maps, strict=True))
+            x = torch.stack([_upsample(m, grid) for m in reduced]).sum(0)
+            x = F.relu(self.norm(x))
+            x = F.relu(self.mix(x))
+        else:
+            x = torch.cat([_upsample(m, grid) for m in maps], dim=1)
+        return F.pixel_shuffle(self.out(x), 4)[:, :, : size[0], : size[1]]
+
+
+def _upsample(x: Tensor, grid: torch.Size) -> Tensor:
+    if x.shape[2:] == grid:
+        return x
+    return F.interpolate(x, size=tuple(grid), mode="bilinear", align_corners=False)
+
+
+def build_head(
+    task: Task, classes: int, config: EncoderConfig, seed: int, *, linear: bool = False
+) -> PooledHead | SegmentationHead:
+    """A fresh head for a site's task; `linear` asks for the probe's form of it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "head"))
+        if task == "segmentation":
+            return SegmentationHead(config, classes, hidden=0 if linear else 48)
+        return PooledHead(config, 1 if task == "regression" else classes)
+
+
+def _cross_entropy(outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    return F.cross_entropy(outputs, targets, weight=weights)
+
+
+def _binary(outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(outputs, targets.float(), pos_weight=weights)
+
+
+def _squared(outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    centre, scale = weights
+    return F.mse_loss(outputs[:, 0], (targets.float() - centre) / scale)
+
+
+def _cross_entropy_and_dice(outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy plus soft Dice of the foreground (Milletari et al. 2016), padding ignored."""
+    targets = targets.long()
+    entropy = F.cross_entropy(outputs, targets, weight=weights, ignore_index=IGNORE)
+    known = (targets != IGNORE).unsqueeze(1)
+    probability = outputs.softmax(1) * known
+    truth = F.one_hot(targets.masked_fill(targets == IGNORE, 0), outputs.shape[1])
+    truth = truth.movedim(-1, 1) * known
+    overlap = (probability * truth).sum((0, 2, 3))[1:]
+    total = (probability + truth).sum((0, 2, 3))[1:]
+    return entropy + (1 - (2 * overlap + 1) / (total + 1)).mean()
+
+
+def _squared_predict(outputs: Tensor, weights: Tensor) -> Tensor:
+    centre, scale = weights
+    return outputs[:, 0] * scale + centre
+
+
+LOSSES: dict[Task, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "single-label": _cross_entropy,
+    "multi-label": _binary,
+    "regression": _squared,
+    "segmentation": _cross_entropy_and_dice,
+}
+"""(outputs, targets, weights) -> scalar; `weights` come from `target_weights`."""
+
+PREDICTIONS: dict[Task, Callable[[Tensor, Tensor], Tensor]] = {
+    "single-label": lambda outputs, _: outputs.softmax(1),
+    "multi-label": lambda outputs, _: outputs.sigmoid(),
+    "regression": _squared_predict,
+    "segmentation": lambda outputs, _: outputs.argmax(1).to(torch.uint8),
+}
+"""(outputs, weights) -> probabilities (B, K), values (B,), or label maps (B, H, W)."""
+
+
+def target_weights(task: Task, targets: Tensor, classes: int) -> Tensor:
+    """What balances the loss over a site's training targets.
+
+    single-label and segmentation: inverse square root of a class's frequency, mean 1, (K,);
+    multi-label: negatives per positive, to the power 1/2, (K,); regression: mean and standard
+    deviation, (2,).
+    """
+    if task == "regression":
+        return torch.stack([targets.float().mean(), targets.float().std().clamp_min(1e-6)])
+    if task == "multi-label":
+        positive = targets.float().mean(0).clamp(1e-3, 1 - 1e-3)
+        return ((1 - positive) / positive).sqrt()
+    values = targets.flatten().long()
+    counts = torch.bincount(values[values != IGNORE], minlength=classes).float()
+    weights = counts.clamp_min(1).rsqrt() * (counts > 0)
+    return weights / (weights.sum() / (weights > 0).sum())

@@ -1,0 +1,63 @@
+"""Weights as a flat dictionary of named CPU tensors: what is stored, sent and averaged."""
+
+import errno
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from polyclinic.errors import RunError
+
+State = dict[str, Tensor]
+
+
+def state_of(module: nn.Module) -> State:
+    """A copy of the module's weights on the CPU, in plain (contiguous) layout."""
+    return {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in module.state_dict().items()
+    }
+
+
+def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copy `state` into the module; keys and shapes must match exactly."""
+    module.load_state_dict(dict(state), strict=True)
+
+
+def save_state(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write safetensors so that `path` is whole or absent, whatever happens meanwhile."""
+    temporary = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.contiguous() for k, v in state.items()}, temporary)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_error(error, path) from None
+
+
+def load_state(path: Path) -> State:
+    """Read what `save_state` wrote; `RunError` names a file that is damaged."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError, struct.error) as error:
+        raise RunError(
+            f"{path}: not a readable checkpoint ({error}); delete it and resume: "
+            "that part is computed again"
+        ) from None
+
+
+def disk_error(error: Exception, path: Path) -> RunError:
+    """What to say when `path` cannot be written."""
+    full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+    if full:
+        return RunError(
+            f"{path}: the disk is full; free some space, then continue with "
+            "`polyclinic run ... --resume`: nothing that was finished is lost"
+        )
+    return RunError(f"{path}: cannot be written ({error})")

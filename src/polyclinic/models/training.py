@@ -1,0 +1,202 @@
+"""Supervised training on one site's data: head on frozen features, head and encoder, prediction.
+
+Federated rounds, working alone, and fine-tuning in the evaluation all run through these three
+functions, so that they differ in nothing but their plan.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from polyclinic.data.dataset import SiteData, Split
+from polyclinic.data.transforms import Augmentation, apply_views, sample_views
+from polyclinic.models.device import autocast, device
+from polyclinic.models.encoder import Encoder
+from polyclinic.models.heads import LOSSES, PREDICTIONS, target_weights
+from polyclinic.seeding import generator
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """One stretch of supervised training."""
+
+    size: int  # px; side of the views that are trained on
+    epochs: int
+    max_steps: int  # batches an epoch at most; 0 for no limit
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    head_epochs: int = 0  # of the head on frozen features, before the rest
+    schedule: Literal["constant", "cosine"] = "constant"
+    anchor: Literal["none", "proximal", "feature"] = "none"
+    anchor_weight: float = 0.0
+
+
+def train(
+    encoder: Encoder, head: nn.Module, site: SiteData, plan: TrainPlan, *seed: int | str
+) -> float:
+    """Train head and encoder in place on the site's training split; returns the mean loss.
+
+    The anchor keeps the encoder near where it started: `proximal` adds
+    weight / 2 * |theta - theta_0|^2 (FedProx, Li et al. 2020, equation 2), `feature` adds
+    weight * |embed(x) - embed_0(x)|^2 / |embed_0(x)|^2.
+    """
+    start = copy.deepcopy(encoder).requires_grad_(False) if plan.anchor != "none" else None
+    received = [] if start is None else list(start.parameters())
+    parameters = [*encoder.parameters(), *head.parameters()]
+    optimiser = torch.optim.AdamW(parameters, plan.learning_rate, weight_decay=plan.weight_decay)
+    batches = Batches(site, plan)
+    encoder.train()
+    total, count = 0.0, 0
+    for step, (images, targets) in enumerate(batches.epochs(plan.epochs, *seed)):
+        if plan.schedule == "cosine":
+            rate = 0.5 * (1 + math.cos(math.pi * step / batches.steps(plan.epochs)))
+            for group in optimiser.param_groups:
+                group["lr"] = plan.learning_rate * max(rate, 0.01)
+        with autocast():
+            maps = encoder(images)
+            loss = batches.loss(head(maps, _size(images)), targets)
+            penalty = loss.new_zeros(())
+            if plan.anchor == "proximal":
+                squares = zip(encoder.parameters(), received, strict=True)
+                penalty = sum(((p - q).square().sum() for p, q in squares), penalty) / 2
+            elif start is not None:
+                with torch.no_grad():
+                    before = _pool(start(images))
+                change = (_pool(maps) - before).square().sum(1)
+                penalty = (change / before.square().sum(1).clamp_min(1e-6)).mean()
+        optimiser.zero_grad()
+        (loss + plan.anchor_weight * penalty).backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        total += float(loss.detach())
+        count += 1
+    return total / max(count, 1)
+
+
+def fit_head(
+    encoder: Encoder, head: nn.Module, site: SiteData, plan: TrainPlan, *seed: int | str
+) -> None:
+    """Train the head alone, in place, for `plan.head_epochs` on the frozen encoder's features.
+
+    Pooled features are computed once; segmentation draws new views for every epoch.
+    """
+    optimiser = torch.optim.AdamW(head.parameters(), 3e-3, weight_decay=1e-4)
+    batches = Batches(site, plan)
+    if site.task != "segmentation":
+        rows = torch.from_numpy(site.split["train"])
+        features = embed(encoder, site.images[site.split["train"]])
+        targets = torch.from_numpy(site.targets)[rows].to(features.device)
+        linear = head.get_submodule("linear")
+        for epoch in range(plan.head_epochs):
+            order = torch.randperm(len(rows), generator=generator(*seed, "head", epoch))
+            for part in order.split(plan.batch_size):
+                optimiser.zero_grad()
+                batches.loss(linear(features[part]), targets[part]).backward()
+                optimiser.step()
+        return
+    for images, label_maps in batches.epochs(plan.head_epochs, *seed, "head"):
+        with autocast():
+            with torch.no_grad():
+                maps = encoder(images)
+            loss = batches.loss(head(maps, _size(images)), label_maps)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
+@torch.no_grad()
+def predict(
+    encoder: Encoder, head: nn.Module, site: SiteData, split: Split, batch_size: int = 64
+) -> NDArray[np.generic]:
+    """Probabilities (N, K), values (N,), or label maps (N, S, S) for the images of a split."""
+    encoder.eval()
+    weights = site_weights(site)
+    parts = []
+    for images in _chunks(site.images[site.split[split]], batch_size):
+        with autocast():
+            outputs = head(encoder(images), _size(images))
+        parts.append(PREDICTIONS[site.task](outputs.float(), weights).cpu())
+    out: NDArray[np.generic] = torch.cat(parts).numpy()
+    return out
+
+
+@torch.no_grad()
+def embed(encoder: Encoder, images: NDArray[np.uint8], batch_size: int = 128) -> Tensor:
+    """Pooled embeddings, float32 (N, embedding), of uint8 images (N, C, S, S)."""
+    encoder.eval()
+    parts = []
+    for batch in _chunks(images, batch_size):
+        with autocast():
+            parts.append(encoder.embed(batch).float())
+    return torch.cat(parts)
+
+
+def site_weights(site: SiteData) -> Tensor:
+    """`target_weights` of the site's training split, on the device."""
+    targets = torch.from_numpy(site.targets[site.split["train"]])
+    return target_weights(site.task, targets, len(site.classes)).to(device())
+
+
+class Batches:
+    """A site's training split as shuffled batches of random views."""
+
+    def __init__(self, site: SiteData, plan: TrainPlan) -> None:
+        self.plan = plan
+        self.task = site.task
+        self.side = site.images.shape[-1]
+        self.images = torch.from_numpy(site.images)
+        self.targets = torch.from_numpy(site.targets)
+        self.weights = site_weights(site)
+        self.size = min(plan.size, self.side)
+        # images larger than a view give several views an epoch: about half of their area
+        views = max(1, round((self.side / self.size) ** 2 / 2))
+        self.rows = torch.from_numpy(site.split["train"]).repeat(views)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The task's loss with the site's weights."""
+        return LOSSES[self.task](outputs, targets, self.weights)
+
+    def steps(self, epochs: int) -> int:
+        """Number of batches in `epochs`."""
+        steps = math.ceil(len(self.rows) / self.plan.batch_size)
+        return epochs * (min(steps, self.plan.max_steps) if self.plan.max_steps else steps)
+
+    def epochs(self, epochs: int, *seed: int | str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (images, targets) for `epochs`, each shuffled and augmented from `seed`."""
+        for epoch in range(epochs):
+            gen = generator(*seed, epoch)
+            order = self.rows[torch.randperm(len(self.rows), generator=gen)]
+            for rows in order.split(self.plan.batch_size)[: self.steps(1)]:
+                yield self.draw(rows, gen)
+
+    def draw(self, rows: Tensor, gen: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Random views of `rows`: images float 0..1 (B, C, size, size) and targets."""
+        views = sample_views(len(rows), self.side, self.size, _VIEWS, gen)
+        label_maps = self.targets[rows] if self.task == "segmentation" else None
+        images, cut = apply_views(self.images[rows], views, self.size, label_maps)
+        targets = self.targets[rows] if cut is None else cut
+        return images.to(device()), targets.to(device())
+
+
+_VIEWS = Augmentation()
+
+
+def _size(images: Tensor) -> tuple[int, int]:
+    return images.shape[2], images.shape[3]
+
+
+def _pool(maps: list[Tensor]) -> Tensor:
+    return torch.cat([m.mean((2, 3)) for m in maps], dim=1)
+
+
+def _chunks(images: NDArray[np.uint8], batch_size: int) -> Iterator[Tensor]:
+    for start in range(0, len(images), batch_size):
+        yield torch.from_numpy(images[start : start + batch_size]).to(device()).float() / 255

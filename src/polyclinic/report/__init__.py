@@ -1,0 +1,53 @@
+"""The report of a run: one self-contained HTML page, for the screen and for paper."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from polyclinic.errors import RunError
+from polyclinic.report.layout import read_results, results_schema
+
+__all__ = ["results_schema", "write_report"]
+
+
+def write_report(run: Path) -> Path:
+    """Write `run/report.html` from `run/results.json` and the pictures that it names.
+
+    The page needs nothing else: styles, plots and pictures are within it. The same input gives
+    the same bytes. A run that has not finished is shown as far as it got, under a banner.
+
+    Raises `RunError` when the results cannot be used, name a picture outside the run directory,
+    or when the page cannot be written.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from polyclinic.report.view import view
+
+    results = read_results(run)
+    environment = Environment(
+        loader=PackageLoader("polyclinic.report", "templates"),
+        autoescape=True,  # names of sites, classes and files are text that others wrote
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html").render(view(results, run))
+    path = run / "report.html"
+    try:
+        _write(path, page)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error}); check space and rights") from None
+    return path
+
+
+def _write(path: Path, text: str) -> None:
+    """Write beside `path` first, so that a reader never sees half a page."""
+    handle, name = tempfile.mkstemp(prefix=".report-", suffix=".html", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
+            file.write(text)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,315 @@
+"""The configuration of a run: frozen dataclasses, read from TOML, every unknown key an error."""
+
+import dataclasses
+import difflib
+import json
+import math
+import operator
+import tomllib
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from polyclinic.errors import ConfigError
+
+MethodName = Literal["universal", "fedavg", "fedprox", "local", "mim", "centralised"]
+METHODS: tuple[MethodName, ...] = get_args(MethodName)
+"""Every method, in the order in which results show them."""
+
+Weighting = Literal["size", "sqrt-size", "equal"]
+Aggregation = Literal["mean", "trimmed-mean", "median"]
+ServerOptimiser = Literal["none", "momentum", "adam"]
+Anchor = Literal["none", "proximal", "feature"]
+
+
+@dataclass(frozen=True)
+class SiteConfig:
+    """One hospital: a folder of its data. `auto` recognises format and task from the folder."""
+
+    name: str
+    path: Path
+    format: str = "auto"
+    task: Literal["auto", "single-label", "multi-label", "regression", "segmentation"] = "auto"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How every site prepares its data."""
+
+    image_size: int = 64  # classification images and training crops, px
+    largest_side: int = 256  # segmentation images are reduced to this, px
+    split_seed: int = 0  # splits stay the same for all training seeds
+    val_share: float = 0.15
+    test_share: float = 0.2
+    max_unreadable: float = 0.05  # above this share of unreadable files a site refuses to start
+
+
+@dataclass(frozen=True)
+class MimConfig:
+    """Masked image modelling on the public corpus: everybody's start, and the baseline."""
+
+    epochs: int = 40
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    mask_ratio: float = 0.6
+    patch: int = 8  # px; the unit that is masked
+
+
+@dataclass(frozen=True)
+class LocalConfig:
+    """Training at a site, the same for every method."""
+
+    stages: int = 8  # exchanges with the server
+    epochs: int = 1  # local epochs a stage
+    max_steps: int = 0  # batches a stage at most, 0 for no limit
+    head_epochs: int = 20  # of the head on frozen features, where a method asks for it
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+
+
+@dataclass(frozen=True)
+class UniversalConfig:
+    """The universal method: what distinguishes it from federated averaging."""
+
+    weighting: Weighting = "equal"
+    aggregation: Aggregation = "mean"
+    trim: float = 0.125  # share of sites cut off at each end, for trimmed-mean
+    server_optimiser: ServerOptimiser = "momentum"
+    server_learning_rate: float = 1.0
+    server_momentum: float = 0.6
+    head_first: bool = True
+    anchor: Anchor = "feature"
+    anchor_weight: float = 0.1
+    distil_every: int = 4  # stages; 0 never distils
+    distil_epochs: int = 2
+    distil_learning_rate: float = 3e-4
+    teacher_drop: float = 0.5
+
+
+@dataclass(frozen=True)
+class FedProxConfig:
+    """FedProx: weight of the proximal term, mu of Li et al. 2020, equation 2."""
+
+    mu: float = 0.01
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How the resulting encoders are judged."""
+
+    fine_tune_epochs: int = 5
+    fine_tune_max_steps: int = 0  # batches an epoch at most, 0 for no limit
+    probe_epochs: int = 20  # of the segmentation probe
+    bootstrap: int = 1000  # resamples
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides what a run computes."""
+
+    sites: tuple[SiteConfig, ...]
+    corpus: Path
+    name: str = "federation"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    methods: tuple[MethodName, ...] = METHODS
+    preset: Literal["small", "base"] = "small"
+    jobs: int = 1  # sites that train at the same time, each in a process of its own
+    quick: bool = False
+    data: DataConfig = field(default_factory=DataConfig)
+    mim: MimConfig = field(default_factory=MimConfig)
+    local: LocalConfig = field(default_factory=LocalConfig)
+    universal: UniversalConfig = field(default_factory=UniversalConfig)
+    fedprox: FedProxConfig = field(default_factory=FedProxConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+def quick(config: Config) -> Config:
+    """`config`, reduced to what ends within minutes on two cores: one seed, small images."""
+    replace = dataclasses.replace
+    return replace(
+        config,
+        quick=True,
+        seeds=config.seeds[:1],
+        data=replace(config.data, image_size=32, largest_side=128),
+        mim=replace(config.mim, epochs=min(config.mim.epochs, 8)),
+        local=replace(config.local, stages=min(config.local.stages, 3), max_steps=24),
+        universal=replace(config.universal, distil_every=3, distil_epochs=1),
+        evaluation=replace(config.evaluation, fine_tune_epochs=2, fine_tune_max_steps=24),
+    )
+
+
+def load_config(path: Path) -> Config:
+    """Read a TOML file; relative paths in it are relative to the file's folder."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such configuration file; `polyclinic init FOLDER` writes one"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML ({error})") from None
+    return config_from_dict(table, base=path.parent, source=str(path))
+
+
+def config_from_dict(table: dict[str, Any], *, base: Path, source: str = "config") -> Config:
+    """Build a `Config` from nested dicts as TOML gives them; `ConfigError` names what is wrong."""
+    config: Config = _build(Config, table, base, source)
+    _check(config, source)
+    return config
+
+
+def config_to_dict(config: Any) -> Any:
+    """The inverse of `config_from_dict`: nested dicts of TOML's types, paths as strings."""
+    if dataclasses.is_dataclass(config):
+        fields = dataclasses.fields(config)
+        return {f.name: config_to_dict(getattr(config, f.name)) for f in fields}
+    if isinstance(config, tuple):
+        return [config_to_dict(value) for value in config]
+    return str(config) if isinstance(config, Path) else config
+
+
+def config_to_toml(config: Config) -> str:
+    """`config` as the text of a TOML file that `load_config` reads back."""
+    table: dict[str, Any] = config_to_dict(config)
+    blocks = [_lines({k: v for k, v in table.items() if k != "sites" and not isinstance(v, dict)})]
+    blocks += [f"[{k}]\n{_lines(v)}" for k, v in table.items() if isinstance(v, dict)]
+    blocks += [f"[[sites]]\n{_lines(site)}" for site in table["sites"]]
+    return "\n".join(blocks)
+
+
+def toml_value(value: Any) -> str:
+    """One value (bool, int, float, str or a list of them) as TOML writes it."""
+    if isinstance(value, str):
+        # JSON's strings are TOML's, except that TOML wants DEL escaped as well.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _lines(table: dict[str, Any]) -> str:
+    return "".join(f"{key} = {toml_value(value)}\n" for key, value in table.items())
+
+
+def _build(kind: type, table: Any, base: Path, where: str) -> Any:
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where}: expected a table, got {table!r}")
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    for key in table:
+        if key not in fields:
+            close = difflib.get_close_matches(key, fields, n=1)
+            hint = f"; did you mean `{close[0]}`?" if close else f"; known: {', '.join(fields)}"
+            raise ConfigError(f"{where}: unknown key `{key}`{hint}")
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in table:
+            raise ConfigError(f"{where}: `{name}` is missing")
+    return kind(**{k: _convert(hints[k], v, base, f"{where}: {k}") for k, v in table.items()})
+
+
+def _convert(hint: Any, value: Any, base: Path, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, base, where)
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise ConfigError(f"{where}: expected a list, got {value!r}")
+        inner = get_args(hint)[0]
+        return tuple(_convert(inner, v, base, f"{where}[{i}]") for i, v in enumerate(value))
+    if get_origin(hint) is Literal:
+        options = get_args(hint)
+        if value not in options:
+            close = difflib.get_close_matches(str(value), options, n=1)
+            meant = f"; did you mean `{close[0]}`?" if close else ""
+            known = ", ".join(map(str, options))
+            raise ConfigError(f"{where}: expected one of {known}; got {value!r}{meant}")
+        return value
+    if hint is Path:
+        if not isinstance(value, str):
+            raise ConfigError(f"{where}: expected a path in quotes, got {value!r}")
+        try:
+            return base / Path(value).expanduser()  # an absolute path replaces `base`
+        except RuntimeError:
+            raise ConfigError(f"{where}: no home folder is known for {value!r}") from None
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:  # not isinstance: True is no number here
+        raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}")
+    return value
+
+
+_FITS: dict[str, Callable[[float], bool]] = {
+    "0 or more": lambda x: 0 <= x < math.inf,
+    "1 or more": lambda x: 1 <= x < math.inf,
+    "16 or more": lambda x: 16 <= x < math.inf,
+    "above 0": lambda x: 0 < x < math.inf,
+    "above 0 and below 1": lambda x: 0 < x < 1,
+    "0 to 1": lambda x: 0 <= x <= 1,
+    "0 to below 1": lambda x: 0 <= x < 1,
+    "0 to below 0.5": lambda x: 0 <= x < 0.5,
+}
+_RANGES = {
+    "0 or more": """data.split_seed mim.epochs mim.weight_decay local.max_steps local.head_epochs
+        local.weight_decay universal.anchor_weight universal.distil_every universal.distil_epochs
+        fedprox.mu evaluation.fine_tune_epochs evaluation.fine_tune_max_steps
+        evaluation.probe_epochs""",
+    "1 or more": """jobs mim.batch_size local.stages local.epochs local.batch_size
+        evaluation.bootstrap""",
+    "16 or more": "data.largest_side",
+    "above 0": """mim.learning_rate local.learning_rate universal.server_learning_rate
+        universal.distil_learning_rate""",
+    "above 0 and below 1": "data.val_share data.test_share mim.mask_ratio",
+    "0 to 1": "data.max_unreadable",
+    "0 to below 1": "universal.server_momentum universal.teacher_drop",
+    "0 to below 0.5": "universal.trim",
+}
+
+
+def _check(config: Config, where: str) -> None:
+    """Refuse values of the right type that no run can use."""
+    if not _is_name(config.name):
+        raise ConfigError(f"{where}: name {config.name!r}: use letters, digits, - and _")
+    names = [site.name for site in config.sites]
+    if not names:
+        raise ConfigError(f"{where}: no site; add a [[sites]] table with name and path")
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{where}: two sites are called `{name}`; names must differ")
+        if not _is_name(name):
+            raise ConfigError(f"{where}: site name {name!r}: use letters, digits, - and _")
+    for key, values in (("seeds", config.seeds), ("methods", config.methods)):
+        if not values or len(set(values)) < len(values):
+            raise ConfigError(f"{where}: {key}: expected at least one, each once, got {[*values]}")
+    for kind, keys in _RANGES.items():
+        for key in keys.split():
+            number = operator.attrgetter(key)(config)
+            if not _FITS[kind](number):  # every range is false for nan, too
+                raise ConfigError(f"{where}: {key}: expected {kind}, got {number}")
+    for seed in config.seeds:
+        if seed < 0:
+            raise ConfigError(f"{where}: seeds: expected 0 or more, got {seed}")
+    data, mim = config.data, config.mim
+    if data.val_share + data.test_share >= 0.9:
+        raise ConfigError(
+            f"{where}: data.val_share and data.test_share: expected a sum below 0.9, so that "
+            f"enough is left to train on; got {data.val_share + data.test_share:g}"
+        )
+    if mim.patch < 4 or mim.patch % 4:
+        raise ConfigError(f"{where}: mim.patch: expected a multiple of 4 px, got {mim.patch}")
+    size = data.image_size
+    if size < 16 or size % 16 or size % mim.patch:
+        raise ConfigError(
+            f"{where}: data.image_size: expected a multiple of 16 px and of mim.patch "
+            f"({mim.patch}), got {size}"
+        )
+
+
+def _is_name(text: str) -> bool:
+    """Whether `text` is fit to name a site or a folder: letters, digits, `-` and `_`."""
+    return text.replace("-", "").replace("_", "").isalnum()
