@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from polyclinic.errors import DataError
 from polyclinic.evaluate.metrics import METRICS, Metric, Predictions, Values, Weights
 
-_CHUNK = 2**18
-"""Weights that a metric sees at a time: 2 MiB as float64, which stays in the cache."""
+_CHUNK = 2**17
+"""Weights that a metric sees at a time: 1 MiB as float64, so that memory stays bounded."""
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,8 @@ class Predictions:
     def load(cls, path: Path) -> "Predictions":
         """Read what `save` wrote; `RunError` when the file is missing, damaged or another kind."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here: numpy leaves a path that it opened itself open when the zip is damaged.
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 task = str(file["task"])
                 truth, scores = file["truth"], file["scores"]
                 clusters, counts = file["clusters"], file["counts"]
@@ -332,7 +333,9 @@ def _constant(w: Values, truth: Values) -> NDArray[np.bool_]:
 
 def _ratio(above: Values, below: Values) -> Values:
     """The quotient, NaN where `below` is 0."""
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below != 0)
+    quotient = np.full(np.shape(above), np.nan)
+    np.divide(above, below, out=quotient, where=below != 0)
+    return quotient
 
 
 def _mean_defined(values: Values) -> Values:

@@ -18,8 +18,9 @@ def mean(changes: Sequence[State], weights: Sequence[float]) -> State:
     """Weighted mean (FedAvg, McMahan et al. 2017, algorithm 1)."""
     total = sum(weights)
     return {
-        name: torch.stack([c[name] * (w / total) for c, w in zip(changes, weights, strict=True)])
-        .sum(0)
+        name: torch.stack(
+            [c[name] * (w / total) for c, w in zip(changes, weights, strict=True)]
+        ).sum(0)
         for name in changes[0]
     }
 

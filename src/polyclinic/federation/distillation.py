@@ -70,7 +70,7 @@ def distil(
             for group in optimiser.param_groups:
                 group["lr"] = plan.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(student.parameters(), 1.0)
             optimiser.step()
             step += 1

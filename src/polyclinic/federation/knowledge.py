@@ -56,6 +56,11 @@ def pack(knowledge: Knowledge, schema: Schema, site: str) -> bytes:
     return save(tensors, metadata={"scalars": scalars})
 
 
+def encode(encoder: Mapping[str, Tensor]) -> bytes:
+    """The bytes of an encoder that the server sends to a site."""
+    return save({k: v.contiguous() for k, v in encoder.items()})
+
+
 def unpack(message: bytes, schema: Schema, site: str) -> Knowledge:
     """What arrived from `site`; `KnowledgeError` if the message is not exactly as declared."""
     refused = f"refused from site '{site}'"

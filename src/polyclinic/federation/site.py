@@ -37,18 +37,18 @@ def train_stage(
 ) -> Trained:
     """Train the received encoder on the site's data for one stage.
 
-    The private head goes on from `head_state` (None: a fresh one). With `plan.head_epochs` the
-    head is fitted on frozen features first, so that the encoder is not pulled by a head that does
-    not fit it yet (Kumar et al. 2022). `received_score` and `trained_score` are the primary
-    metric on the site's validation split before and after the encoder was trained.
+    The private head goes on from `head_state`; a fresh one (None), and any under a plan that puts
+    the head first, is fitted on frozen features before the encoder moves, so that the encoder is
+    not pulled by a head that does not fit it yet (Kumar et al. 2022). `received_score` and
+    `trained_score` are the primary metric on the site's validation split before and after the
+    encoder was trained.
     """
     encoder = build_encoder(preset).to(device())
     load_into(encoder, received)
     head = build_head(site.task, len(site.classes), encoder.config, seed=0).to(device())
     if head_state is not None:
         load_into(head, head_state)
-    if plan.head_epochs or head_state is None:
-        # a head that was never fitted would make the received encoder look worthless
+    if plan.head_first or head_state is None:
         fit_head(encoder, head, site, plan, *seed)
     metric = primary_metric(site.task)
     received_score = score(judge(encoder, head, site, "val"), metric)

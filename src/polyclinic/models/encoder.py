@@ -111,4 +111,5 @@ def build_encoder(preset: Preset, seed: int | None = None) -> Encoder:
         if seed is not None:
             torch.manual_seed(derive(seed, "encoder"))
         encoder = Encoder(PRESETS[preset])
-    return encoder.to(memory_format=torch.channels_last)
+    encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return encoder

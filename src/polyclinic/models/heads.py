@@ -99,7 +99,9 @@ def _cross_entropy_and_dice(outputs: Tensor, targets: Tensor, weights: Tensor) -
     truth = truth.movedim(-1, 1) * known
     overlap = (probability * truth).sum((0, 2, 3))[1:]
     total = (probability + truth).sum((0, 2, 3))[1:]
-    return entropy + (1 - (2 * overlap + 1) / (total + 1)).mean()
+    missed: Tensor = (1 - (2 * overlap + 1) / (total + 1)).mean()
+    total_loss: Tensor = entropy + missed
+    return total_loss
 
 
 def _squared_predict(outputs: Tensor, weights: Tensor) -> Tensor:

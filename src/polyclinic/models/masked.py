@@ -108,7 +108,7 @@ def pretrain(
             with autocast():
                 loss = masked_loss(model(batch, masked), batch, masked, plan.patch)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             total += float(loss.detach()) * len(rows)

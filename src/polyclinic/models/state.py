@@ -1,7 +1,6 @@
 """Weights as a flat dictionary of named CPU tensors: what is stored, sent and averaged."""
 
 import errno
-import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +34,7 @@ def save_state(state: Mapping[str, Tensor], path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: v.contiguous() for k, v in state.items()}, temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise disk_error(error, path) from None

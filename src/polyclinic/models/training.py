@@ -33,7 +33,9 @@ class TrainPlan:
     batch_size: int
     learning_rate: float
     weight_decay: float
-    head_epochs: int = 0  # of the head on frozen features, before the rest
+    head_epochs: int = 0  # of a pooled head on frozen features, before the rest
+    dense_head_epochs: int = 0  # likewise, of a segmentation head
+    head_first: bool = False  # fit the head again at the beginning of every stage
     schedule: Literal["constant", "cosine"] = "constant"
     anchor: Literal["none", "proximal", "feature"] = "none"
     anchor_weight: float = 0.0
@@ -84,9 +86,10 @@ def train(
 def fit_head(
     encoder: Encoder, head: nn.Module, site: SiteData, plan: TrainPlan, *seed: int | str
 ) -> None:
-    """Train the head alone, in place, for `plan.head_epochs` on the frozen encoder's features.
+    """Train the head alone, in place, on the frozen encoder's features.
 
-    Pooled features are computed once; segmentation draws new views for every epoch.
+    Pooled features are computed once, so that `plan.head_epochs` cost little; a segmentation head
+    sees new views in each of `plan.dense_head_epochs`.
     """
     optimiser = torch.optim.AdamW(head.parameters(), 3e-3, weight_decay=1e-4)
     batches = Batches(site, plan)
@@ -102,7 +105,7 @@ def fit_head(
                 batches.loss(linear(features[part]), targets[part]).backward()
                 optimiser.step()
         return
-    for images, label_maps in batches.epochs(plan.head_epochs, *seed, "head"):
+    for images, label_maps in batches.epochs(plan.dense_head_epochs, *seed, "head"):
         with autocast():
             with torch.no_grad():
                 maps = encoder(images)

@@ -31,7 +31,7 @@ def write_report(run: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("report.html").render(view(results, run))
+    page = environment.get_template("report.html").render(view(results, run)).lstrip()
     path = run / "report.html"
     try:
         _write(path, page)

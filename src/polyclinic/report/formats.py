@@ -9,6 +9,7 @@ import math
 
 MISSING = "\u2013"
 MINUS = "\u2212"
+TIMES = "\u00d7"
 THIN = "\u202f"  # narrow, non-breaking
 
 
@@ -84,9 +85,9 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.1f}{THIN}s" if seconds < 10 else f"{seconds:.0f}{THIN}s"
     whole = round(seconds)
     if whole < 3600:
-        return f"{whole // 60}{THIN}min {whole % 60:02d}{THIN}s"
+        return f"{whole // 60}{THIN}min{THIN}{whole % 60:02d}{THIN}s"
     minutes = round(seconds / 60)
-    return f"{minutes // 60}{THIN}h {minutes % 60:02d}{THIN}min"
+    return f"{minutes // 60}{THIN}h{THIN}{minutes % 60:02d}{THIN}min"
 
 
 def percent(share: float | None) -> str:

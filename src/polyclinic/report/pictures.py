@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from polyclinic.data.dataset import IGNORE
 from polyclinic.errors import RunError
@@ -57,14 +58,14 @@ def overlay_uri(run: Path, image: str, truth_mask: str, predicted_mask: str) -> 
     return _uri(overlay(picture, _labels(truth), _labels(predicted)))
 
 
-def overlay(image: Image.Image, truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> (
-    Image.Image
-):
+def overlay(
+    image: Image.Image, truth: NDArray[np.uint8], predicted: NDArray[np.uint8]
+) -> Image.Image:
     """Draw the contours of two label maps (H, W) over `image` of the same size."""
     factor = max(1, -(-OVERLAY_SIDE // max(image.size)))
     size = (image.width * factor, image.height * factor)
     pixels = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC)).copy()
-    for labels, colour, width in ((truth, TRUTH_COLOUR, 5), (predicted, PREDICTED_COLOUR, 2)):
+    for labels, colour, width in ((truth, TRUTH_COLOUR, 7), (predicted, PREDICTED_COLOUR, 3)):
         large = labels.repeat(factor, axis=0).repeat(factor, axis=1)
         pixels[contour(large, width)] = colour
     return Image.fromarray(pixels)
@@ -75,13 +76,8 @@ def contour(labels: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:
     line = np.zeros(labels.shape, dtype=np.bool_)
     line[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     line[1:, :] |= labels[1:, :] != labels[:-1, :]
-    before = (width - 1) // 2
-    for axis in (0, 1):
-        padding = [(0, 0), (0, 0)]
-        padding[axis] = (before, width - 1 - before)
-        windows = np.lib.stride_tricks.sliding_window_view(np.pad(line, padding), width, axis=axis)
-        line = windows.any(axis=-1)
-    return line
+    broad: NDArray[np.bool_] = ndimage.maximum_filter(line, size=width)
+    return broad
 
 
 def _labels(mask: Image.Image) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from polyclinic.report.formats import MINUS
 
@@ -67,7 +67,7 @@ def intervals(
     label_width: int = 104,
     text_width: int = 128,
 ) -> Markup:
-    """Values with intervals, one row each (a forest plot where `zero` draws the line of no gain)."""
+    """Values with intervals, one row each; a forest plot where `zero` draws the line of no gain."""
     values = [v for row in rows for v in (row.value, row.low, row.high) if v is not None]
     low, high = _range([*values, 0.0] if zero else values)
     left, right = label_width, width - text_width
@@ -161,9 +161,9 @@ def confusion(
     """Rows are the truth, columns the prediction; darkness is the share of the row."""
     size = len(classes)
     longest = min(18, max((len(name) for name in classes), default=1))
-    left = 22 + 6.2 * longest
+    left = 28 + 6.8 * longest
     cell = min(46.0, (width - left - 40) / max(size, 1))
-    top = 18 + 4.6 * longest
+    top = 30 + 4.8 * longest
     wide = left + cell * size + 3.6 * longest + 10
     parts = [_text("axis", left, 12, "predicted")]
     middle = top + cell * size / 2
@@ -185,7 +185,7 @@ def confusion(
             inner += _tag("rect", {"class": "cell", **box})
             inner += _tag("rect", {"class": "heat", **box, "fill-opacity": share})
             if cell >= 20:
-                tone = "on-heat" if share > 0.5 else "off-heat"
+                tone = "on-heat" if share > 0.7 else "off-heat"
                 middle_x = left + cell * (column + 0.5)
                 inner += _text(tone, middle_x, y + 4, str(number_), anchor="middle")
             parts.append(Markup("<g>{}</g>").format(inner))
@@ -219,6 +219,18 @@ def bars(
         parts.append(Markup("<g>{}</g>").format(inner))
         parts.append(_text("value", at + 7, y + 13, row.text))
     return _svg(parts, width, 8 + 22 * len(rows), ident, title, desc)
+
+
+def share_bar(parts: Sequence[tuple[float, str]], *, ident: str, title: str, desc: str) -> Markup:
+    """One bar of parts (length, CSS class) that fills whatever width it is given."""
+    total = sum(length for length, _ in parts) or 1.0
+    boxes, at = [], 0.0
+    for length, tone in parts:
+        span = 100 * length / total
+        box = {"x": at, "y": 0, "width": span, "height": 10}
+        boxes.append(_tag("rect", {"class": f"bar {tone}", **box}))
+        at += span
+    return _svg(boxes, 100, 10, ident, title, desc, stretch=True)
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
@@ -284,10 +296,22 @@ def _text(
 
 
 def _svg(
-    parts: Sequence[Markup], width: float, height: float, ident: str, title: str, desc: str
+    parts: Sequence[Markup],
+    width: float,
+    height: float,
+    ident: str,
+    title: str,
+    desc: str,
+    *,
+    stretch: bool = False,
 ) -> Markup:
+    size = (
+        Markup('preserveAspectRatio="none"')
+        if stretch
+        else Markup('width="{}" height="{}"').format(_n(width), _n(height))
+    )
     head = Markup(
-        '<svg viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img" '
-        'aria-labelledby="{i}-t {i}-d"><title id="{i}-t">{t}</title><desc id="{i}-d">{d}</desc>'
-    ).format(w=_n(width), h=_n(height), i=ident, t=escape(title), d=escape(desc))
+        '<svg viewBox="0 0 {} {}" {} role="img" aria-labelledby="{i}-t {i}-d">'
+        '<title id="{i}-t">{}</title><desc id="{i}-d">{}</desc>'
+    ).format(_n(width), _n(height), size, title, desc, i=ident)
     return head + Markup("").join(parts) + Markup("</svg>")

@@ -78,7 +78,7 @@ def paint(rng: np.random.Generator, label: str, size: int) -> Pixels:
     image = _platelets(rng, image)
     image = _white_cell(rng, image, cell, centre, radius)
     image = image * shade(rng, size, 0.06)[..., None] + rng.normal(0, 0.012, image.shape)
-    return as_pixels(tint(rng, image, 0.06))
+    return as_pixels(tint(rng, image, 0.045))
 
 
 def _red_cells(
@@ -94,8 +94,8 @@ def _red_cells(
     angles = rng.uniform(0, np.pi, len(points))
     level, reach, owner = strew(rng, len(image), points, radii, angles, rough=0.2)
     pallor = rng.uniform(0, 1, len(points))[owner] * edge(0.45 - reach, 0.5)
-    image = over(image, vary(rng, (0.83, 0.68, 0.66), 0.04), edge(level, 0.05))
-    return over(image, (0.96, 0.88, 0.80), 0.85 * pallor)
+    image = over(image, vary(rng, (0.80, 0.65, 0.64), 0.04), edge(level, 0.05))
+    return over(image, (0.97, 0.90, 0.84), 0.95 * pallor)
 
 
 def _platelets(rng: np.random.Generator, image: Float) -> Float:
@@ -144,7 +144,7 @@ def _nucleus(
         x = centre[0] + radius * arc * np.cos(start + turn)
         y = centre[1] + radius * arc * np.sin(start + turn)
         r = radius * cell.lobe * rng.uniform(0.88, 1.12)
-        nucleus = np.maximum(nucleus, blob(rng, size, (x, y), (r, r), rough=0.12))
+        nucleus = np.maximum(nucleus, blob(rng, size, (x, y), (r, r), rough=0.07))
     return nucleus
 
 

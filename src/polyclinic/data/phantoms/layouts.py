@@ -18,8 +18,11 @@ from polyclinic.data.phantoms.samples import Case, Labelled, Masked, Pixels
 def save_image(path: Path, image: Pixels) -> None:
     """Write PNG or JPEG, by the suffix; JPEG at a quality that keeps small structures."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = {"quality": 94} if path.suffix == ".jpg" else {"compress_level": 3}
-    Image.fromarray(image).save(path, **options)
+    picture = Image.fromarray(image)
+    if path.suffix == ".jpg":
+        picture.save(path, quality=94)
+    else:
+        picture.save(path, compress_level=3)
 
 
 def write_class_folders(folder: Path, samples: Sequence[Labelled], suffix: str) -> None:
@@ -50,7 +53,11 @@ def write_medmnist(file: Path, samples: Sequence[Labelled], classes: Sequence[st
     labels = np.array([[classes.index(s.label)] for s in samples], dtype=np.uint8)
     first, second = round(len(samples) * 0.7), round(len(samples) * 0.8)
     arrays = {}
-    for name, part in (("train", slice(first)), ("val", slice(first, second)), ("test", slice(second, None))):
+    for name, part in (
+        ("train", slice(first)),
+        ("val", slice(first, second)),
+        ("test", slice(second, None)),
+    ):
         arrays[f"{name}_images"], arrays[f"{name}_labels"] = images[part], labels[part]
     file.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -77,8 +84,8 @@ def write_cases(folder: Path, cases: Sequence[Case]) -> None:
         affine[:3, 3] = -(np.array(case.parts.shape) - 1) / 2 * case.spacing
         (folder / case.name).mkdir(parents=True, exist_ok=True)
         for suffix, volume in {**case.sequences, "seg": case.parts}.items():
-            image = nib.Nifti1Image(volume, affine)
-            image.header.set_xyzt_units("mm")
+            image = nib.Nifti1Image(volume, affine)  # type: ignore[no-untyped-call]
+            image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
             path = folder / case.name / f"{case.name}-{suffix}.nii.gz"
             # mtime=0: a clock in the header would make every run's file another one
             path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=5, mtime=0))

@@ -55,9 +55,7 @@ def streams(seed: int, name: str, count: int) -> list[np.random.Generator]:
     return [np.random.default_rng(child) for child in root.spawn(count)]
 
 
-def assign_labels(
-    rng: np.random.Generator, shares: dict[str, float], count: int
-) -> Sequence[str]:
+def assign_labels(rng: np.random.Generator, shares: dict[str, float], count: int) -> Sequence[str]:
     """`count` labels in random order, as many of each as its share says, none left out.
 
     Every class gets 3 images, or `count // len(shares)` where there are fewer to give.

@@ -95,7 +95,7 @@ def strew(
     *,
     rough: float = 0.1,
 ) -> tuple[Float, Float, np.ndarray[tuple[int, ...], np.dtype[np.intp]]]:
-    """Many ellipses at once: level in the nearest one, reach in it (0 centre, 1 rim), its number.
+    """Many ellipses at once: level in the nearest, reach in it (0 centre, 1 rim), its number.
 
     `centres` (N, 2), `radii` (N, 2), `angles` (N,). The outlines share one smooth distortion of
     the plane, which is far cheaper than an outline for each. All results are (S, S).
@@ -107,13 +107,11 @@ def strew(
     wy = y + bend * (np.sin(wave[1, 0] * x + phase[1, 0]) + np.sin(wave[1, 1] * y + phase[1, 1]))
     dx, dy = wx - centres[:, 0, None, None], wy - centres[:, 1, None, None]
     cos, sin = np.cos(angles)[:, None, None], np.sin(angles)[:, None, None]
-    along = (dx * cos + dy * sin) / radii[:, 0, None, None]
-    across = (dy * cos - dx * sin) / radii[:, 1, None, None]
-    reach = np.sqrt(along**2 + across**2)
-    level = (1 - reach) * radii.min(axis=1)[:, None, None]
-    owner = level.argmax(axis=0)
-    pick = (owner, *np.indices(owner.shape))
-    return level[pick], reach[pick], owner
+    squared = ((dx * cos + dy * sin) / radii[:, 0, None, None]) ** 2
+    squared += ((dy * cos - dx * sin) / radii[:, 1, None, None]) ** 2
+    owner = squared.argmin(axis=0)
+    reach = np.sqrt(np.take_along_axis(squared, owner[None], axis=0)[0])
+    return (1 - reach) * radii.min(axis=1)[owner], reach, owner
 
 
 def strokes(size: int, paths: Sequence[tuple[Sequence[Point], float]], fine: int = 4) -> Float:

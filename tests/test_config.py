@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyclinic.errors import ConfigError
-from polyclinic.run.config import (
+from polyclinic.config import (
     METHODS,
     Config,
     MimConfig,
@@ -22,6 +21,7 @@ from polyclinic.run.config import (
     quick,
     toml_value,
 )
+from polyclinic.errors import ConfigError
 
 SMALLEST: dict[str, Any] = {"corpus": "corpus", "sites": [{"name": "a", "path": "a"}]}
 
@@ -208,11 +208,11 @@ def test_every_value_survives_toml(value):
 
 
 def test_quick_keeps_the_sites_and_remains_valid():
-    config = build(seeds=[4, 5], local={"stages": 2})
+    config = build(seeds=[4, 5], local={"stages": 2, "max_steps": 5}, mim={"patch": 64})
     small = quick(config)
     assert small.quick
     assert small.sites == config.sites
     assert small.seeds == (4,)
-    assert small.local.stages == 2
+    assert (small.local.stages, small.local.max_steps) == (2, 5)
     assert config_from_dict(config_to_dict(small), base=Path()) == small
     assert quick(small) == small

@@ -65,7 +65,8 @@ class LocalConfig:
     stages: int = 8  # exchanges with the server
     epochs: int = 1  # local epochs a stage
     max_steps: int = 0  # batches a stage at most, 0 for no limit
-    head_epochs: int = 20  # of the head on frozen features, where a method asks for it
+    head_epochs: int = 20  # of a fresh head on frozen, pooled features
+    dense_head_epochs: int = 2  # likewise for segmentation, where features are not kept
     batch_size: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
@@ -103,7 +104,7 @@ class EvaluationConfig:
 
     fine_tune_epochs: int = 5
     fine_tune_max_steps: int = 0  # batches an epoch at most, 0 for no limit
-    probe_epochs: int = 20  # of the segmentation probe
+    probe_epochs: int = 8  # of the segmentation probe
     bootstrap: int = 1000  # resamples
 
 
@@ -128,17 +129,29 @@ class Config:
 
 
 def quick(config: Config) -> Config:
-    """`config`, reduced to what ends within minutes on two cores: one seed, small images."""
+    """`config`, reduced to what ends within minutes on two cores: one seed, small images.
+
+    Never raises a number that is already smaller, and `quick(quick(c)) == quick(c)`.
+    """
     replace = dataclasses.replace
+    local, evaluation = config.local, config.evaluation
     return replace(
         config,
         quick=True,
         seeds=config.seeds[:1],
-        data=replace(config.data, image_size=32, largest_side=128),
-        mim=replace(config.mim, epochs=min(config.mim.epochs, 8)),
-        local=replace(config.local, stages=min(config.local.stages, 3), max_steps=24),
+        data=replace(config.data, image_size=32, largest_side=min(config.data.largest_side, 128)),
+        mim=replace(
+            config.mim,
+            epochs=min(config.mim.epochs, 8),
+            patch=config.mim.patch if 32 % config.mim.patch == 0 else 8,
+        ),
+        local=replace(local, stages=min(local.stages, 3), max_steps=min(local.max_steps or 24, 24)),
         universal=replace(config.universal, distil_every=3, distil_epochs=1),
-        evaluation=replace(config.evaluation, fine_tune_epochs=2, fine_tune_max_steps=24),
+        evaluation=replace(
+            evaluation,
+            fine_tune_epochs=min(evaluation.fine_tune_epochs, 2),
+            fine_tune_max_steps=min(evaluation.fine_tune_max_steps or 24, 24),
+        ),
     )
 
 
@@ -255,11 +268,11 @@ _FITS: dict[str, Callable[[float], bool]] = {
     "0 to below 0.5": lambda x: 0 <= x < 0.5,
 }
 _RANGES = {
-    "0 or more": """data.split_seed mim.epochs mim.weight_decay local.max_steps local.head_epochs
-        local.weight_decay universal.anchor_weight universal.distil_every universal.distil_epochs
-        fedprox.mu evaluation.fine_tune_epochs evaluation.fine_tune_max_steps
-        evaluation.probe_epochs""",
-    "1 or more": """jobs mim.batch_size local.stages local.epochs local.batch_size
+    "0 or more": """data.split_seed mim.weight_decay local.max_steps local.head_epochs
+        local.dense_head_epochs local.weight_decay universal.anchor_weight universal.distil_every
+        universal.distil_epochs fedprox.mu evaluation.fine_tune_epochs
+        evaluation.fine_tune_max_steps evaluation.probe_epochs""",
+    "1 or more": """jobs mim.epochs mim.batch_size local.stages local.epochs local.batch_size
         evaluation.bootstrap""",
     "16 or more": "data.largest_side",
     "above 0": """mim.learning_rate local.learning_rate universal.server_learning_rate

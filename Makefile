@@ -1,0 +1,35 @@
+# `make demo` is the quickest way to see Polyclinic; `make check` is what CI runs.
+
+PYTHON ?= python3
+BIN := .venv/bin
+CODE := src tests scripts benchmarks examples
+
+.PHONY: help setup demo test check lint format
+
+help:
+	@echo "make setup    create .venv with everything in it (about a minute)"
+	@echo "make demo     set up, then train and report on made-up images (a few minutes)"
+	@echo "make test     set up, then run the tests"
+	@echo "make check    format, lint, types, tests, examples in the documentation"
+	@echo "make format   rewrite the code in the project's format"
+
+setup:
+	@$(PYTHON) scripts/setup_env.py
+
+demo: setup
+	$(BIN)/polyclinic demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff format --check $(wildcard $(CODE))
+	$(BIN)/ruff check $(wildcard $(CODE))
+	$(BIN)/mypy
+
+check: lint
+	$(BIN)/python -m pytest --doctest-modules --doctest-glob='*.md' tests src docs README.md
+
+format: setup
+	$(BIN)/ruff format $(wildcard $(CODE))
+	$(BIN)/ruff check --fix $(wildcard $(CODE))

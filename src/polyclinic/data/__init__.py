@@ -1,0 +1,1 @@
+"""From a folder of a hospital's files to arrays of one size, splits, and findings about them."""

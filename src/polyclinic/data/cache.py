@@ -1,0 +1,107 @@
+"""Prepared arrays on disk, so that the second start of a site takes a second."""
+
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic.data.dataset import Scan
+from polyclinic.data.files import list_files
+
+VERSION = 1
+"""To be raised whenever the same files would give other arrays."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The images of a scan that could be read, in one size.
+
+    `images` uint8 (N, C, S, S); `label_maps` uint8 (N, S, S) or None; `rows` the numbers of
+    their items in the scan; `blank` marks images of one single value, (N,); `unreadable` pairs
+    the number of an item with the reason.
+    """
+
+    images: NDArray[np.uint8]
+    label_maps: NDArray[np.uint8] | None
+    rows: NDArray[np.int64]
+    blank: NDArray[np.bool_]
+    unreadable: tuple[tuple[int, str], ...]
+
+
+def fingerprint(scan: Scan, options: Mapping[str, Any]) -> str:
+    """A name for what preparing `scan` gives: from names, sizes and times of its files, not pixels.
+
+    Any file that is added, removed, renamed or written to gives another name.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    head = [VERSION, str(scan.folder.resolve()), scan.format, scan.task, scan.classes]
+    digest.update(json.dumps([*head, dict(options)], sort_keys=True).encode())
+    for item in scan.items:
+        digest.update(b"\0" + item.key.encode())
+    for name in list_files(scan.folder)[0]:
+        status = (scan.folder / name).stat()
+        digest.update(f"\0{name}\0{status.st_size}\0{status.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def load(folder: Path) -> Prepared | None:
+    """What `store` wrote to `folder`, or None where nothing is there or anything is wrong."""
+    try:
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        images = np.load(folder / "images.npy", allow_pickle=False)
+        has_maps = facts["label_maps"]
+        maps = np.load(folder / "label_maps.npy", allow_pickle=False) if has_maps else None
+        if facts["checksum"] != _checksum(images, maps) or len(images) != len(facts["rows"]):
+            return None
+        return Prepared(
+            images,
+            maps,
+            np.array(facts["rows"], np.int64),
+            np.array(facts["blank"], np.bool_),
+            tuple((int(row), str(reason)) for row, reason in facts["unreadable"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+
+
+def store(prepared: Prepared, folder: Path) -> None:
+    """Write `prepared` to `folder`, all of it or nothing; raises `OSError` (a full disk).
+
+    Only the user may read it: it holds patients' images.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(mode=0o700)
+    try:
+        np.save(partial / "images.npy", prepared.images)
+        if prepared.label_maps is not None:
+            np.save(partial / "label_maps.npy", prepared.label_maps)
+        facts = {
+            "checksum": _checksum(prepared.images, prepared.label_maps),
+            "label_maps": prepared.label_maps is not None,
+            "rows": prepared.rows.tolist(),
+            "blank": prepared.blank.tolist(),
+            "unreadable": prepared.unreadable,
+        }
+        (partial / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)  # corrupt, or `load` would have taken it
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _checksum(images: NDArray[np.uint8], maps: NDArray[np.uint8] | None) -> int:
+    checksum = zlib.crc32(repr(images.shape).encode())
+    for array in (images, maps):
+        if array is not None:
+            checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
+    return checksum

@@ -1,0 +1,110 @@
+"""Which files of a folder may be read: no hidden ones, no links that lead out of the folder."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from polyclinic.data.dataset import Finding
+from polyclinic.errors import DataError
+
+IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+MAX_FINDINGS = 20
+"""Findings of one kind that are listed one by one; the rest become one summary."""
+
+_SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
+
+
+def is_image(name: str) -> bool:
+    """Whether the extension is one of `IMAGE_EXTENSIONS`, in small or capital letters."""
+    return name.lower().endswith(IMAGE_EXTENSIONS)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether an operating system put this there, not the user."""
+    return name.startswith(".") or name.lower() in _SYSTEM_FILES
+
+
+def list_files(folder: Path) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+    """All regular files under `folder`, as sorted relative paths with `/`, and what was refused.
+
+    Links to folders are not followed, and links to files only where they stay inside `folder`:
+    a site's data must be in the place that its hospital named, and a walk must end.
+    Raises `DataError` when `folder` itself cannot be listed.
+    """
+    root = Path(os.path.realpath(folder))
+    files: list[str] = []
+    findings: list[Finding] = []
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        try:
+            entries = list(os.scandir(folder / prefix))
+        except OSError as error:
+            if not prefix:
+                raise DataError(f"{folder}: cannot be listed ({error.strerror})") from None
+            what = f"cannot be listed ({error.strerror})"
+            findings.append(Finding("error", prefix, what, "allow reading"))
+            continue
+        for entry in entries:
+            name = f"{prefix}/{entry.name}" if prefix else entry.name
+            if is_hidden(entry.name):
+                continue
+            refusal = _refusal(entry, name, root)
+            if refusal:
+                findings.append(refusal)
+            elif entry.is_dir(follow_symlinks=False):
+                pending.append(name)
+            elif entry.is_file():
+                files.append(name)
+    findings.sort(key=lambda finding: finding.where)
+    return tuple(sorted(files)), cap_findings(findings)
+
+
+def _refusal(entry: "os.DirEntry[str]", name: str, root: Path) -> Finding | None:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+        return Finding("warning", shown, "the file's name is not valid UTF-8", "rename it")
+    if not entry.is_symlink():
+        return None
+    target = Path(os.path.realpath(entry.path))
+    if not target.is_relative_to(root):
+        what = "is a link that leads out of the site's folder; refused"
+        return Finding("warning", name, what, "copy the files into the folder")
+    if not target.exists():
+        return Finding("warning", name, "is a broken link", "remove it")
+    if target.is_dir():
+        return Finding("info", name, "is a link to a folder; not followed")
+    return None
+
+
+def inside(root: Path, relative: str) -> Path | None:
+    """The path of `relative` in `root`, or None where it leads out of it.
+
+    `root` must be resolved already, so that thousands of calls do not resolve it again.
+    """
+    try:
+        resolved = os.path.realpath(root / relative)
+    except ValueError:  # a null byte
+        return None
+    return Path(resolved) if resolved.startswith(f"{root}{os.sep}") else None
+
+
+def other_files(files: Iterable[str], expected: Sequence[str] = ()) -> tuple[Finding, ...]:
+    """One finding for the files that are neither images nor `expected`."""
+    others = [name for name in files if not is_image(name) and name not in expected]
+    if not others:
+        return ()
+    kinds = sorted({PurePosixPath(name).suffix.lower() or "no extension" for name in others})
+    what = f"{len(others)} files that are not images were left out ({', '.join(kinds[:6])})"
+    return (Finding("info", others[0], what),)
+
+
+def cap_findings(findings: Sequence[Finding], limit: int = MAX_FINDINGS) -> tuple[Finding, ...]:
+    """The first `limit` findings and, where there are more, one that counts the rest."""
+    if len(findings) <= limit:
+        return tuple(findings)
+    rest = f"{len(findings) - limit} more findings of this kind"
+    severity = max((f.severity for f in findings[limit:]), key=["info", "warning", "error"].index)
+    return (*findings[:limit], Finding(severity, "", rest))

@@ -1,0 +1,229 @@
+"""A scan to arrays that training can use: decoded, one size, split, checked, and cached."""
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic.data import cache as disk
+from polyclinic.data.cache import Prepared
+from polyclinic.data.dataset import IGNORE, Finding, Item, Scan, SiteData
+from polyclinic.data.files import cap_findings
+from polyclinic.data.images import to_uint8
+from polyclinic.data.quality import check_site, presence
+from polyclinic.data.readers import scan_corpus
+from polyclinic.data.resize import fit, fit_labels, letterbox, pad
+from polyclinic.data.splits import leaking_patients, split_items
+from polyclinic.errors import DataError
+
+SIDE_MULTIPLE = 16
+"""Sides of segmentation images are multiples of this: encoders halve them four times."""
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """One image at its final scale, not yet padded, or the reason why there is none."""
+
+    image: NDArray[np.uint8] | None = None
+    labels: NDArray[np.uint8] | None = None
+    side: int = 0  # of the original, the longer one
+    blank: bool = False
+    reason: str = ""
+
+
+def prepare_site(
+    scan: Scan,
+    *,
+    name: str,
+    image_size: int,
+    largest_side: int,
+    split_seed: int,
+    val_share: float,
+    test_share: float,
+    max_unreadable: float,
+    cache: Path | None = None,
+    workers: int = 0,
+) -> SiteData:
+    """Decode, resize, split and check a site's images.
+
+    Classification and regression: fitted into a square of `image_size` px, black around. For
+    segmentation: whole images in a square whose side is the smallest multiple of 16 that holds
+    the largest of them, or `largest_side`; larger ones are reduced, none is enlarged, padding is
+    `IGNORE` in the label map. One channel where all images are grey, otherwise three.
+
+    `cache` is a folder for prepared arrays, None for none; `workers` threads decode, 0 for one
+    per core. Raises `DataError` when more than the share `max_unreadable` cannot be read, or when
+    what is left cannot be learned from.
+    """
+    segmentation = scan.task == "segmentation"
+    cap = _round_up(largest_side)
+
+    def decode(item: Item) -> _Decoded:
+        image, labels = scan.load(item)
+        pixels = to_uint8(image, item.key)
+        side, blank = max(pixels.shape[:2]), bool((pixels == pixels.flat[0]).all())
+        if not segmentation:
+            return _Decoded(letterbox(pixels, image_size), None, side, blank)
+        if labels is None:
+            raise DataError(f"{item.key}: has no mask")
+        return _Decoded(fit(pixels, cap, enlarge=False), fit_labels(labels, cap), side, blank)
+
+    side = (lambda longest: min(_round_up(longest), cap)) if segmentation else None
+    options = {"largest_side": largest_side} if segmentation else {"image_size": image_size}
+    prepared, notes = _prepare(scan, decode, side, options, cache, workers)
+    notes = [*_unreadable(scan, prepared, f"site {name!r}", max_unreadable), *notes]
+
+    items = [scan.items[row] for row in prepared.rows]
+    targets = _targets(scan, items, prepared)
+    split = split_items(
+        items,
+        scan.classes,
+        seed=split_seed,
+        val_share=val_share,
+        test_share=test_share,
+        presence=presence(targets, len(scan.classes)) if segmentation else None,
+    )
+    leaks = leaking_patients(items)
+    if leaks:
+        what = f"{len(leaks)} patients are on both sides of the given splits (first: {leaks[0]})"
+        notes.append(Finding("warning", "", what, "correct the splits; results look too good"))
+    unreadable = {scan.items[row].key for row, _ in prepared.unreadable}  # named above already
+    _, groups = np.unique([item.patient for item in items], return_inverse=True)
+    site = SiteData(
+        name=name,
+        task=scan.task,
+        classes=scan.classes,
+        images=prepared.images,
+        targets=targets,
+        patients=groups.astype(np.int64),
+        keys=tuple(item.key for item in items),
+        split=split,
+        format=scan.format,
+        has_patient_ids=scan.has_patient_ids,
+        findings=(*(f for f in scan.findings if f.where not in unreadable), *notes),
+    )
+    return check_site(site, prepared.blank)
+
+
+def prepare_corpus(
+    folder: Path,
+    *,
+    image_size: int,
+    max_unreadable: float = 0.05,
+    cache: Path | None = None,
+    workers: int = 0,
+) -> NDArray[np.uint8]:
+    """The public images as uint8 (N, 3, S, S), S = `image_size`, black around, greys repeated.
+
+    Raises `DataError` like `prepare_site`.
+    """
+    scan = scan_corpus(folder)
+
+    def decode(item: Item) -> _Decoded:
+        pixels = to_uint8(scan.load(item)[0], item.key)
+        return _Decoded(letterbox(pixels, image_size))
+
+    prepared, _ = _prepare(scan, decode, None, {"image_size": image_size}, cache, workers)
+    _unreadable(scan, prepared, f"corpus {str(folder)!r}", max_unreadable)
+    images = prepared.images
+    return images if images.shape[1] == 3 else np.repeat(images, 3, axis=1)
+
+
+def _prepare(
+    scan: Scan,
+    decode: Callable[[Item], _Decoded],
+    final_side: Callable[[int], int] | None,
+    options: Mapping[str, Any],
+    cache: Path | None,
+    workers: int,
+) -> tuple[Prepared, list[Finding]]:
+    folder = cache / disk.fingerprint(scan, options) if cache else None
+    stored = disk.load(folder) if folder else None
+    if stored is not None:
+        return stored, []
+    prepared = _assemble(_decode_all(scan, decode, workers), final_side)
+    if folder:
+        try:
+            disk.store(prepared, folder)
+        except OSError as error:
+            what = f"prepared images could not be cached ({error.strerror or error})"
+            return prepared, [Finding("warning", "", what, f"free or change {cache}")]
+    return prepared, []
+
+
+def _decode_all(scan: Scan, decode: Callable[[Item], _Decoded], workers: int) -> list[_Decoded]:
+    def attempt(item: Item) -> _Decoded:
+        try:
+            return decode(item)
+        except DataError as error:
+            return _Decoded(reason=str(error).removeprefix(f"{item.key}: "))
+
+    # Filters are the process's, not the thread's: set once, around all threads.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
+        try:
+            return list(pool.map(attempt, scan.items))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _assemble(decoded: list[_Decoded], final_side: Callable[[int], int] | None) -> Prepared:
+    good = [(row, one, one.image) for row, one in enumerate(decoded) if one.image is not None]
+    unreadable = tuple((row, one.reason) for row, one in enumerate(decoded) if one.image is None)
+    longest = max((one.side for _, one, _ in good), default=1)
+    first_side = max(good[0][2].shape[:2]) if good else 1
+    side = final_side(longest) if final_side else first_side
+    channels = 3 if any(image.ndim == 3 for _, _, image in good) else 1
+    images = np.zeros((len(good), channels, side, side), np.uint8)
+    for number, (_, _, image) in enumerate(good):
+        square = pad(image, side, 0)
+        images[number] = square if square.ndim == 2 else np.moveaxis(square, 2, 0)
+    masks = [pad(one.labels, side, IGNORE) for _, one, _ in good if one.labels is not None]
+    return Prepared(
+        images,
+        np.stack(masks) if masks else None,
+        np.array([row for row, _, _ in good], np.int64),
+        np.array([one.blank for _, one, _ in good], np.bool_),
+        unreadable,
+    )
+
+
+def _unreadable(
+    scan: Scan, prepared: Prepared, who: str, max_unreadable: float
+) -> tuple[Finding, ...]:
+    """Findings about unreadable images; `DataError` where there are too many, or no other."""
+    bad, total = prepared.unreadable, len(scan.items)
+    if not bad:
+        return ()
+    if len(bad) > max_unreadable * total or len(bad) == total:
+        row, reason = bad[0]
+        raise DataError(
+            f"{who}: {len(bad)} of {total} images ({100 * len(bad) / total:.3g} %) cannot be "
+            f"read, more than {100 * max_unreadable:.3g} %; first: {scan.items[row].key} "
+            f"({reason}); repair or remove them, or raise data.max_unreadable"
+        )
+    notes = [
+        Finding("warning", scan.items[row].key, f"cannot be read: {reason}", "repair or remove it")
+        for row, reason in bad
+    ]
+    return cap_findings(notes)
+
+
+def _targets(scan: Scan, items: list[Item], prepared: Prepared) -> NDArray[np.generic]:
+    if scan.task == "segmentation":
+        if prepared.label_maps is None:
+            raise DataError(f"{scan.folder}: no image has a mask")
+        return prepared.label_maps
+    kinds = {"single-label": np.int64, "multi-label": np.uint8, "regression": np.float32}
+    return np.array([item.target for item in items], dtype=kinds[scan.task])
+
+
+def _round_up(side: int) -> int:
+    return -(-side // SIDE_MULTIPLE) * SIDE_MULTIPLE

@@ -1,0 +1,64 @@
+"""The formats of sites. To add one: write a file beside this one, and add it to `READERS`."""
+
+import difflib
+from pathlib import Path
+
+from polyclinic.data.dataset import Scan
+from polyclinic.data.files import is_hidden
+from polyclinic.data.readers import brats, class_folders, image_masks, manifest, npz
+from polyclinic.data.readers.corpus import scan_corpus
+from polyclinic.data.readers.reader import Reader, TaskChoice
+from polyclinic.errors import DataError
+
+__all__ = ["READERS", "Reader", "TaskChoice", "scan_corpus", "scan_site"]
+
+READERS: dict[str, Reader] = {
+    reader.name: reader
+    for reader in (
+        class_folders.READER,
+        manifest.READER,
+        npz.READER,
+        image_masks.READER,
+        brats.READER,
+    )
+}
+
+
+def scan_site(folder: Path, *, format: str = "auto", task: TaskChoice = "auto") -> Scan:
+    """Find out what a site's folder holds; decodes no image except the masks' values.
+
+    With `auto` the format and the task are recognised. Raises `DataError` where there is no such
+    folder, nothing in it, no or more than one format that fits, or nothing usable in that format.
+    """
+    if format != "auto" and format not in READERS:
+        close = difflib.get_close_matches(format, READERS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise DataError(f"format {format!r} is unknown; known: auto, {', '.join(READERS)}{hint}")
+    if not folder.exists():
+        raise DataError(f"{folder}: no such folder; expected a folder with a site's images")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: is a file; expected the folder that holds a site's images")
+    try:
+        seen = sorted(path.name for path in folder.iterdir() if not is_hidden(path.name))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror})") from None
+    if not seen:
+        raise DataError(f"{folder}: is empty; expected a site's images")
+    scan = READERS[_recognise(folder, seen) if format == "auto" else format].scan(folder, task)
+    if not scan.items:
+        raise DataError(f"{folder}: no image that could be used, read as {scan.format}")
+    return scan
+
+
+def _recognise(folder: Path, seen: list[str]) -> str:
+    sure = {name: reader.recognise(folder) for name, reader in READERS.items()}
+    best = max(sure.values())
+    winners = [name for name, value in sure.items() if value == best]
+    if best == 0:
+        shown = ", ".join(seen[:5]) + (f" and {len(seen) - 5} more" if len(seen) > 5 else "")
+        known = "; ".join(f"{reader.name}: {reader.describe}" for reader in READERS.values())
+        raise DataError(f"{folder}: format not recognised; it holds {shown}; known are {known}")
+    if len(winners) > 1:
+        names = " or ".join(winners)
+        raise DataError(f"{folder}: could be {names}; say which with format = {winners[0]!r}")
+    return winners[0]

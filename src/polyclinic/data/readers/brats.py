@@ -1,0 +1,212 @@
+"""`brats`: a folder per patient with NIfTI volumes per sequence and a segmentation.
+
+Names and labels follow the BraTS challenges: until 2020 `_t1 _t1ce _t2 _flair _seg` with
+enhancing tumour 4, from 2023 `-t1n -t1c -t2w -t2f -seg` with enhancing tumour 3.
+"""
+
+import functools
+import math
+import os
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic.data.dataset import Finding, Image, Item, Scan
+from polyclinic.data.files import cap_findings, is_hidden, list_files
+from polyclinic.data.images import HIGH_PERCENTILE, LOW_PERCENTILE, scale
+from polyclinic.data.readers.reader import Reader, TaskChoice, require_task
+from polyclinic.errors import DataError
+
+CLASSES = ("background", "core", "oedema", "enhancing")
+CHANNELS = (("t2f", "t2w"), ("t1c",), ("t1n",))
+"""Sequences of the three channels; the second choice serves where the first is missing."""
+MIN_NONZERO = 0.01
+"""Slices with a smaller share of pixels other than 0 are left out."""
+MAX_VOXELS = 512**3
+
+_OLD_NAMES = {"t1": "t1n", "t1ce": "t1c", "t1gd": "t1c", "t2": "t2w", "flair": "t2f"}
+_SUFFIX = re.compile(r"[-_](t1n|t1ce|t1c|t1gd|t1|t2w|t2f|t2|flair|seg)\.nii(\.gz)?$", re.IGNORECASE)
+
+Volume = NDArray[Any]
+
+
+def recognise(folder: Path) -> float:
+    """Sure where the files of a sub-folder end in `seg.nii` or `seg.nii.gz`."""
+    for entry in os.scandir(folder):
+        if not is_hidden(entry.name) and entry.is_dir():
+            try:
+                found = any(_kind(path.name) == "seg" for path in Path(entry.path).iterdir())
+            except OSError:
+                continue
+            if found:
+                return 1.0
+    return 0.0
+
+
+def scan(folder: Path, task: TaskChoice) -> Scan:
+    """List the axial slices of every case as `CASE#Z`, Z from the feet up; patient is the case.
+
+    A case that cannot be read, or has no segmentation, stays in the list as one item, so that it
+    counts as unreadable. Images are uint8 (H, W, 3): `CHANNELS`, zero where a sequence is
+    missing; each volume is scaled by the percentiles 0.5 and 99.5 of its nonzero voxels. Rows run
+    from anterior to posterior, columns from the patient's right to left.
+    """
+    require_task("brats", task, "segmentation")
+    files, refused = list_files(folder)
+    cases: dict[str, dict[str, str]] = {}
+    findings: list[Finding] = list(refused)
+    for name in files:
+        kind = _kind(name)
+        case = name.rpartition("/")[0]
+        if kind and case:
+            if kind in cases.setdefault(case, {}):
+                findings.append(Finding("warning", name, f"a second {kind} of its case; left out"))
+            cases[case].setdefault(kind, name)
+    if not cases:
+        raise DataError(f"{folder}: no sub-folder with files like CASE-t1n.nii.gz, CASE-seg.nii.gz")
+    with ThreadPoolExecutor() as pool:
+        slices = list(pool.map(lambda case: _slices(folder, case, cases[case]), cases))
+    items: list[Item] = []
+    notes: list[Finding] = []
+    for case, found in zip(cases, slices, strict=True):
+        keys = [case] if isinstance(found, str) else [f"{case}#{z}" for z in found]
+        items += [Item(key, patient=case) for key in keys]
+        if isinstance(found, str):
+            notes.append(Finding("warning", case, found))
+        lost = [c[0] for c in CHANNELS if not any(kind in cases[case] for kind in c)]
+        if lost:
+            what = f"has no {', no '.join(lost)}; these channels are zero"
+            notes.append(Finding("info", case, what))
+    findings += cap_findings(notes)
+    unusable = {
+        case: found for case, found in zip(cases, slices, strict=True) if isinstance(found, str)
+    }
+    load = _loader(folder, cases, unusable)
+    return Scan(folder, "brats", "segmentation", CLASSES, tuple(items), load, True, tuple(findings))
+
+
+def _kind(name: str) -> str | None:
+    match = _SUFFIX.search(name)
+    if match is None:
+        return None
+    kind = match.group(1).lower()
+    return _OLD_NAMES.get(kind, kind)
+
+
+def _slices(folder: Path, case: str, files: dict[str, str]) -> list[int] | str:
+    """The slices worth using, or why the case cannot be used."""
+    try:
+        first = next(name for kinds in CHANNELS for name in map(files.get, kinds) if name)
+        if "seg" not in files:
+            return "has no segmentation (seg.nii or seg.nii.gz)"
+        volume = read_volume(folder / first, first)
+    except StopIteration:
+        return "has no t2f, t2w, t1c or t1n"
+    except DataError as error:
+        return str(error).removeprefix(f"{case}/")
+    share = np.count_nonzero(volume, axis=(0, 1)) / (volume.shape[0] * volume.shape[1])
+    return [int(z) for z in np.flatnonzero(share >= MIN_NONZERO)]
+
+
+def read_volume(path: Path, name: str) -> Volume:
+    """A NIfTI volume (X, Y, Z) turned so that x runs to the right, y to anterior, z up.
+
+    Raises `DataError` when it cannot be read, has more than three axes, or is too large.
+    """
+    import nibabel
+
+    try:
+        image: Any = nibabel.load(path)
+        orientations: Any = nibabel.orientations
+        shape = tuple(int(n) for n in image.shape)
+        while len(shape) > 3 and shape[-1] == 1:
+            shape = shape[:-1]
+        if len(shape) != 3 or 0 in shape or math.prod(shape) > MAX_VOXELS:
+            raise DataError(f"{name}: shape {image.shape}; expected one volume (X, Y, Z)")
+        volume = np.asanyarray(image.dataobj).reshape(shape)
+        turns = orientations.io_orientation(image.affine)
+        turned: Volume = orientations.apply_orientation(volume, turns)
+    except DataError:
+        raise
+    except Exception as error:  # gzip, zlib, struct and nibabel each have errors of their own
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{name}: not a readable NIfTI file ({reason})") from None
+    if turned.dtype.kind not in "biuf":
+        raise DataError(f"{name}: voxels of type {turned.dtype}; expected numbers")
+    if not np.isfinite(turned).all():
+        raise DataError(f"{name}: voxels that are NaN or infinite")
+    return turned
+
+
+def _loader(
+    folder: Path, cases: dict[str, dict[str, str]], unusable: dict[str, str]
+) -> Callable[[Item], tuple[Image, NDArray[np.uint8] | None]]:
+    lock = threading.Lock()  # two threads that ask for slices of one case must not both decode it
+
+    @functools.lru_cache(maxsize=2)
+    def decode(case: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | str:
+        try:
+            return _decode(folder, case, cases[case])
+        except DataError as error:  # kept, so that a broken case is not decoded for every slice
+            return str(error)
+
+    def load(item: Item) -> tuple[Image, NDArray[np.uint8] | None]:
+        if item.key in unusable:
+            raise DataError(f"{item.key}: {unusable[item.key]}")
+        case, _, z = item.key.rpartition("#")
+        with lock:
+            result = decode(case)
+        if isinstance(result, str):
+            raise DataError(f"{item.key}: {result}")
+        images, labels = result
+        return images[int(z)], labels[int(z)]
+
+    return load
+
+
+def _decode(
+    folder: Path, case: str, files: dict[str, str]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """All slices of a case: images (Z, H, W, 3) and labels (Z, H, W)."""
+    labels = _labels(read_volume(folder / files["seg"], files["seg"]), files["seg"])
+    images = np.zeros((*labels.shape, len(CHANNELS)), np.uint8)
+    for channel, kinds in enumerate(CHANNELS):
+        name = next((files[kind] for kind in kinds if kind in files), None)
+        if name is None:
+            continue
+        volume = read_volume(folder / name, name)
+        if volume.shape != labels.shape:
+            raise DataError(
+                f"{case}: {name} has shape {volume.shape}, {files['seg']} {labels.shape}; "
+                "expected the same"
+            )
+        nonzero = volume[volume != 0]
+        if nonzero.size:
+            low, high = np.percentile(nonzero, (LOW_PERCENTILE, HIGH_PERCENTILE))
+            low = min(low, 0.0) if low == high else low
+            images[..., channel] = np.where(volume != 0, scale(volume, low, high), 0)
+    return _axial(images), _axial(labels)
+
+
+def _labels(volume: Volume, name: str) -> NDArray[np.uint8]:
+    values = {float(value) for value in np.unique(volume)}
+    if not values <= {0, 1, 2, 3, 4} or values >= {3, 4}:
+        shown = ", ".join(f"{value:g}" for value in sorted(values)[:8])
+        raise DataError(f"{name}: labels {shown}; expected 0, 1, 2 and either 3 or 4 (enhancing)")
+    labels = volume.astype(np.uint8)
+    labels[labels == 4] = 3
+    return labels
+
+
+def _axial(volume: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(X, Y, Z, ...) to (Z, H, W, ...), as radiologists look at it."""
+    return np.ascontiguousarray(np.moveaxis(volume[::-1, ::-1], (2, 1, 0), (0, 1, 2)))
+
+
+READER = Reader("brats", "CASE/CASE-{t1n,t1c,t2w,t2f,seg}.nii.gz, or BraTS 2020", recognise, scan)

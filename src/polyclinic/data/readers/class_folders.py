@@ -1,0 +1,83 @@
+"""`class-folders`: one sub-folder of images per class, below train/val/test or not."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic.data.dataset import Finding, Image, Item, Scan, Split
+from polyclinic.data.files import is_hidden, is_image, list_files, other_files
+from polyclinic.data.images import read_image
+from polyclinic.data.readers.reader import SPLIT_NAMES, Reader, TaskChoice, require_task
+from polyclinic.errors import DataError
+
+# Folders of these names hold the pictures of other formats, not a class.
+_NO_CLASSES = {"images", "masks", "labels"}
+
+
+def recognise(folder: Path) -> float:
+    """Half sure where at least two sub-folders hold an image: they may belong to a manifest."""
+    found = sum(
+        _holds_image(entry)
+        for entry in os.scandir(folder)
+        if not is_hidden(entry.name) and entry.is_dir() and entry.name.lower() not in _NO_CLASSES
+    )
+    return 0.5 if found >= 2 else 0.0
+
+
+def scan(folder: Path, task: TaskChoice) -> Scan:
+    """List `folder/CLASS/**/image` or `folder/SPLIT/CLASS/**/image`; classes in order of names."""
+    require_task("class-folders", task, "single-label")
+    files, refused = list_files(folder)
+    findings = [*refused, *other_files(files)]
+    parts = [tuple(name.split("/")) for name in files if is_image(name)]
+    loose = [path for path in parts if len(path) == 1]
+    if loose:
+        what = f"{len(loose)} images lie outside of the class folders and were left out"
+        findings.append(Finding("warning", loose[0][0], what, "move them into a class folder"))
+    parts = [path for path in parts if len(path) > 1]
+    by_split = bool(parts) and all(
+        path[0].lower() in SPLIT_NAMES and len(path) > 2 for path in parts
+    )
+    level = 1 if by_split else 0
+    classes = tuple(sorted({path[level] for path in parts}))
+    if not classes:
+        raise DataError(f"{folder}: no sub-folder holds an image; expected one folder per class")
+    index = {name: number for number, name in enumerate(classes)}
+    items = []
+    for path in parts:
+        split: Split | None = SPLIT_NAMES[path[0].lower()] if by_split else None
+        key = "/".join(path)
+        items.append(Item(key, patient=key, target=index[path[level]], split=split))
+    if not by_split:
+        findings += _empty_classes(folder, classes)
+
+    def load(item: Item) -> tuple[Image, NDArray[np.uint8] | None]:
+        return read_image(folder / item.key, item.key), None
+
+    return Scan(
+        folder, "class-folders", "single-label", classes, tuple(items), load, False, tuple(findings)
+    )
+
+
+def _holds_image(folder: "os.DirEntry[str]") -> bool:
+    try:
+        for _, folders, files in os.walk(folder.path):
+            folders[:] = [name for name in folders if not is_hidden(name)]
+            if any(is_image(name) and not is_hidden(name) for name in files):
+                return True
+    except OSError:
+        return False
+    return False
+
+
+def _empty_classes(folder: Path, classes: tuple[str, ...]) -> list[Finding]:
+    folders = {e.name for e in os.scandir(folder) if e.is_dir(follow_symlinks=False)}
+    empty = sorted(name for name in folders - set(classes) if not is_hidden(name))
+    return [Finding("warning", name, "a class folder without an image; left out") for name in empty]
+
+
+READER = Reader(
+    "class-folders", "one sub-folder of images per class (or train/CLASS/...)", recognise, scan
+)

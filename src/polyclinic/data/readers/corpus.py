@@ -1,0 +1,45 @@
+"""The server's public images: no labels, in folders of any depth, or in npz archives."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic.data.dataset import Image, Item, Scan
+from polyclinic.data.files import is_image, list_files, other_files
+from polyclinic.data.images import read_image
+from polyclinic.data.readers.npz import image_count, loader, members
+from polyclinic.errors import DataError
+
+
+def scan_corpus(folder: Path) -> Scan:
+    """List every image below `folder`, and those of `train_images` or `images` in any `.npz`.
+
+    The items have no target, and the scan no classes. Raises `DataError` when nothing is there.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; expected the corpus of public images")
+    files, refused = list_files(folder)
+    archives = [name for name in files if name.lower().endswith(".npz")]
+    items = [Item(name, name) for name in files if is_image(name)]
+    loaders: dict[str, Callable[[Item], tuple[Image, NDArray[np.uint8] | None]]] = {}
+    for name in archives:
+        path = folder / name
+        names = members(path)
+        array = "train_images" if "train_images" in names else "images"
+        loaders[name] = loader(path)
+        for index in range(image_count(path, array, names)):
+            key = f"{name}:{array}#{index}"
+            items.append(Item(key, key))
+    if not items:
+        raise DataError(f"{folder}: no image in it; expected png, jpg, tif, bmp, webp or npz files")
+
+    def load(item: Item) -> tuple[Image, NDArray[np.uint8] | None]:
+        name, separator, _ = item.key.rpartition(":")
+        if separator and name in loaders:
+            return loaders[name](item)
+        return read_image(folder / item.key, item.key), None
+
+    findings = (*refused, *other_files(files, archives))
+    return Scan(folder, "corpus", "single-label", (), tuple(items), load, False, findings)

@@ -1,0 +1,122 @@
+"""How an encoder is judged at a site: by linear probe, and by fine-tuning.
+
+Both train on the site's training split, choose on its validation split, and touch the test split
+once, at the end. They share one signature: (encoder, site, plan, *seed) -> Outcome.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.preprocessing import StandardScaler
+
+from polyclinic.data.dataset import SiteData
+from polyclinic.evaluate.metrics import Predictions, primary_metric
+from polyclinic.evaluate.predictions import judge, score
+from polyclinic.models.device import device
+from polyclinic.models.encoder import Preset, build_encoder
+from polyclinic.models.heads import build_head
+from polyclinic.models.state import State, load_into
+from polyclinic.models.training import TrainPlan, embed, fit_head, predict, train
+
+ProtocolName = Literal["linear-probe", "fine-tune"]
+
+PENALTIES = (0.003, 0.03, 0.3, 3.0)
+"""Inverse strengths of the probe's L2 penalty; the validation split chooses."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What judging gave: predictions for the test split, outputs as the network gave them."""
+
+    predictions: Predictions
+    outputs: NDArray[np.generic]  # as `models.training.predict`
+    validation: float  # primary metric on the validation split
+
+
+def linear_probe(
+    preset: Preset, state: State, site: SiteData, plan: TrainPlan, *seed: int | str
+) -> Outcome:
+    """A linear model on frozen features.
+
+    Classification: logistic regression with balanced classes on standardised embeddings, its
+    penalty chosen on the validation split. Regression: ridge, likewise. Segmentation: one linear
+    layer on the maps at every position, trained for `plan.head_epochs`.
+    """
+    encoder = build_encoder(preset).to(device())
+    load_into(encoder, state)
+    if site.task == "segmentation":
+        head = build_head(site.task, len(site.classes), encoder.config, seed=0, linear=True)
+        head = head.to(device())
+        fit_head(encoder, head, site, plan, *seed)
+        validation = score(judge(encoder, head, site, "val"), "dice")
+        return Outcome(
+            judge(encoder, head, site, "test"), predict(encoder, head, site, "test"), validation
+        )
+    features = embed(encoder, site.images).cpu().numpy().astype(np.float64)
+    train_rows, val_rows, test_rows = (site.split[s] for s in ("train", "val", "test"))
+    scaler = StandardScaler().fit(features[train_rows])
+    features = scaler.transform(features)
+    metric = primary_metric(site.task)
+    best: tuple[float, Any] | None = None
+    for penalty in PENALTIES:
+        model = _fit(site, features[train_rows], site.targets[train_rows], penalty)
+        value = score(_classified(site, model, features, val_rows), metric)
+        if best is None or value > best[0]:
+            best = (value, model)
+    assert best is not None
+    tested = _classified(site, best[1], features, test_rows)
+    return Outcome(tested, tested.scores, best[0])
+
+
+def fine_tune(
+    preset: Preset, state: State, site: SiteData, plan: TrainPlan, *seed: int | str
+) -> Outcome:
+    """A fresh head on frozen features, then head and encoder together (Kumar et al. 2022)."""
+    encoder = build_encoder(preset).to(device())
+    load_into(encoder, state)
+    head = build_head(site.task, len(site.classes), encoder.config, seed=0).to(device())
+    fit_head(encoder, head, site, plan, *seed)
+    train(encoder, head, site, replace(plan, schedule="cosine"), *seed)
+    validation = score(judge(encoder, head, site, "val"), primary_metric(site.task))
+    tested = judge(encoder, head, site, "test")
+    return Outcome(tested, predict(encoder, head, site, "test"), validation)
+
+
+Protocol = Callable[..., Outcome]
+PROTOCOLS: dict[ProtocolName, Protocol] = {"linear-probe": linear_probe, "fine-tune": fine_tune}
+
+
+def _fit(
+    site: SiteData, features: NDArray[np.float64], targets: NDArray[np.generic], penalty: float
+) -> Any:
+    if site.task == "regression":
+        return Ridge(alpha=1 / penalty).fit(features, targets)
+    model = LogisticRegression(C=penalty, class_weight="balanced", max_iter=300, tol=1e-3)
+    with warnings.catch_warnings():
+        # the penalty is chosen on validation data; a fit that stopped early competes as it is
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        if site.task == "multi-label":
+            return OneVsRestClassifier(model).fit(features, targets)
+        return model.fit(features, targets)
+
+
+def _classified(
+    site: SiteData, model: Any, features: NDArray[np.float64], rows: NDArray[np.int64]
+) -> Predictions:
+    if site.task == "regression":
+        scores = model.predict(features[rows])
+    else:
+        found = model.predict_proba(features[rows])
+        scores = np.zeros((len(rows), len(site.classes)))
+        known: Sequence[int] = (
+            range(len(site.classes)) if site.task == "multi-label" else model.classes_
+        )
+        scores[:, list(known)] = found
+    return Predictions(site.task, site.targets[rows], scores, site.patients[rows])

@@ -1,0 +1,118 @@
+"""The methods that a run compares, one function each, all from the same parts.
+
+A method takes the federation and returns the encoder that each site ends up with. What a stage
+costs, where it is stored, who took part and what travelled is the federation's business; a
+method decides only what is trained where and how the server combines it. `begin` and `finish`
+make every method resumable: a killed run goes on after its last finished stage.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from polyclinic.federation.aggregation import (
+    WEIGHTINGS,
+    add,
+    aggregator,
+    mean,
+    server_step,
+)
+from polyclinic.federation.exchange import Federation, Update
+from polyclinic.models.state import State
+
+Encoders = dict[str, State]
+"""The encoder of each site, by the site's name."""
+
+
+def mim(fed: Federation) -> Encoders:
+    """Masked image modelling on the public corpus, nothing else: the start of all others."""
+    return fed.everywhere(fed.start)
+
+
+def local(fed: Federation) -> Encoders:
+    """Every site alone: trains the common start on its own data; nothing travels."""
+    stages = fed.begin(dict.fromkeys(fed.sites, fed.start))
+    while not stages.finished:
+        updates = fed.train(stages, fed.plan(stages), exchange=False)
+        encoders = {u.site: add(stages.encoders[u.site], u.change) for u in updates}
+        stages = fed.finish(stages, stages.encoders | encoders, updates)
+    return stages.encoders
+
+
+def fedavg(fed: Federation) -> Encoders:
+    """Federated averaging (McMahan et al. 2017) of the encoder; heads stay private."""
+    return _averaging(fed)
+
+
+def fedprox(fed: Federation) -> Encoders:
+    """FedAvg with a proximal term at the sites (Li et al. 2020)."""
+    return _averaging(fed, anchor="proximal", anchor_weight=fed.config.fedprox.mu)
+
+
+def universal(fed: Federation) -> Encoders:
+    """Ours: heads first, anchored sites, balanced weights, a server optimiser, distillation."""
+    c = fed.config.universal
+    combine = aggregator(c.aggregation, c.trim)
+    stages = fed.begin({"": fed.start})
+    while not stages.finished:
+        plan = fed.plan(
+            stages,
+            head_first=c.head_first,
+            anchor=c.anchor,
+            anchor_weight=c.anchor_weight,
+        )
+        updates = fed.train(stages, plan)
+        received = stages.encoders[""]
+        encoder, memory = server_step(
+            c.server_optimiser,
+            received,
+            combine([u.change for u in updates], _weights(updates, c.weighting)),
+            stages.memory,
+            learning_rate=c.server_learning_rate,
+            momentum=c.server_momentum,
+        )
+        if c.distil_every and (stages.done + 1) % c.distil_every == 0:
+            encoder = fed.distil(stages, encoder, [add(received, u.change) for u in updates])
+        stages = fed.finish(stages, {"": encoder}, updates, memory)
+    return fed.everywhere(stages.encoders[""])
+
+
+def centralised(fed: Federation) -> Encoders:
+    """All data in one place, one encoder, a head per site. Simulation only: the ceiling."""
+    stages = fed.begin({"": fed.start})
+    while not stages.finished:
+        encoder, updates = fed.train_pooled(stages, fed.plan(stages))
+        stages = fed.finish(stages, {"": encoder}, updates)
+    return fed.everywhere(stages.encoders[""])
+
+
+Method = Callable[[Federation], Encoders]
+METHODS: dict[str, Method] = {
+    "universal": universal,
+    "fedavg": fedavg,
+    "fedprox": fedprox,
+    "local": local,
+    "mim": mim,
+    "centralised": centralised,
+}
+
+TITLES: dict[str, str] = {
+    "universal": "Universal (ours)",
+    "fedavg": "FedAvg",
+    "fedprox": "FedProx",
+    "local": "Each site alone",
+    "mim": "Masked image modelling",
+    "centralised": "All data pooled",
+}
+
+
+def _averaging(fed: Federation, **plan: Any) -> Encoders:
+    stages = fed.begin({"": fed.start})
+    while not stages.finished:
+        updates = fed.train(stages, fed.plan(stages, **plan))
+        change = mean([u.change for u in updates], _weights(updates, "size"))
+        stages = fed.finish(stages, {"": add(stages.encoders[""], change)}, updates)
+    return fed.everywhere(stages.encoders[""])
+
+
+def _weights(updates: Sequence[Update], weighting: str) -> list[float]:
+    return [WEIGHTINGS[weighting](u.examples) for u in updates]

@@ -1,0 +1,105 @@
+"""Where a method stands, and how that survives a kill: one directory a finished stage.
+
+    stage-003/
+      server.safetensors      what the server holds: the encoder, the optimiser's memory
+      site-blood.safetensors  what stays at the site: its head (and its encoder, trained alone)
+      record.json             what happened in the stage
+
+A stage's directory appears by one rename, after everything in it is written; then the one before
+it goes.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from polyclinic.errors import RunError
+from polyclinic.models.state import State, disk_error, load_state, save_state
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """State after `done` of `total` stages.
+
+    `encoders` holds the global encoder under the name "", or each site's own under the site's.
+    """
+
+    done: int
+    total: int
+    encoders: dict[str, State]
+    heads: dict[str, State] = field(default_factory=dict)
+    memory: State = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether no stage is left."""
+        return self.done >= self.total
+
+
+class StageStore:
+    """Saves and finds the stages of one method and seed under `folder`; `log` keeps records."""
+
+    def __init__(self, folder: Path, log: Callable[[Record], None]) -> None:
+        self.folder = folder
+        self.log = log
+
+    def latest(self, total: int) -> Stages | None:
+        """The last finished stage, or None."""
+        found = sorted(p for p in self.folder.glob("stage-*") if p.name[6:].isdigit())
+        if not found:
+            return None
+        folder = found[-1]
+        server = load_state(folder / "server.safetensors")
+        encoders, heads = {}, {}
+        if encoder := _take(server, "encoder."):
+            encoders[""] = encoder
+        for path in sorted(folder.glob("site-*.safetensors")):
+            state = load_state(path)
+            name = path.stem.removeprefix("site-")
+            if head := _take(state, "head."):
+                heads[name] = head
+            if own := _take(state, "encoder."):
+                encoders[name] = own
+        try:
+            self.log(json.loads((folder / "record.json").read_text()))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{folder}: its record cannot be read ({error}); delete the directory and resume"
+            ) from None
+        return Stages(int(folder.name[6:]), total, encoders, heads, _take(server, "memory."))
+
+    def save(self, stages: Stages, record: Record) -> None:
+        """Keep `stages` and drop the one before."""
+        part = self.folder / f"stage-{stages.done:03d}.part"
+        whole = part.with_suffix("")
+        try:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            server = _prefixed(stages.memory, "memory.")
+            server |= _prefixed(stages.encoders.get("", {}), "encoder.")
+            save_state(server, part / "server.safetensors")
+            for name in {*stages.heads, *stages.encoders} - {""}:
+                own = _prefixed(stages.heads.get(name, {}), "head.")
+                own |= _prefixed(stages.encoders.get(name, {}), "encoder.")
+                save_state(own, part / f"site-{name}.safetensors")
+            (part / "record.json").write_text(json.dumps(record))
+            part.replace(whole)
+        except OSError as error:
+            raise disk_error(error, part) from None
+        self.log(record)
+        for old in self.folder.glob("stage-*"):
+            if old != whole:
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def _prefixed(state: State, prefix: str) -> State:
+    return {prefix + name: value for name, value in state.items()}
+
+
+def _take(state: State, prefix: str) -> State:
+    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}

@@ -1,0 +1,1 @@
+"""A run: configuration, directory, the experiment itself, and its results."""

@@ -1,0 +1,182 @@
+"""A run's directory: what is in it, and how it survives kills, full disks and second starts.
+
+RUN/
+  config.json         the resolved configuration; `polyclinic run` accepts it too
+  environment.json    machine and versions
+  metrics.jsonl       one record a finished unit of work
+  log.txt             what was told, with times
+  results.json        scores, gains, comparisons (docs/results.md)
+  report.html
+  examples/           pictures for the report
+  seed-0/mim/         pre-training; seed-0/<method>/ stages, encoders, evaluation/
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from polyclinic.config import Config, config_from_dict, config_to_dict
+from polyclinic.errors import ConfigError, RunError
+from polyclinic.models.state import disk_error
+
+Record = dict[str, Any]
+
+_MAY_CHANGE = {"jobs", "methods", "seeds"}
+"""Options that a resumed run may have changed: they add work, or only say how it is done."""
+
+
+class RunDirectory:
+    """Opens `path` for a run of `config`; a second process is refused while one works in it."""
+
+    def __init__(self, path: Path, config: Config, *, resume: bool) -> None:
+        self.path = path
+        self.config = config
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_error(error, path) from None
+        stored = path / "config.json"
+        if stored.exists():
+            if not resume:
+                raise RunError(
+                    f"{path}: already holds a run; continue it with --resume or choose another "
+                    "--out"
+                )
+            _same(json.loads(stored.read_text()), config, path)
+        elif any(p.name != ".lock" for p in path.iterdir()):
+            raise RunError(f"{path}: not empty and not a run; choose another --out")
+        elif resume:
+            raise RunError(f"{path}: no run to resume; leave --resume out")
+        self._lock = _lock(path / ".lock")
+        self.write_json("config.json", config_to_dict(config))
+        self.records = self._read_records()
+        self._log = (path / "log.txt").open("a", encoding="utf-8")
+
+    def close(self) -> None:
+        """Let another process work in the directory."""
+        self._log.close()
+        self._lock.close()
+
+    def __enter__(self) -> "RunDirectory":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def record(self, record: Record) -> None:
+        """Append to metrics.jsonl, once for each unit."""
+        if record["unit"] in self.records:
+            return
+        path = self.path / "metrics.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+                file.flush()
+        except OSError as error:
+            raise disk_error(error, path) from None
+        self.records[record["unit"]] = record
+
+    def log(self, line: str) -> None:
+        """Append to log.txt, with the time."""
+        with contextlib.suppress(OSError):  # a log that cannot be written stops nothing
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+            self._log.flush()
+
+    def write_json(self, name: str, content: Any) -> Path:
+        """Write a JSON file, whole or not at all."""
+        path = self.path / name
+        part = path.with_name(path.name + ".part")
+        try:
+            part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+            part.replace(path)
+        except OSError as error:
+            raise disk_error(error, path) from None
+        return path
+
+    def _read_records(self) -> dict[str, Record]:
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return {}
+        records: dict[str, Record] = {}
+        whole = []
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                break  # torn by a kill; its unit is done again
+            if not line.endswith("\n"):
+                break
+            records[record["unit"]] = record
+            whole.append(line)
+        part = path.with_name(path.name + ".part")
+        part.write_text("".join(whole), encoding="utf-8")
+        part.replace(path)
+        return records
+
+
+def read_config(run: Path) -> Config:
+    """The configuration of an existing run."""
+    path = run / "config.json"
+    try:
+        return config_from_dict(json.loads(path.read_text()), base=run, source=str(path))
+    except FileNotFoundError:
+        raise RunError(f"{run}: not a run directory (no config.json)") from None
+    except ValueError as error:
+        raise RunError(f"{path}: not readable ({error})") from None
+
+
+def _same(stored: Record, config: Config, path: Path) -> None:
+    now = json.loads(json.dumps(config_to_dict(config)))
+    for key in sorted((stored.keys() | now.keys()) - _MAY_CHANGE):
+        if stored.get(key) != now.get(key):
+            raise ConfigError(
+                f"{path}: the run to resume has another `{key}`: "
+                f"{_differing(stored.get(key), now.get(key))}; start a new run with another --out"
+            )
+
+
+def _differing(stored: Any, now: Any) -> str:
+    if isinstance(stored, dict) and isinstance(now, dict):
+        for key in stored:
+            if stored[key] != now.get(key):
+                return f"{key} was {stored[key]!r}, is {now.get(key)!r}"
+    return f"was {stored!r:.80}, is {now!r:.80}"
+
+
+def _lock(path: Path) -> Any:
+    file = path.open("w")
+    try:
+        import fcntl
+    except ImportError:  # Windows: no advisory locks; two processes in a run are not noticed
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise RunError(
+            f"{path.parent}: another process works on this run; wait for it or stop it"
+        ) from None
+    return file
+
+
+@contextlib.contextmanager
+def peak_memory() -> Iterator[list[float]]:
+    """Measure the process's peak resident memory in a block: a list that receives MiB.
+
+    Linux can start the measurement anew; elsewhere it is the peak since the process began.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    peak: list[float] = []
+    yield peak
+    try:
+        status = Path("/proc/self/status").read_text()
+        kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+        peak.append(int(kib) / 1024)
+    except (OSError, StopIteration):
+        import resource
+
+        peak.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from polyclinic.data.readers import READERS, scan_corpus, scan_site
+from polyclinic.errors import DataError
+
+
+def image(path, value=5):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((4, 4), value, np.uint8)).save(path)
+
+
+def test_registry_names_are_the_readers():
+    assert {name: reader.name for name, reader in READERS.items()} == {n: n for n in READERS}
+    assert list(READERS) == ["class-folders", "manifest", "npz", "image-masks", "brats"]
+
+
+def test_folders_that_cannot_be_a_site(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        scan_site(tmp_path / "no")
+    (tmp_path / "a.npz").touch()
+    with pytest.raises(DataError, match="is a file; expected the folder"):
+        scan_site(tmp_path / "a.npz")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".DS_Store").touch()
+    with pytest.raises(DataError, match="is empty"):
+        scan_site(tmp_path / "empty")
+
+
+def test_unknown_content_says_what_was_seen_and_what_exists(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(DataError, match=r"it holds notes\.txt; known are class-folders.*brats"):
+        scan_site(tmp_path)
+
+
+def test_unknown_format_is_corrected(tmp_path):
+    with pytest.raises(DataError, match=r"'class-folder' is unknown.*did you mean 'class-folders'"):
+        scan_site(tmp_path, format="class-folder")
+
+
+def test_two_sure_readers_are_ambiguous_until_one_is_declared(tmp_path):
+    image(tmp_path / "images" / "a.png")
+    image(tmp_path / "masks" / "a.png")
+    (tmp_path / "labels.csv").write_text("path,label\nimages/a.png,x\n")
+    with pytest.raises(DataError, match="could be manifest or image-masks; say which"):
+        scan_site(tmp_path)
+    assert scan_site(tmp_path, format="manifest").task == "single-label"
+    assert scan_site(tmp_path, format="image-masks").task == "segmentation"
+
+
+def test_a_manifest_beside_class_folders_wins(tmp_path):
+    image(tmp_path / "x" / "a.png")
+    image(tmp_path / "y" / "b.png")
+    assert scan_site(tmp_path).format == "class-folders"
+    (tmp_path / "labels.csv").write_text("path,label\nx/a.png,1\ny/b.png,2\n")
+    assert scan_site(tmp_path).format == "manifest"
+
+
+@pytest.mark.parametrize("name", ["class-folders", "image-masks", "brats"])
+def test_a_task_that_the_format_cannot_serve(tmp_path, name):
+    image(tmp_path / "x" / "a.png")
+    with pytest.raises(DataError, match=f"format {name} is for .*, not for regression"):
+        scan_site(tmp_path, format=name, task="regression")
+
+
+def test_class_folders(tmp_path):
+    for name in ("normal/1.png", "normal/deep/2.PNG", "benign/3.png", "loose.png", "benign/x.txt"):
+        if name.endswith("txt"):
+            (tmp_path / name).touch()
+        else:
+            image(tmp_path / name, len(name))
+    (tmp_path / "malignant").mkdir()
+    scan = scan_site(tmp_path)
+    assert (scan.format, scan.task, scan.has_patient_ids) == (
+        "class-folders",
+        "single-label",
+        False,
+    )
+    assert scan.classes == ("benign", "normal")
+    assert [(i.key, i.target) for i in scan.items] == [
+        ("benign/3.png", 0),
+        ("normal/1.png", 1),
+        ("normal/deep/2.PNG", 1),
+    ]
+    pixels, mask = scan.load(scan.items[0])
+    assert mask is None
+    assert (pixels == len("benign/3.png")).all()
+    said = {finding.where: finding.what for finding in scan.findings}
+    assert "outside of the class folders" in said["loose.png"]
+    assert "without an image" in said["malignant"]
+    assert "not images" in said["benign/x.txt"]
+
+
+def test_class_folders_below_splits(tmp_path):
+    for split in ("train", "Test"):
+        for label in ("no", "yes"):
+            image(tmp_path / split / label / "1.png")
+    scan = scan_site(tmp_path)
+    assert scan.classes == ("no", "yes")
+    assert [(i.split, i.target) for i in scan.items] == [
+        ("test", 0),
+        ("test", 1),
+        ("train", 0),
+        ("train", 1),
+    ]
+
+
+def test_corpus_takes_images_of_any_depth_and_archives(tmp_path):
+    image(tmp_path / "a.png", 1)
+    image(tmp_path / "deep" / "er" / "b.png", 2)
+    np.savez(tmp_path / "c.npz", train_images=np.full((2, 4, 4, 1), 3, np.uint8))
+    scan = scan_corpus(tmp_path)
+    assert [i.key for i in scan.items] == [
+        "a.png",
+        "deep/er/b.png",
+        "c.npz:train_images#0",
+        "c.npz:train_images#1",
+    ]
+    assert [int(scan.load(i)[0].max()) for i in scan.items] == [1, 2, 3, 3]
+    assert scan.classes == ()
+
+
+def test_corpus_without_images(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        scan_corpus(tmp_path / "no")
+    with pytest.raises(DataError, match="no image in it"):
+        scan_corpus(tmp_path)
