@@ -208,7 +208,12 @@ def test_every_value_survives_toml(value):
 
 
 def test_quick_keeps_the_sites_and_remains_valid():
-    config = build(seeds=[4, 5], local={"stages": 2, "max_steps": 5}, mim={"patch": 64})
+    config = build(
+        seeds=[4, 5],
+        data={"image_size": 64},
+        mim={"patch": 64},
+        local={"stages": 2, "max_steps": 5},
+    )
     small = quick(config)
     assert small.quick
     assert small.sites == config.sites

@@ -38,7 +38,7 @@ class SiteConfig:
 class DataConfig:
     """How every site prepares its data."""
 
-    image_size: int = 64  # classification images and training crops, px
+    image_size: int = 48  # classification images and training crops, px
     largest_side: int = 256  # segmentation images are reduced to this, px
     split_seed: int = 0  # splits stay the same for all training seeds
     val_share: float = 0.15
@@ -50,7 +50,7 @@ class DataConfig:
 class MimConfig:
     """Masked image modelling on the public corpus: everybody's start, and the baseline."""
 
-    epochs: int = 40
+    epochs: int = 30
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
@@ -62,11 +62,11 @@ class MimConfig:
 class LocalConfig:
     """Training at a site, the same for every method."""
 
-    stages: int = 8  # exchanges with the server
+    stages: int = 6  # exchanges with the server
     epochs: int = 1  # local epochs a stage
-    max_steps: int = 0  # batches a stage at most, 0 for no limit
-    head_epochs: int = 20  # of a fresh head on frozen, pooled features
-    dense_head_epochs: int = 2  # likewise for segmentation, where features are not kept
+    min_steps: int = 24  # batches an epoch at least: small sites' images come up repeatedly
+    max_steps: int = 0  # batches an epoch at most, 0 for no limit
+    dense_head_epochs: int = 2  # of a segmentation head on frozen features, before the encoder
     batch_size: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
@@ -85,7 +85,7 @@ class UniversalConfig:
     head_first: bool = True
     anchor: Anchor = "feature"
     anchor_weight: float = 0.1
-    distil_every: int = 4  # stages; 0 never distils
+    distil_every: int = 3  # stages; 0 never distils
     distil_epochs: int = 2
     distil_learning_rate: float = 3e-4
     teacher_drop: float = 0.5
@@ -102,7 +102,7 @@ class FedProxConfig:
 class EvaluationConfig:
     """How the resulting encoders are judged."""
 
-    fine_tune_epochs: int = 5
+    fine_tune_epochs: int = 4
     fine_tune_max_steps: int = 0  # batches an epoch at most, 0 for no limit
     probe_epochs: int = 8  # of the segmentation probe
     bootstrap: int = 1000  # resamples
@@ -145,12 +145,17 @@ def quick(config: Config) -> Config:
             epochs=min(config.mim.epochs, 8),
             patch=config.mim.patch if 32 % config.mim.patch == 0 else 8,
         ),
-        local=replace(local, stages=min(local.stages, 3), max_steps=min(local.max_steps or 24, 24)),
+        local=replace(
+            local,
+            stages=min(local.stages, 3),
+            min_steps=min(local.min_steps, 12),
+            max_steps=min(local.max_steps or 20, 20),
+        ),
         universal=replace(config.universal, distil_every=3, distil_epochs=1),
         evaluation=replace(
             evaluation,
             fine_tune_epochs=min(evaluation.fine_tune_epochs, 2),
-            fine_tune_max_steps=min(evaluation.fine_tune_max_steps or 24, 24),
+            fine_tune_max_steps=min(evaluation.fine_tune_max_steps or 20, 20),
         ),
     )
 
@@ -197,7 +202,11 @@ def config_to_toml(config: Config) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """One value (bool, int, float, str or a list of them) as TOML writes it."""
+    """One value (bool, int, float, str or a list of them) as TOML writes it.
+
+    >>> print(toml_value([True, 0.5, 'a "b"']))
+    [true, 0.5, "a \\"b\\""]
+    """
     if isinstance(value, str):
         # JSON's strings are TOML's, except that TOML wants DEL escaped as well.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
@@ -268,7 +277,7 @@ _FITS: dict[str, Callable[[float], bool]] = {
     "0 to below 0.5": lambda x: 0 <= x < 0.5,
 }
 _RANGES = {
-    "0 or more": """data.split_seed mim.weight_decay local.max_steps local.head_epochs
+    "0 or more": """data.split_seed mim.weight_decay local.min_steps local.max_steps
         local.dense_head_epochs local.weight_decay universal.anchor_weight universal.distil_every
         universal.distil_epochs fedprox.mu evaluation.fine_tune_epochs
         evaluation.fine_tune_max_steps evaluation.probe_epochs""",

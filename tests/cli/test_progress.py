@@ -93,8 +93,8 @@ def test_the_live_line_is_drawn_over_and_fits(monkeypatch, colour):
     assert ("\033[36m" in drawn) is colour
     visible = drawn.replace("\033[36m", "").replace("\033[0m", "").replace("\033[K", "")
     assert visible == "\r" + describe(step)[:29]
-    live(Progress("train", 0.5, message="a notice"))
-    assert stream.getvalue().removeprefix(drawn) == "\r\033[Ka notice\n"
+    live(Progress("train", 0.5, site="chest", message="a notice"))
+    assert stream.getvalue().removeprefix(drawn) == "\r\033[Kchest: a notice\n"
 
 
 class Terminal(io.StringIO):

@@ -30,10 +30,11 @@ def test_lossless_files_come_back_exactly(tmp_path, name, pixels):
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.webp"])
 def test_lossy_files_come_back_nearly(tmp_path, name):
-    smooth = np.linspace(0, 255, 32 * 32).reshape(32, 32).astype(np.uint8)
+    smooth = np.linspace(0, 255, 32 * 32).reshape(32, 32, 1).astype(np.uint8)
+    smooth = np.concatenate([smooth, 255 - smooth, smooth // 2], axis=2)
     read = read_image(saved(tmp_path, smooth, name), name)
-    assert read.shape == (32, 32)
-    assert np.abs(read.astype(int) - smooth).mean() < 4
+    assert read.shape == (32, 32, 3)
+    assert np.abs(read.astype(int) - smooth).mean() < 8
 
 
 @settings(max_examples=40, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -182,9 +183,10 @@ def test_label_maps_keep_their_values_and_width(tmp_path):
         read = read_label_map(saved(tmp_path, labels), "m")
         np.testing.assert_array_equal(read, labels)
         assert read.dtype.itemsize == labels.dtype.itemsize
-    palette = Image.fromarray(np.array([[0, 3]], np.uint8)).convert("P")
+    palette = Image.new("P", (2, 1))
     palette.putpalette([9, 9, 9] * 3 + [200, 0, 0])
-    assert read_label_map(saved(tmp_path, palette), "m").max() == 3 or palette.getpixel((1, 0)) != 3
+    palette.putpixel((1, 0), 3)
+    assert read_label_map(saved(tmp_path, palette), "m").tolist() == [[0, 3]]
     bits = np.array([[True, False]])
     assert read_label_map(saved(tmp_path, bits), "m").tolist() == [[1, 0]]
     with pytest.raises(DataError, match="m: a mask in colours"):

@@ -72,6 +72,8 @@ def test_intervals_are_counted() -> None:
     assert wording.certainty(gains(0.02, 0.005, -0.03)) == (
         "Of 3 intervals, 1 lies wholly above zero, 1 wholly below; 1 includes zero."
     )
+    assert wording.certainty(gains(0.02)) == "The interval lies wholly above zero."
+    assert wording.certainty(gains(0.0, None)) == "The interval includes zero."
     assert wording.certainty(gains(None)) == "No interval is available."
 
 

@@ -54,7 +54,7 @@ def demo(out: Path, seed: int, as_json: bool, quiet: bool) -> None:
             lambda tell: prepare(out, seed, tell), run, resume=resume, as_json=as_json, quiet=quiet
         )
     if not (as_json or quiet):
-        click.echo(f"these images are made up; for your own: polyclinic init FOLDER (see {out})")
+        click.echo("these images are made up; for your own data: polyclinic init FOLDER")
 
 
 def claim(out: Path, seed: int) -> None:

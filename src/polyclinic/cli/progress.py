@@ -54,7 +54,7 @@ class Plain:
     def __call__(self, step: Progress) -> None:
         """Print what is worth a line."""
         if step.message:
-            print(step.message, file=self._stream, flush=True)
+            print(notice(step), file=self._stream, flush=True)
             return
         now = self._clock()
         about = (step.method, step.seed, step.stage if step.stage else step.phase)
@@ -76,7 +76,7 @@ class Live:
         """Draw the line over the one before."""
         if step.message:
             self.clear()
-            print(step.message, file=self._stream, flush=True)
+            print(notice(step), file=self._stream, flush=True)
             return
         now = self._clock()
         if now < self._next and step.done < 1:
@@ -99,6 +99,12 @@ class Live:
         self._next = 0.0
 
 
+def notice(step: Progress) -> str:
+    """The message of a step, with the site that it is about."""
+    known = not step.site or step.site in step.message
+    return step.message if known else f"{step.site}: {step.message}"
+
+
 def describe(step: Progress) -> str:
     """`[ 42%] universal, seed 0, stage 3/8: training at chest, loss 0.412, 3 min left`."""
     share = int(100 * min(max(step.done, 0.0), 1.0))
@@ -116,7 +122,11 @@ def describe(step: Progress) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that a person would choose: `40 s`, `3 min`, `2 h 5 min`."""
+    """Seconds in the unit that a person would choose.
+
+    >>> [duration(seconds) for seconds in (40, 200, 7500)]
+    ['40 s', '3 min', '2 h 5 min']
+    """
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"

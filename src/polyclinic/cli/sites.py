@@ -75,9 +75,13 @@ def find_sites(folder: Path, corpus: Path | None) -> Found:
 
 
 def as_name(text: str) -> str:
-    """`text` with every character that no name may hold replaced by `-`."""
-    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in text).strip("-_")
-    return name or "site"
+    """`text` with whatever no name may hold replaced by `-`.
+
+    >>> as_name("St. Mary's (2024)")
+    'St-Mary-s-2024'
+    """
+    words = "".join(c if c.isalnum() or c == "_" else " " for c in text).split()
+    return "-".join(words).strip("_-") or "site"
 
 
 def sites_text(sites: Sequence[FoundSite]) -> str:

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from polyclinic.data.dataset import SPLITS, Finding, SiteData, Split
 from polyclinic.errors import DataError
 
-MIN_IMAGES = 8
-"""A split with fewer says nothing."""
+MIN_IMAGES: dict[Split, int] = {"train": 8, "val": 4, "test": 4}
+"""A site with fewer in one of its splits is refused."""
+FEW_IMAGES = 8
+"""A split with fewer is worth a warning."""
 TINY_CLASS = 10
 
 
@@ -24,13 +26,18 @@ def check_site(site: SiteData, blank: NDArray[np.bool_]) -> SiteData:
     """
     for split in SPLITS:
         count = len(site.split[split])
-        if count < MIN_IMAGES:
+        if count < MIN_IMAGES[split]:
             raise DataError(
                 f"site {site.name!r}: {count} images in the {split} split (of {len(site)}, from "
-                f"{len(np.unique(site.patients))} patients); expected at least {MIN_IMAGES}; "
-                "add images, or change the splits"
+                f"{len(np.unique(site.patients))} patients); expected at least "
+                f"{MIN_IMAGES[split]}; add images, or change the splits"
             )
-    notes = _check_targets(site)
+    notes = [
+        Finding("warning", "", f"only {len(site.split[s])} images in the {s} split", "add images")
+        for s in SPLITS
+        if len(site.split[s]) < FEW_IMAGES
+    ]
+    notes += _check_targets(site)
     if not site.has_patient_ids:
         what = "no patient ids: images of one patient may be in more than one split"
         notes.append(Finding("info", "", what, "give patient ids where they exist"))

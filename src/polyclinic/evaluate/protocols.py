@@ -47,7 +47,7 @@ def linear_probe(
 
     Classification: logistic regression with balanced classes on standardised embeddings, its
     penalty chosen on the validation split. Regression: ridge, likewise. Segmentation: one linear
-    layer on the maps at every position, trained for `plan.head_epochs`.
+    layer on the maps at every position, trained for `plan.dense_head_epochs`.
     """
     encoder = build_encoder(preset).to(device())
     load_into(encoder, state)

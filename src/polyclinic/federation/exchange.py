@@ -80,11 +80,11 @@ class Federation:
         plan = TrainPlan(
             size=self.config.data.image_size,
             epochs=c.epochs,
+            min_steps=c.min_steps,
             max_steps=c.max_steps,
             batch_size=c.batch_size,
             learning_rate=c.learning_rate * max(decay, 0.05),
             weight_decay=c.weight_decay,
-            head_epochs=c.head_epochs,
             dense_head_epochs=c.dense_head_epochs,
         )
         return replace(plan, **changes)

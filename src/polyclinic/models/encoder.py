@@ -19,7 +19,7 @@ Preset = Literal["small", "base"]
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Widths and numbers of blocks, stage by stage; the first stage has stride 4."""
+    """Widths and numbers of blocks, stage by stage; the first stage has stride 2."""
 
     widths: tuple[int, ...]
     depths: tuple[int, ...]
@@ -32,22 +32,22 @@ class EncoderConfig:
     @property
     def stride(self) -> int:
         """Pixels of the input per position of the last feature map, along each axis."""
-        return int(4 * 2 ** (len(self.widths) - 1))
+        return int(2 ** len(self.widths))
 
 
 PRESETS: dict[Preset, EncoderConfig] = {
-    "small": EncoderConfig(widths=(32, 64, 128), depths=(1, 2, 2)),  # 0.8 M, for CPUs
-    "base": EncoderConfig(widths=(96, 192, 384, 768), depths=(2, 2, 6, 2)),  # 40 M, for GPUs
+    "small": EncoderConfig((16, 32, 64, 128), depths=(1, 1, 2, 2)),  # 0.8 M, for CPUs
+    "base": EncoderConfig((48, 96, 192, 384, 768), depths=(1, 2, 2, 6, 2)),  # 40 M, for GPUs
 }
 
 
 class Encoder(nn.Module):
-    """Images (B, C, H, W) in 0..1, C 1 or 3, to feature maps at strides 4, 8, 16, ..."""
+    """Images (B, C, H, W) in 0..1, C 1 or 3, to feature maps at strides 2, 4, 8, ..."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.stem = nn.Conv2d(3, config.widths[0], kernel_size=4, stride=4)
+        self.stem = nn.Conv2d(3, config.widths[0], kernel_size=4, stride=2, padding=1)
         self.down = nn.ModuleList(
             nn.Conv2d(a, b, kernel_size=2, stride=2)
             for a, b in zip(config.widths, config.widths[1:], strict=False)
@@ -59,12 +59,12 @@ class Encoder(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(8, width) for width in config.widths)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Feature maps, one a stage: [(B, W0, h/4, w/4), (B, W1, h/8, w/8), ...].
+        """Feature maps, one a stage: [(B, W0, h/2, w/2), (B, W1, h/4, w/4), ...].
 
         h and w are H and W, rounded up to a multiple of the encoder's stride (edges repeated).
         """
         x = _standardise(images, self.config.stride)
-        x = self.stem(x)  # (B, W0, h/4, w/4)
+        x = self.stem(x)  # (B, W0, h/2, w/2)
         maps = []
         for i, (blocks, norm) in enumerate(zip(self.blocks, self.norms, strict=True)):
             if i > 0:

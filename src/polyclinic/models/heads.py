@@ -16,35 +16,43 @@ from polyclinic.seeding import derive
 
 
 class PooledHead(nn.Module):
-    """A linear map of the pooled embedding: maps -> (B, outputs)."""
+    """A linear map of the standardised, pooled embedding: maps -> (B, outputs).
+
+    `centre` and `scale` (embedding,) are constants that `models.training.fit_head` measures.
+    """
 
     def __init__(self, config: EncoderConfig, outputs: int) -> None:
         super().__init__()
         self.linear = nn.Linear(config.embedding, outputs)
+        self.centre: Tensor
+        self.scale: Tensor
+        self.register_buffer("centre", torch.zeros(config.embedding))
+        self.register_buffer("scale", torch.ones(config.embedding))
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:  # noqa: ARG002
-        """Pool every map and apply the linear layer."""
-        out: Tensor = self.linear(torch.cat([m.mean((2, 3)) for m in maps], dim=1))
+        """Pool every map, standardise, apply the linear layer."""
+        pooled = torch.cat([m.mean((2, 3)) for m in maps], dim=1)
+        out: Tensor = self.linear((pooled - self.centre) / self.scale)
         return out
 
 
 class SegmentationHead(nn.Module):
     """Maps -> class scores at every pixel, (B, classes, H, W).
 
-    All maps are brought to stride 4; the last layer predicts the 4 x 4 pixels of each position
+    All maps are brought to stride 2; the last layer predicts the 2 x 2 pixels of each position
     (sub-pixel convolution, Shi et al. 2016). `hidden` 0 makes it a linear probe.
     """
 
-    def __init__(self, config: EncoderConfig, classes: int, hidden: int = 48) -> None:
+    def __init__(self, config: EncoderConfig, classes: int, hidden: int = 24) -> None:
         super().__init__()
         self.hidden = hidden
         if hidden:
             self.reduce = nn.ModuleList(nn.Conv2d(w, hidden, 1) for w in config.widths)
             self.norm = nn.GroupNorm(8, hidden)
             self.mix = nn.Conv2d(hidden, hidden, 3, padding=1)
-            self.out = nn.Conv2d(hidden, classes * 16, 1)
+            self.out = nn.Conv2d(hidden, classes * 4, 1)
         else:
-            self.out = nn.Conv2d(config.embedding, classes * 16, 1)
+            self.out = nn.Conv2d(config.embedding, classes * 4, 1)
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Class scores for images of `size` (H, W)."""
@@ -56,7 +64,7 @@ class SegmentationHead(nn.Module):
             x = F.relu(self.mix(x))
         else:
             x = torch.cat([_upsample(m, grid) for m in maps], dim=1)
-        return F.pixel_shuffle(self.out(x), 4)[:, :, : size[0], : size[1]]
+        return F.pixel_shuffle(self.out(x), 2)[:, :, : size[0], : size[1]]
 
 
 def _upsample(x: Tensor, grid: torch.Size) -> Tensor:
@@ -72,7 +80,7 @@ def build_head(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "head"))
         if task == "segmentation":
-            return SegmentationHead(config, classes, hidden=0 if linear else 48)
+            return SegmentationHead(config, classes, hidden=0 if linear else 24)
         return PooledHead(config, 1 if task == "regression" else classes)
 
 

@@ -42,7 +42,7 @@ class MaskedModel(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.blank = nn.Parameter(torch.full((1, 3, 1, 1), 0.5))
-        self.head = SegmentationHead(config, classes=3, hidden=64)
+        self.head = SegmentationHead(config, classes=3, hidden=32)
 
     def forward(self, images: Tensor, masked: Tensor) -> Tensor:
         """Predict all pixels of `images` (B, 3, H, W) with `masked` (B, 1, H, W) ones blanked."""

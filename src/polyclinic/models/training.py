@@ -6,7 +6,7 @@ functions, so that they differ in nothing but their plan.
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +19,7 @@ from polyclinic.data.dataset import SiteData, Split
 from polyclinic.data.transforms import Augmentation, apply_views, sample_views
 from polyclinic.models.device import autocast, device
 from polyclinic.models.encoder import Encoder
-from polyclinic.models.heads import LOSSES, PREDICTIONS, target_weights
+from polyclinic.models.heads import LOSSES, PREDICTIONS, PooledHead, target_weights
 from polyclinic.seeding import generator
 
 
@@ -29,12 +29,12 @@ class TrainPlan:
 
     size: int  # px; side of the views that are trained on
     epochs: int
+    min_steps: int  # batches an epoch at least: a small site's images come up repeatedly
     max_steps: int  # batches an epoch at most; 0 for no limit
     batch_size: int
     learning_rate: float
     weight_decay: float
-    head_epochs: int = 0  # of a pooled head on frozen features, before the rest
-    dense_head_epochs: int = 0  # likewise, of a segmentation head
+    dense_head_epochs: int = 1  # of a segmentation head on frozen features
     head_first: bool = False  # fit the head again at the beginning of every stage
     schedule: Literal["constant", "cosine"] = "constant"
     anchor: Literal["none", "proximal", "feature"] = "none"
@@ -88,24 +88,22 @@ def fit_head(
 ) -> None:
     """Train the head alone, in place, on the frozen encoder's features.
 
-    Pooled features are computed once, so that `plan.head_epochs` cost little; a segmentation head
-    sees new views in each of `plan.dense_head_epochs`.
+    A pooled head is fitted to convergence (L-BFGS, L2 penalty) on the features of the plain
+    images; a segmentation head sees new views in each of `plan.dense_head_epochs`.
     """
-    optimiser = torch.optim.AdamW(head.parameters(), 3e-3, weight_decay=1e-4)
     batches = Batches(site, plan)
-    if site.task != "segmentation":
-        rows = torch.from_numpy(site.split["train"])
+    if isinstance(head, PooledHead):
         features = embed(encoder, site.images[site.split["train"]])
-        targets = torch.from_numpy(site.targets)[rows].to(features.device)
-        linear = head.get_submodule("linear")
-        for epoch in range(plan.head_epochs):
-            order = torch.randperm(len(rows), generator=generator(*seed, "head", epoch))
-            for part in order.split(plan.batch_size):
-                optimiser.zero_grad()
-                batches.loss(linear(features[part]), targets[part]).backward()
-                optimiser.step()
+        targets = batches.targets[site.split["train"]].to(features.device)
+        _fit_pooled(head, features, lambda outputs: batches.loss(outputs, targets))
         return
-    for images, label_maps in batches.epochs(plan.dense_head_epochs, *seed, "head"):
+    steps = batches.steps(plan.dense_head_epochs)
+    optimiser = torch.optim.AdamW(head.parameters(), weight_decay=1e-4)
+    for step, (images, label_maps) in enumerate(
+        batches.epochs(plan.dense_head_epochs, *seed, "head")
+    ):
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-2 * 0.5 * (1 + math.cos(math.pi * step / steps))
         with autocast():
             with torch.no_grad():
                 maps = encoder(images)
@@ -113,6 +111,25 @@ def fit_head(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+
+
+def _fit_pooled(head: PooledHead, features: Tensor, loss_of: Callable[[Tensor], Tensor]) -> None:
+    head.centre.copy_(features.mean(0))
+    spread = features.std(0)
+    # a nearly constant feature must not be blown up: the encoder may soon make it vary
+    head.scale.copy_(spread.clamp_min(float(spread.median()) / 2).clamp_min(1e-4))
+    x = (features - head.centre) / head.scale
+    optimiser = torch.optim.LBFGS(
+        head.linear.parameters(), max_iter=60, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = loss_of(head.linear(x)) + 0.005 * head.linear.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
@@ -160,8 +177,10 @@ class Batches:
         self.weights = site_weights(site)
         self.size = min(plan.size, self.side)
         # images larger than a view give several views an epoch: about half of their area
+        rows = site.split["train"]
         views = max(1, round((self.side / self.size) ** 2 / 2))
-        self.rows = torch.from_numpy(site.split["train"]).repeat(views)
+        least = math.ceil(plan.min_steps * plan.batch_size / len(rows))
+        self.rows = torch.from_numpy(rows).repeat(max(views, least))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The task's loss with the site's weights."""

@@ -1,11 +1,16 @@
 """The report of a run: one self-contained HTML page, for the screen and for paper."""
 
+import functools
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from polyclinic.errors import RunError
 from polyclinic.report.layout import read_results, results_schema
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 __all__ = ["results_schema", "write_report"]
 
@@ -19,11 +24,22 @@ def write_report(run: Path) -> Path:
     Raises `RunError` when the results cannot be used, name a picture outside the run directory,
     or when the page cannot be written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     from polyclinic.report.view import view
 
     results = read_results(run)
+    page = _template().render(view(results, run)).lstrip()
+    path = run / "report.html"
+    try:
+        _write(path, page)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error}); check space and rights") from None
+    return path
+
+
+@functools.cache
+def _template() -> "Template":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("polyclinic.report", "templates"),
         autoescape=True,  # names of sites, classes and files are text that others wrote
@@ -31,13 +47,7 @@ def write_report(run: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("report.html").render(view(results, run)).lstrip()
-    path = run / "report.html"
-    try:
-        _write(path, page)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error}); check space and rights") from None
-    return path
+    return environment.get_template("report.html")
 
 
 def _write(path: Path, text: str) -> None:

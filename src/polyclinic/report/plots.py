@@ -63,7 +63,7 @@ def intervals(
     desc: str,
     axis: str,
     zero: bool,
-    width: int = 480,
+    width: int = 440,
     label_width: int = 104,
     text_width: int = 128,
 ) -> Markup:
@@ -106,8 +106,8 @@ def curves(
     title: str,
     desc: str,
     axis: str,
-    width: int = 480,
-    height: int = 190,
+    width: int = 440,
+    height: int = 184,
 ) -> Markup:
     """Lines over the same x, one panel beside the other with a shared y axis."""
     everything = [point for _, lines in panels for line in lines for point in line.points]
@@ -156,7 +156,7 @@ def confusion(
     ident: str,
     title: str,
     desc: str,
-    width: int = 480,
+    width: int = 440,
 ) -> Markup:
     """Rows are the truth, columns the prediction; darkness is the share of the row."""
     size = len(classes)
@@ -198,7 +198,7 @@ def bars(
     ident: str,
     title: str,
     desc: str,
-    width: int = 480,
+    width: int = 440,
     label_width: int = 128,
     text_width: int = 120,
 ) -> Markup:

@@ -104,8 +104,11 @@ def certainty(gains: ROWS) -> str:
         return "No interval is available."
     above = sum(g["low"] > 0 for g in known)
     below = sum(g["high"] < 0 for g in known)
+    if len(known) == 1:
+        place = "lies wholly above" if above else "lies wholly below" if below else "includes"
+        return f"The interval {place} zero."
     open_ = len(known) - above - below
-    text = f"Of {len(known)} {_plural(len(known), 'interval')}, {above} lie"
+    text = f"Of {len(known)} intervals, {above} lie"
     text = text + ("s" if above == 1 else "") + f" wholly above zero, {below} wholly below"
     return f"{text}; {open_} {'includes' if open_ == 1 else 'include'} zero."
 

@@ -320,11 +320,11 @@ def _plan(config: Config, protocol: ProtocolName) -> TrainPlan:
     plan = TrainPlan(
         size=config.data.image_size,
         epochs=e.fine_tune_epochs,
+        min_steps=c.min_steps,
         max_steps=e.fine_tune_max_steps,
         batch_size=c.batch_size,
         learning_rate=c.learning_rate,
         weight_decay=c.weight_decay,
-        head_epochs=c.head_epochs,
         dense_head_epochs=c.dense_head_epochs,
     )
     return replace(plan, dense_head_epochs=e.probe_epochs) if protocol == "linear-probe" else plan

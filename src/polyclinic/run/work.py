@@ -61,6 +61,7 @@ def training(config: Config, site: SiteData, *, epochs: int, max_steps: int) -> 
     """Work of `epochs` at a site."""
     side, size = site.images.shape[-1], config.data.image_size
     images = len(site.split["train"]) * max(1, round((side / size) ** 2 / 2))
+    images = max(images, config.local.min_steps * config.local.batch_size)
     if max_steps:
         images = min(images, max_steps * config.local.batch_size)
     return images * epochs * _area(config)

@@ -125,10 +125,10 @@ def test_damaged_or_several_files(tmp_path):
 
 
 def test_flipped_bytes_are_named_not_trained_on(tmp_path):
-    site(tmp_path, images=images(50, 8, 8), labels=np.zeros(50, int))
+    site(tmp_path, images=images(50, 64, 64), labels=np.zeros(50, int))
     path = tmp_path / "d.npz"
     data = bytearray(path.read_bytes())
-    data[1000] ^= 255
+    data[100_000] ^= 255
     path.write_bytes(data)
     scan = scan_site(tmp_path)
     for item in scan.items[:2]:  # the failure is kept, not tried again for every image

@@ -6,7 +6,6 @@ enhancing tumour 4, from 2023 `-t1n -t1c -t2w -t2f -seg` with enhancing tumour 3
 
 import functools
 import math
-import os
 import re
 import threading
 from collections.abc import Callable
@@ -38,10 +37,10 @@ Volume = NDArray[Any]
 
 def recognise(folder: Path) -> float:
     """Sure where the files of a sub-folder end in `seg.nii` or `seg.nii.gz`."""
-    for entry in os.scandir(folder):
-        if not is_hidden(entry.name) and entry.is_dir():
+    for case in folder.iterdir():
+        if not is_hidden(case.name) and case.is_dir():
             try:
-                found = any(_kind(path.name) == "seg" for path in Path(entry.path).iterdir())
+                found = any(_kind(path.name) == "seg" for path in case.iterdir())
             except OSError:
                 continue
             if found:

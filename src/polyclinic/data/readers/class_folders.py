@@ -20,7 +20,7 @@ def recognise(folder: Path) -> float:
     """Half sure where at least two sub-folders hold an image: they may belong to a manifest."""
     found = sum(
         _holds_image(entry)
-        for entry in os.scandir(folder)
+        for entry in folder.iterdir()
         if not is_hidden(entry.name) and entry.is_dir() and entry.name.lower() not in _NO_CLASSES
     )
     return 0.5 if found >= 2 else 0.0
@@ -61,19 +61,16 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
     )
 
 
-def _holds_image(folder: "os.DirEntry[str]") -> bool:
-    try:
-        for _, folders, files in os.walk(folder.path):
-            folders[:] = [name for name in folders if not is_hidden(name)]
-            if any(is_image(name) and not is_hidden(name) for name in files):
-                return True
-    except OSError:
-        return False
+def _holds_image(folder: Path) -> bool:
+    for _, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        if any(is_image(name) and not is_hidden(name) for name in files):
+            return True
     return False
 
 
 def _empty_classes(folder: Path, classes: tuple[str, ...]) -> list[Finding]:
-    folders = {e.name for e in os.scandir(folder) if e.is_dir(follow_symlinks=False)}
+    folders = {path.name for path in folder.iterdir() if path.is_dir() and not path.is_symlink()}
     empty = sorted(name for name in folders - set(classes) if not is_hidden(name))
     return [Finding("warning", name, "a class folder without an image; left out") for name in empty]
 
