@@ -50,12 +50,14 @@ def distil(
         projectors = nn.ModuleList(nn.Linear(width, width) for _ in teachers).to(device())
     _fit_projectors(projectors, embed(student, corpus), targets)
     optimiser = torch.optim.AdamW(
-        [*student.parameters(), *projectors.parameters()], plan.learning_rate, weight_decay=0.0
+        [*student.parameters(), *projectors.parameters()],
+        plan.learning_rate,
+        weight_decay=0.0,
+        fused=True,
     )
     images = torch.from_numpy(corpus)
     steps = plan.epochs * math.ceil(len(images) / plan.batch_size)
     step, total = 0, 0.0
-    student.train()
     for epoch in range(plan.epochs):
         gen = generator(*seed, "distil", epoch)
         for rows in torch.randperm(len(images), generator=gen).split(plan.batch_size):

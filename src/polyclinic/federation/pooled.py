@@ -12,7 +12,7 @@ from polyclinic.models.device import autocast, device
 from polyclinic.models.encoder import Preset, build_encoder
 from polyclinic.models.heads import build_head
 from polyclinic.models.state import State, load_into, state_of
-from polyclinic.models.training import Batches, TrainPlan, fit_head
+from polyclinic.models.training import Batches, TrainPlan, fit_head, remeasure
 from polyclinic.seeding import generator
 
 
@@ -47,9 +47,12 @@ def train_pooled(
     names = [name for name, b in batches.items() for _ in range(b.steps(plan.epochs))]
     order = torch.randperm(len(names), generator=generator(*seed, "order"))
     parameters = [*encoder.parameters(), *(p for h in heads.values() for p in h.parameters())]
-    optimiser = torch.optim.AdamW(parameters, plan.learning_rate, weight_decay=plan.weight_decay)
+    optimiser = torch.optim.AdamW(
+        parameters, plan.learning_rate, weight_decay=plan.weight_decay, fused=True
+    )
     losses: dict[str, list[float]] = {name: [] for name in sites}
-    encoder.train()
+    for head in heads.values():
+        head.train()
     for index in order.tolist():
         name = names[index]
         images, targets = next(streams[name])
@@ -62,6 +65,7 @@ def train_pooled(
         optimiser.step()
         losses[name].append(float(loss.detach()))
     for name, site in sites.items():
+        remeasure(encoder, heads[name], site)
         after = score(judge(encoder, heads[name], site, "val"), primary_metric(site.task))
         scalars[name] |= {
             "trained_score": after,

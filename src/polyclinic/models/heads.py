@@ -16,24 +16,27 @@ from polyclinic.seeding import derive
 
 
 class PooledHead(nn.Module):
-    """A linear map of the standardised, pooled embedding: maps -> (B, outputs).
+    """A linear map of the batch-normalised, pooled embedding: maps -> (B, outputs).
 
-    `centre` and `scale` (embedding,) are constants that `models.training.fit_head` measures.
+    Pooled features differ little between images compared with how far one training step moves
+    them all together. Normalising over the batch takes that common part out; its statistics are
+    the site's own and stay there with the head.
     """
 
     def __init__(self, config: EncoderConfig, outputs: int) -> None:
         super().__init__()
+        self.norm = nn.BatchNorm1d(config.embedding, affine=False)
         self.linear = nn.Linear(config.embedding, outputs)
-        self.centre: Tensor
-        self.scale: Tensor
-        self.register_buffer("centre", torch.zeros(config.embedding))
-        self.register_buffer("scale", torch.ones(config.embedding))
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:  # noqa: ARG002
-        """Pool every map, standardise, apply the linear layer."""
-        pooled = torch.cat([m.mean((2, 3)) for m in maps], dim=1)
-        out: Tensor = self.linear((pooled - self.centre) / self.scale)
+        """Pool every map, normalise, apply the linear layer."""
+        out: Tensor = self.linear(self.norm(torch.cat([m.mean((2, 3)) for m in maps], dim=1)))
         return out
+
+    def measure(self, embeddings: Tensor) -> None:
+        """Take the statistics of `embeddings` (N, embedding) as those to predict with."""
+        self.norm.running_mean = embeddings.mean(0)
+        self.norm.running_var = embeddings.var(0)
 
 
 class SegmentationHead(nn.Module):
@@ -48,10 +51,11 @@ class SegmentationHead(nn.Module):
         self.hidden = hidden
         if hidden:
             self.reduce = nn.ModuleList(nn.Conv2d(w, hidden, 1) for w in config.widths)
-            self.norm = nn.GroupNorm(8, hidden)
+            self.norm: nn.Module = nn.GroupNorm(8, hidden)
             self.mix = nn.Conv2d(hidden, hidden, 3, padding=1)
             self.out = nn.Conv2d(hidden, classes * 4, 1)
         else:
+            self.norm = nn.BatchNorm2d(config.embedding, affine=False)
             self.out = nn.Conv2d(config.embedding, classes * 4, 1)
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
@@ -63,7 +67,7 @@ class SegmentationHead(nn.Module):
             x = F.relu(self.norm(x))
             x = F.relu(self.mix(x))
         else:
-            x = torch.cat([_upsample(m, grid) for m in maps], dim=1)
+            x = self.norm(torch.cat([_upsample(m, grid) for m in maps], dim=1))
         return F.pixel_shuffle(self.out(x), 2)[:, :, : size[0], : size[1]]
 
 
@@ -137,16 +141,16 @@ PREDICTIONS: dict[Task, Callable[[Tensor, Tensor], Tensor]] = {
 def target_weights(task: Task, targets: Tensor, classes: int) -> Tensor:
     """What balances the loss over a site's training targets.
 
-    single-label and segmentation: inverse square root of a class's frequency, mean 1, (K,);
-    multi-label: negatives per positive, to the power 1/2, (K,); regression: mean and standard
-    deviation, (2,).
+    single-label and segmentation: how much rarer a class is than the commonest, 10 at most,
+    mean 1 over the classes that occur, (K,); multi-label: negatives per positive, 10 at most,
+    (K,); regression: mean and standard deviation, (2,).
     """
     if task == "regression":
         return torch.stack([targets.float().mean(), targets.float().std().clamp_min(1e-6)])
     if task == "multi-label":
-        positive = targets.float().mean(0).clamp(1e-3, 1 - 1e-3)
-        return ((1 - positive) / positive).sqrt()
+        positive = targets.float().mean(0).clamp_min(1e-6)
+        return ((1 - positive) / positive).clamp_max(10)
     values = targets.flatten().long()
     counts = torch.bincount(values[values != IGNORE], minlength=classes).float()
-    weights = counts.clamp_min(1).rsqrt() * (counts > 0)
+    weights = (counts.max() / counts.clamp_min(1)).clamp_max(10) * (counts > 0)
     return weights / (weights.sum() / (weights > 0).sum())

@@ -84,7 +84,11 @@ def pretrain(
         torch.manual_seed(derive(seed, "mim-head"))
         model = MaskedModel(encoder, encoder.config).to(device())
     optimiser = torch.optim.AdamW(
-        model.parameters(), plan.learning_rate, betas=(0.9, 0.95), weight_decay=plan.weight_decay
+        model.parameters(),
+        plan.learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=plan.weight_decay,
+        fused=True,
     )
     first = 0
     if resumed is not None:

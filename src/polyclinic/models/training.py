@@ -53,15 +53,15 @@ def train(
     start = copy.deepcopy(encoder).requires_grad_(False) if plan.anchor != "none" else None
     received = [] if start is None else list(start.parameters())
     parameters = [*encoder.parameters(), *head.parameters()]
-    optimiser = torch.optim.AdamW(parameters, plan.learning_rate, weight_decay=plan.weight_decay)
+    optimiser = torch.optim.AdamW(
+        parameters, plan.learning_rate, weight_decay=plan.weight_decay, fused=True
+    )
     batches = Batches(site, plan)
-    encoder.train()
+    head.train()
     total, count = 0.0, 0
     for step, (images, targets) in enumerate(batches.epochs(plan.epochs, *seed)):
-        if plan.schedule == "cosine":
-            rate = 0.5 * (1 + math.cos(math.pi * step / batches.steps(plan.epochs)))
-            for group in optimiser.param_groups:
-                group["lr"] = plan.learning_rate * max(rate, 0.01)
+        for group in optimiser.param_groups:
+            group["lr"] = plan.learning_rate * _rate(step, batches.steps(plan.epochs), plan)
         with autocast():
             maps = encoder(images)
             loss = batches.loss(head(maps, _size(images)), targets)
@@ -80,7 +80,14 @@ def train(
         optimiser.step()
         total += float(loss.detach())
         count += 1
+    remeasure(encoder, head, site)
     return total / max(count, 1)
+
+
+def remeasure(encoder: Encoder, head: nn.Module, site: SiteData) -> None:
+    """Set the statistics of a pooled head: running ones lag behind an encoder that moves."""
+    if isinstance(head, PooledHead):
+        head.measure(embed(encoder, site.images[site.split["train"]]))
 
 
 def fit_head(
@@ -88,17 +95,17 @@ def fit_head(
 ) -> None:
     """Train the head alone, in place, on the frozen encoder's features.
 
-    A pooled head is fitted to convergence (L-BFGS, L2 penalty) on the features of the plain
-    images; a segmentation head sees new views in each of `plan.dense_head_epochs`.
+    A pooled head is fitted to convergence (L-BFGS, L2 penalty) on the features of the images and
+    of two random views of each, like those it will meet in training; a segmentation head sees new views in each of `plan.dense_head_epochs`.
     """
     batches = Batches(site, plan)
     if isinstance(head, PooledHead):
-        features = embed(encoder, site.images[site.split["train"]])
-        targets = batches.targets[site.split["train"]].to(features.device)
+        features, targets = _views_embedded(encoder, batches, site, *seed)
         _fit_pooled(head, features, lambda outputs: batches.loss(outputs, targets))
         return
+    head.train()
     steps = batches.steps(plan.dense_head_epochs)
-    optimiser = torch.optim.AdamW(head.parameters(), weight_decay=1e-4)
+    optimiser = torch.optim.AdamW(head.parameters(), weight_decay=1e-4, fused=True)
     for step, (images, label_maps) in enumerate(
         batches.epochs(plan.dense_head_epochs, *seed, "head")
     ):
@@ -113,19 +120,44 @@ def fit_head(
         optimiser.step()
 
 
+@torch.no_grad()
+def _views_embedded(
+    encoder: Encoder, batches: "Batches", site: SiteData, *seed: int | str
+) -> tuple[Tensor, Tensor]:
+    rows = torch.from_numpy(site.split["train"])
+    targets = batches.targets[rows].to(device())
+    features = [embed(encoder, site.images[site.split["train"]])]
+    for view in range(2):
+        gen = generator(*seed, "head", view)
+        for part in rows.split(128):
+            with autocast():
+                features.append(encoder.embed(batches.draw(part, gen)[0]).float())
+    return torch.cat(features), targets.repeat(3, *[1] * (targets.ndim - 1))
+
+
+def _rate(step: int, steps: int, plan: TrainPlan) -> float:
+    """Share of the learning rate: a short warm-up, then constant or falling as a cosine.
+
+    A fresh Adam moves every weight by the full rate at first; without the warm-up a few steps
+    undo what the encoder knew.
+    """
+    warm = min(1.0, (step + 1) / (1 + min(10, steps // 4)))
+    if plan.schedule == "constant":
+        return warm
+    return warm * max(0.01, 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
 def _fit_pooled(head: PooledHead, features: Tensor, loss_of: Callable[[Tensor], Tensor]) -> None:
-    head.centre.copy_(features.mean(0))
-    spread = features.std(0)
-    # a nearly constant feature must not be blown up: the encoder may soon make it vary
-    head.scale.copy_(spread.clamp_min(float(spread.median()) / 2).clamp_min(1e-4))
-    x = (features - head.centre) / head.scale
+    head.measure(features)
+    head.eval()
+    x = head.norm(features)
     optimiser = torch.optim.LBFGS(
         head.linear.parameters(), max_iter=60, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        loss = loss_of(head.linear(x)) + 0.005 * head.linear.weight.square().sum()
+        loss = loss_of(head.linear(x)) + 0.02 * head.linear.weight.square().sum()
         loss.backward()
         return loss
 
@@ -137,7 +169,7 @@ def predict(
     encoder: Encoder, head: nn.Module, site: SiteData, split: Split, batch_size: int = 64
 ) -> NDArray[np.generic]:
     """Probabilities (N, K), values (N,), or label maps (N, S, S) for the images of a split."""
-    encoder.eval()
+    head.eval()
     weights = site_weights(site)
     parts = []
     for images in _chunks(site.images[site.split[split]], batch_size):
@@ -151,7 +183,6 @@ def predict(
 @torch.no_grad()
 def embed(encoder: Encoder, images: NDArray[np.uint8], batch_size: int = 128) -> Tensor:
     """Pooled embeddings, float32 (N, embedding), of uint8 images (N, C, S, S)."""
-    encoder.eval()
     parts = []
     for batch in _chunks(images, batch_size):
         with autocast():
@@ -188,7 +219,8 @@ class Batches:
 
     def steps(self, epochs: int) -> int:
         """Number of batches in `epochs`."""
-        steps = math.ceil(len(self.rows) / self.plan.batch_size)
+        # a batch that is not full is left out: batch normalisation needs its company
+        steps = max(1, len(self.rows) // self.plan.batch_size)
         return epochs * (min(steps, self.plan.max_steps) if self.plan.max_steps else steps)
 
     def epochs(self, epochs: int, *seed: int | str) -> Iterator[tuple[Tensor, Tensor]]:
