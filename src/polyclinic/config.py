@@ -50,7 +50,7 @@ class DataConfig:
 class MimConfig:
     """Masked image modelling on the public corpus: everybody's start, and the baseline."""
 
-    epochs: int = 25
+    epochs: int = 20
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
@@ -62,10 +62,10 @@ class MimConfig:
 class LocalConfig:
     """Training at a site, the same for every method."""
 
-    stages: int = 5  # exchanges with the server
+    stages: int = 4  # exchanges with the server
     epochs: int = 1  # local epochs a stage
     min_steps: int = 24  # batches an epoch at least: small sites' images come up repeatedly
-    max_steps: int = 60  # batches an epoch at most, 0 for no limit
+    max_steps: int = 40  # batches an epoch at most, 0 for no limit
     dense_head_epochs: int = 2  # of a segmentation head on frozen features, before the encoder
     batch_size: int = 32
     learning_rate: float = 1e-3
@@ -85,7 +85,7 @@ class UniversalConfig:
     head_first: bool = True
     anchor: Anchor = "feature"
     anchor_weight: float = 0.1
-    distil_every: int = 5  # stages; 0 never distils
+    distil_every: int = 4  # stages; 0 never distils
     distil_epochs: int = 2
     distil_learning_rate: float = 3e-4
     teacher_drop: float = 0.5
@@ -103,8 +103,8 @@ class EvaluationConfig:
     """How the resulting encoders are judged."""
 
     fine_tune_epochs: int = 3
-    fine_tune_max_steps: int = 60  # batches an epoch at most, 0 for no limit
-    probe_epochs: int = 5  # of the segmentation probe
+    fine_tune_max_steps: int = 40  # batches an epoch at most, 0 for no limit
+    probe_epochs: int = 3  # of the segmentation probe
     bootstrap: int = 1000  # resamples
 
 
