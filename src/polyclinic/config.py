@@ -142,37 +142,43 @@ def quick(config: Config) -> Config:
         data=replace(config.data, image_size=32, largest_side=min(config.data.largest_side, 128)),
         mim=replace(
             config.mim,
-            epochs=min(config.mim.epochs, 8),
+            epochs=min(config.mim.epochs, 6),
             patch=config.mim.patch if 32 % config.mim.patch == 0 else 8,
         ),
         local=replace(
             local,
             stages=min(local.stages, 3),
             min_steps=min(local.min_steps, 12),
-            max_steps=min(local.max_steps or 20, 20),
+            max_steps=min(local.max_steps or 14, 14),
         ),
         universal=replace(config.universal, distil_every=3, distil_epochs=1),
         evaluation=replace(
             evaluation,
             fine_tune_epochs=min(evaluation.fine_tune_epochs, 2),
-            fine_tune_max_steps=min(evaluation.fine_tune_max_steps or 20, 20),
+            fine_tune_max_steps=min(evaluation.fine_tune_max_steps or 14, 14),
         ),
     )
 
 
 def load_config(path: Path) -> Config:
-    """Read a TOML file; relative paths in it are relative to the file's folder."""
+    """Read a TOML file, or a run's config.json; relative paths are relative to the file's folder.
+
+    Paths become absolute, so that a run may be resumed from anywhere.
+    """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: no such configuration file; `polyclinic init FOLDER` writes one"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}: not valid JSON ({error})") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML ({error})") from None
-    return config_from_dict(table, base=path.parent, source=str(path))
+    return config_from_dict(table, base=path.parent.absolute(), source=str(path))
 
 
 def config_from_dict(table: dict[str, Any], *, base: Path, source: str = "config") -> Config:

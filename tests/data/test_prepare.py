@@ -321,10 +321,10 @@ def test_a_cache_that_is_a_file_costs_nothing_either(tmp_path):
 
 def test_corpus_is_rgb_of_one_size_cached_or_not(tmp_path):
     folder = class_site(tmp_path / "corpus", 10)
-    images = prepare_corpus(folder, image_size=16, cache=tmp_path / "cache")
+    images, _ = prepare_corpus(folder, image_size=16, cache=tmp_path / "cache")
     assert (images.shape, images.dtype) == ((10, 3, 16, 16), np.uint8)
     assert (images[:, 0] == images[:, 2]).all()
-    again = prepare_corpus(folder, image_size=16, cache=tmp_path / "cache")
+    again, _ = prepare_corpus(folder, image_size=16, cache=tmp_path / "cache")
     np.testing.assert_array_equal(images, again)
 
 
@@ -333,4 +333,6 @@ def test_corpus_with_too_many_unreadable_images(tmp_path):
     (folder / "class0" / "000.png").write_bytes(b"no")
     with pytest.raises(DataError, match=r"corpus '.*': 1 of 10 images \(10 %\) cannot be read"):
         prepare_corpus(folder, image_size=16)
-    assert len(prepare_corpus(folder, image_size=16, max_unreadable=0.1)) == 9
+    images, findings = prepare_corpus(folder, image_size=16, max_unreadable=0.1)
+    assert len(images) == 9
+    assert [f.severity for f in findings] == ["warning"]

@@ -192,6 +192,8 @@ def build_sample(
                     "mean_gain": float(np.mean(differences)),
                     "p": 0.004 * 2**index,
                     "p_holm": min(1.0, 0.012 * 2**index),
+                    "p_sites": min(1.0, 0.008 * 2**index),
+                    "p_sites_holm": min(1.0, 0.039 * 2**index),
                     "sites_won": won,
                     "sites": len(table),
                 }

@@ -118,10 +118,10 @@ def prepare_corpus(
     max_unreadable: float = 0.05,
     cache: Path | None = None,
     workers: int = 0,
-) -> NDArray[np.uint8]:
-    """The public images as uint8 (N, 3, S, S), S = `image_size`, black around, greys repeated.
+) -> tuple[NDArray[np.uint8], tuple[Finding, ...]]:
+    """The public images as uint8 (N, 3, S, S), and the findings about them.
 
-    Raises `DataError` like `prepare_site`.
+    S = `image_size`, black around, greys repeated. Raises `DataError` like `prepare_site`.
     """
     scan = scan_corpus(folder)
 
@@ -129,10 +129,11 @@ def prepare_corpus(
         pixels = to_uint8(scan.load(item)[0], item.key)
         return _Decoded(letterbox(pixels, image_size))
 
-    prepared, _ = _prepare(scan, decode, None, {"image_size": image_size}, cache, workers)
-    _unreadable(scan, prepared, f"corpus {str(folder)!r}", max_unreadable)
+    prepared, notes = _prepare(scan, decode, None, {"image_size": image_size}, cache, workers)
+    bad = _unreadable(scan, prepared, f"corpus {str(folder)!r}", max_unreadable)
     images = prepared.images
-    return images if images.shape[1] == 3 else np.repeat(images, 3, axis=1)
+    colour = images if images.shape[1] == 3 else np.repeat(images, 3, axis=1)
+    return colour, (*scan.findings, *bad, *notes)
 
 
 def _prepare(

@@ -46,9 +46,12 @@ def trimmed_mean(trim: float) -> Aggregator:
 
 def median(changes: Sequence[State], weights: Sequence[float]) -> State:  # noqa: ARG001
     """Median of each coordinate (Yin et al. 2018, def. 1); weights do not matter."""
-    return {
-        name: torch.stack([c[name] for c in changes]).quantile(0.5, dim=0) for name in changes[0]
-    }
+    low, high = (len(changes) - 1) // 2, len(changes) // 2
+    change = {}
+    for name in changes[0]:  # not `quantile`: older versions refuse tensors of a large encoder
+        ordered = torch.stack([c[name] for c in changes]).sort(0).values
+        change[name] = (ordered[low] + ordered[high]) / 2
+    return change
 
 
 WEIGHTINGS: dict[str, Callable[[float], float]] = {

@@ -8,7 +8,7 @@ What a schema cannot see: a site that hides something in the declared numbers th
 """
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -51,9 +51,7 @@ def schema_of(encoder: Mapping[str, Tensor]) -> Schema:
 def pack(knowledge: Knowledge, schema: Schema, site: str) -> bytes:
     """The bytes that leave `site`; `KnowledgeError` if anything undeclared is in them."""
     _check(knowledge.tensors, knowledge.scalars, schema, f"site '{site}' may not send")
-    scalars = json.dumps({k: float(v) for k, v in sorted(knowledge.scalars.items())})
-    tensors = {k: v.contiguous() for k, v in knowledge.tensors.items()}
-    return save(tensors, metadata={"scalars": scalars})
+    return _message(knowledge)
 
 
 def encode(encoder: Mapping[str, Tensor]) -> bytes:
@@ -69,14 +67,32 @@ def unpack(message: bytes, schema: Schema, site: str) -> Knowledge:
         metadata = json.loads(message[8 : 8 + length]).get("__metadata__", {})
         scalars = json.loads(metadata.pop("scalars"))
         tensors = load(message)
-    except (SafetensorError, ValueError, KeyError, AttributeError) as error:
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        AttributeError,  # a list where a table was expected
+        TypeError,
+        RecursionError,  # brackets nested without end
+    ) as error:
         raise KnowledgeError(f"{refused}: not a readable message ({error})") from None
     if metadata:
         raise KnowledgeError(f"{refused}: undeclared metadata `{sorted(metadata)[0]}`")
     if not isinstance(scalars, dict):
         raise KnowledgeError(f"{refused}: scalars are not a table of numbers")
     _check(tensors, scalars, schema, refused)
-    return Knowledge(tensors, scalars)
+    knowledge = Knowledge(tensors, scalars)
+    # the file format has room besides the tensors (unknown fields, blanks): nothing may hide there
+    if _message(knowledge) != message:
+        raise KnowledgeError(f"{refused}: it holds more than its declared tensors and scalars")
+    return knowledge
+
+
+def _message(knowledge: Knowledge) -> bytes:
+    """The one way to write `knowledge` as bytes."""
+    scalars = json.dumps({k: float(v) for k, v in sorted(knowledge.scalars.items())})
+    tensors = {k: v.contiguous() for k, v in knowledge.tensors.items()}
+    return save(tensors, metadata={"scalars": scalars})
 
 
 def _check(
@@ -106,5 +122,9 @@ def _check(
             raise KnowledgeError(f"{who}: scalar `{name}` is not declared")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise KnowledgeError(f"{who}: scalar `{name}` is no number but {value!r:.40}")
-        if not math.isfinite(value) and name not in _MAY_BE_UNDEFINED:
-            raise KnowledgeError(f"{who}: scalar `{name}` is {value}")
+        undefined = value != value and name in _MAY_BE_UNDEFINED
+        # compared, not converted: an integer may be too long for a float
+        if not (abs(value) <= sys.float_info.max or undefined):
+            raise KnowledgeError(f"{who}: scalar `{name}` is {value!r:.40}, expected a finite number")
+        if name == "examples" and value < 1:  # the server weights a site by it
+            raise KnowledgeError(f"{who}: scalar `examples` is {value}, expected 1 or more")

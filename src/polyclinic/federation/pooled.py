@@ -51,8 +51,8 @@ def train_pooled(
         parameters, plan.learning_rate, weight_decay=plan.weight_decay, fused=True
     )
     losses: dict[str, list[float]] = {name: [] for name in sites}
-    for head in heads.values():
-        head.train()
+    for module in heads.values():
+        module.train()
     for index in order.tolist():
         name = names[index]
         images, targets = next(streams[name])

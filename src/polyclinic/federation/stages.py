@@ -50,27 +50,28 @@ class StageStore:
 
     def latest(self, total: int) -> Stages | None:
         """The last finished stage, or None."""
-        found = sorted(p for p in self.folder.glob("stage-*") if p.name[6:].isdigit())
+        found = [p for p in self.folder.glob("stage-*") if p.name[6:].isdigit()]
         if not found:
             return None
-        folder = found[-1]
-        server = load_state(folder / "server.safetensors")
+        folder = max(found, key=lambda path: int(path.name[6:]))
+        try:
+            record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{folder}: its record cannot be read ({error}); delete the directory and resume"
+            ) from None
+        server = load_state(folder / "server.safetensors", part_of=folder)
         encoders, heads = {}, {}
         if encoder := _take(server, "encoder."):
             encoders[""] = encoder
         for path in sorted(folder.glob("site-*.safetensors")):
-            state = load_state(path)
+            state = load_state(path, part_of=folder)
             name = path.stem.removeprefix("site-")
             if head := _take(state, "head."):
                 heads[name] = head
             if own := _take(state, "encoder."):
                 encoders[name] = own
-        try:
-            self.log(json.loads((folder / "record.json").read_text()))
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"{folder}: its record cannot be read ({error}); delete the directory and resume"
-            ) from None
+        self.log(record)
         return Stages(int(folder.name[6:]), total, encoders, heads, _take(server, "memory."))
 
     def save(self, stages: Stages, record: Record) -> None:
@@ -87,7 +88,7 @@ class StageStore:
                 own = _prefixed(stages.heads.get(name, {}), "head.")
                 own |= _prefixed(stages.encoders.get(name, {}), "encoder.")
                 save_state(own, part / f"site-{name}.safetensors")
-            (part / "record.json").write_text(json.dumps(record))
+            (part / "record.json").write_text(json.dumps(record), encoding="utf-8")
             part.replace(whole)
         except OSError as error:
             raise disk_error(error, part) from None

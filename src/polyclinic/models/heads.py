@@ -97,7 +97,7 @@ def _binary(outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def _squared(outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    centre, scale = weights
+    centre, scale = weights[0], weights[1]
     return F.mse_loss(outputs[:, 0], (targets.float() - centre) / scale)
 
 
@@ -112,12 +112,11 @@ def _cross_entropy_and_dice(outputs: Tensor, targets: Tensor, weights: Tensor) -
     overlap = (probability * truth).sum((0, 2, 3))[1:]
     total = (probability + truth).sum((0, 2, 3))[1:]
     missed: Tensor = (1 - (2 * overlap + 1) / (total + 1)).mean()
-    total_loss: Tensor = entropy + missed
-    return total_loss
+    return torch.add(entropy, missed)
 
 
 def _squared_predict(outputs: Tensor, weights: Tensor) -> Tensor:
-    centre, scale = weights
+    centre, scale = weights[0], weights[1]
     return outputs[:, 0] * scale + centre
 
 

@@ -40,13 +40,17 @@ def save_state(state: Mapping[str, Tensor], path: Path) -> None:
         raise disk_error(error, path) from None
 
 
-def load_state(path: Path) -> State:
-    """Read what `save_state` wrote; `RunError` names a file that is damaged."""
+def load_state(path: Path, part_of: Path | None = None) -> State:
+    """Read what `save_state` wrote; `RunError` names a file that is damaged.
+
+    `part_of` is the folder that must go as a whole if the file has to go.
+    """
     try:
         return load_file(path)
     except (OSError, SafetensorError, struct.error) as error:
+        what = f"the folder {part_of}" if part_of else "it"
         raise RunError(
-            f"{path}: not a readable checkpoint ({error}); delete it and resume: "
+            f"{path}: not a readable checkpoint ({error}); delete {what} and resume: "
             "that part is computed again"
         ) from None
 

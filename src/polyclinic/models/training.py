@@ -96,7 +96,8 @@ def fit_head(
     """Train the head alone, in place, on the frozen encoder's features.
 
     A pooled head is fitted to convergence (L-BFGS, L2 penalty) on the features of the images and
-    of two random views of each, like those it will meet in training; a segmentation head sees new views in each of `plan.dense_head_epochs`.
+    of two random views of each, like those it will meet in training; a segmentation head sees
+    new views in each of `plan.dense_head_epochs`.
     """
     batches = Batches(site, plan)
     if isinstance(head, PooledHead):
@@ -161,7 +162,7 @@ def _fit_pooled(head: PooledHead, features: Tensor, loss_of: Callable[[Tensor], 
         loss.backward()
         return loss
 
-    optimiser.step(closure)  # type: ignore[arg-type]
+    optimiser.step(closure)
 
 
 @torch.no_grad()

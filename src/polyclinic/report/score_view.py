@@ -124,6 +124,7 @@ def comparisons(results: Row, lead: Row | None) -> list[dict[str, Any]]:
             "sites": f"{c['sites_won']} of {c['sites']}",
             "p": formats.p_value(c["p"]),
             "p_holm": formats.p_value(c["p_holm"]),
+            "p_sites_holm": formats.p_value(c["p_sites_holm"]),
             "verdict": wording.verdict(c),
             "significant": wording.is_significant(c),
         }

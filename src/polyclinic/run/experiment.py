@@ -95,13 +95,13 @@ def prepare(config: Config, tell: Tell = silent) -> Prepared:
                 text = f"{finding.where}: {finding.what}" if finding.where else finding.what
                 tell(Progress("prepare", 0.0, site=site.name, message=text))
     tell(Progress("prepare", 0.0, site="public corpus"))
-    corpus = prepare_corpus(
+    corpus, findings = prepare_corpus(
         config.corpus,
         image_size=d.image_size,
         max_unreadable=d.max_unreadable,
         cache=cache_folder(),
     )
-    return Prepared(sites, corpus)
+    return Prepared(sites, corpus, findings)
 
 
 def cache_folder() -> Path:

@@ -20,7 +20,7 @@ from polyclinic.evaluate.protocols import PROTOCOLS
 from polyclinic.evaluate.statistics import compare
 from polyclinic.federation.methods import METHODS, TITLES
 from polyclinic.models.device import describe
-from polyclinic.models.encoder import PRESETS, build_encoder
+from polyclinic.models.encoder import build_encoder
 from polyclinic.run.directory import Record, RunDirectory
 from polyclinic.run.examples import read_examples
 from polyclinic.run.predictions import load_predictions
@@ -62,7 +62,6 @@ def collect(
             "preset": config.preset,
             "parameters": sum(p.numel() for p in build_encoder(config.preset).parameters()),
             "image_size": config.data.image_size,
-            "embedding": PRESETS[config.preset].embedding,
         },
         "environment": describe(),
         "corpus": {

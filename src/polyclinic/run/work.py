@@ -59,7 +59,7 @@ def pretraining(config: Config, corpus: int) -> float:
 
 def training(config: Config, site: SiteData, *, epochs: int, max_steps: int) -> float:
     """Work of `epochs` at a site."""
-    side, size = site.images.shape[-1], config.data.image_size
+    side, size = int(site.images.shape[-1]), config.data.image_size
     images = len(site.split["train"]) * max(1, round((side / size) ** 2 / 2))
     images = max(images, config.local.min_steps * config.local.batch_size)
     if max_steps:
@@ -113,8 +113,7 @@ def whole_run(config: Config, sites: Mapping[str, SiteData], corpus: int) -> flo
 
 
 def _area(config: Config) -> float:
-    share: float = (config.data.image_size / 64) ** 2
-    return share
+    return math.pow(config.data.image_size / 64, 2)
 
 
 def _whole(site: SiteData) -> float:

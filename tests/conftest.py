@@ -1,0 +1,87 @@
+"""Tiny sites in memory, one per task, whose answers a small network can find."""
+
+import numpy as np
+import pytest
+
+from polyclinic.data.dataset import IGNORE, SiteData
+
+CLASSES = {
+    "single-label": ("vertical", "horizontal"),
+    "multi-label": ("stripes", "square"),
+    "regression": (),
+    "segmentation": ("background", "square"),
+}
+
+
+def _stripes(rng, size, axis):
+    wave = np.tile(np.sin(np.arange(size) * np.pi / 2 + rng.uniform(0, 6)), (size, 1))
+    return wave if axis == 0 else wave.T
+
+
+def _example(task, index, size, rng):
+    """One image in -1..1 and its target; the index decides the class, so splits are balanced."""
+    image = rng.normal(0, 0.1, (size, size))
+    kind = index % 4
+    if task == "single-label":
+        return image + _stripes(rng, size, index % 2) * 0.6, index % 2
+    if task == "regression":
+        strength = rng.uniform(0, 1)
+        return image + _stripes(rng, size, 0) * strength, strength * 20 + 40
+    label_map = np.zeros((size, size), np.uint8)
+    if task == "segmentation" or kind >= 2:
+        side = size // 2
+        top, left = rng.integers(0, size - side, 2)
+        image[top : top + side, left : left + side] += 0.8
+        label_map[top : top + side, left : left + side] = 1
+    if task == "segmentation":
+        label_map[-2:] = IGNORE
+        return image, label_map
+    if kind % 2:
+        image = image + _stripes(rng, size, 0) * 0.6
+    return image, (kind % 2, kind // 2)
+
+
+@pytest.fixture(scope="session")
+def make_site():
+    """(task, name, n, size, channels, seed) -> SiteData; half of it trains, quarters judge."""
+
+    def make(task="single-label", name="a", n=32, size=16, channels=1, seed=0):
+        rng = np.random.default_rng(seed)
+        images, targets = zip(*(_example(task, i, size, rng) for i in range(n)), strict=True)
+        pixels = np.clip((np.stack(images) + 1) * 127.5, 0, 255).astype(np.uint8)
+        kind = {"single-label": np.int64, "regression": np.float32}.get(task, np.uint8)
+        rows = np.arange(n)
+        return SiteData(
+            name=name,
+            task=task,
+            classes=CLASSES[task],
+            images=np.repeat(pixels[:, None], channels, axis=1),
+            targets=np.array(targets, kind),
+            patients=rows,
+            keys=tuple(f"{name}-{i}" for i in range(n)),
+            split={
+                "train": rows[: n // 2],
+                "val": rows[n // 2 : n // 2 + n // 4],
+                "test": rows[n // 2 + n // 4 :],
+            },
+            format="memory",
+        )
+
+    return make
+
+
+@pytest.fixture
+def exact(monkeypatch):
+    """CPU, float32, one thread: what is computed twice is the same to the last bit."""
+    import torch
+
+    monkeypatch.setenv("POLYCLINIC_DEVICE", "cpu")
+    monkeypatch.setenv("POLYCLINIC_PRECISION", "float32")
+    from polyclinic.models.device import precision
+
+    precision.cache_clear()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    precision.cache_clear()

@@ -1,0 +1,75 @@
+"""Tiny sites on disk, and a configuration that runs in a second or two."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polyclinic.config import (
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    LocalConfig,
+    MimConfig,
+    SiteConfig,
+    UniversalConfig,
+)
+
+
+def _classes(folder: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for label in range(2):
+        (folder / f"class{label}").mkdir(parents=True)
+        for n in range(16):
+            pixels = rng.integers(0, 100, (16, 16)) + label * 80
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"class{label}" / f"{n:02d}.png")
+
+
+def _masks(folder: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for n in range(20):
+        x, y = rng.integers(2, 10, 2)
+        mask = np.zeros((16, 16), np.uint8)
+        mask[y : y + 5, x : x + 5] = 255
+        pixels = (rng.integers(0, 60, (16, 16)) + mask // 2).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{n:02d}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{n:02d}.png")
+
+
+@pytest.fixture(scope="session")
+def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with sites/north, sites/south (classes), sites/west (masks) and corpus/."""
+    folder = tmp_path_factory.mktemp("hospitals")
+    _classes(folder / "sites" / "north", 1)
+    _classes(folder / "sites" / "south", 2)
+    _masks(folder / "sites" / "west", 3)
+    (folder / "corpus").mkdir()
+    rng = np.random.default_rng(4)
+    for n in range(12):
+        pixels = rng.integers(0, 255, (16, 16, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "corpus" / f"{n}.png")
+    return folder
+
+
+@pytest.fixture
+def config(hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """Two stages, two methods, one seed, images of 16 px."""
+    monkeypatch.setenv("POLYCLINIC_CACHE", str(tmp_path / "cache"))
+    names = ("north", "south", "west")
+    return Config(
+        sites=tuple(SiteConfig(name, hospitals / "sites" / name) for name in names),
+        corpus=hospitals / "corpus",
+        name="tiny",
+        seeds=(0,),
+        methods=("universal", "local", "mim"),
+        data=DataConfig(image_size=16, val_share=0.2, test_share=0.25),
+        mim=MimConfig(epochs=2, batch_size=8),
+        local=LocalConfig(stages=2, min_steps=1, max_steps=2, dense_head_epochs=1, batch_size=8),
+        universal=UniversalConfig(distil_every=2, distil_epochs=1),
+        evaluation=EvaluationConfig(
+            fine_tune_epochs=1, fine_tune_max_steps=2, probe_epochs=1, bootstrap=20
+        ),
+    )

@@ -1,0 +1,152 @@
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+from safetensors.torch import load_file
+
+from polyclinic.config import Config, config_to_toml
+from polyclinic.errors import DataError, RunError
+from polyclinic.report import results_schema
+from polyclinic.run import experiment
+from polyclinic.run.directory import RunDirectory
+from polyclinic.run.experiment import run_experiment
+from polyclinic.run.progress import Progress
+
+UNREPEATABLE = ("created", "timing", "environment")
+
+
+def without_time(results: Path) -> dict:
+    content = json.loads(results.read_text())
+    return {key: value for key, value in content.items() if key not in UNREPEATABLE}
+
+
+def encoders(run: Path) -> dict[str, bytes]:
+    found = sorted(run.glob("seed-*/*/encoders/*.safetensors"))
+    return {str(path.relative_to(run)): path.read_bytes() for path in found}
+
+
+def test_a_run_leaves_everything_that_the_docs_promise(config: Config, tmp_path: Path):
+    told: list[Progress] = []
+    results = run_experiment(config, tmp_path / "run", tell=told.append)
+    run = tmp_path / "run"
+    content = json.loads(results.read_text())
+    jsonschema.validate(content, results_schema())
+    assert content["finished"]
+    cells = {(s["method"], s["site"], s["protocol"]) for s in content["scores"] if s["primary"]}
+    assert len(cells) == 3 * 3 * 2
+    assert {g["over"] for g in content["gains"]} == {"local", "mim"}
+    assert [g["value"] for g in content["gains"][:3]] == sorted(
+        g["value"] for g in content["gains"][:3]
+    )
+    for name in ("config.json", "environment.json", "metrics.jsonl", "log.txt"):
+        assert (run / name).exists(), name
+    assert {e["site"] for e in content["examples"]} == {"north", "south", "west"}
+    encoder = load_file(run / "seed-0/mim/encoders/encoder.safetensors")
+    assert encoder["stem.weight"].shape == (16, 3, 4, 4)
+    assert told[-1].done == pytest.approx(1.0, abs=0.02)
+    assert all(a.done <= b.done for a, b in itertools.pairwise(told))
+
+
+def test_alone_nothing_travels_together_the_encoder_does(config: Config, tmp_path: Path):
+    content = json.loads(run_experiment(config, tmp_path / "run").read_text())
+    sent = {(c["method"], c["site"]): c["bytes_up"] for c in content["communication"]}
+    assert sent["local", "north"] == 0
+    parameters = content["encoder"]["parameters"]
+    stages = config.local.stages
+    assert stages * 4 * parameters < sent["universal", "north"] < stages * 4.1 * parameters
+
+
+@pytest.mark.parametrize("after", [1, 3, 4, 5, 9, 14, 20])
+def test_interrupted_anywhere_and_resumed_ends_with_the_same_bits(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+):
+    whole = run_experiment(config, tmp_path / "whole")
+    record, calls = RunDirectory.record, []
+
+    def interrupted(self, entry):
+        calls.append(entry)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        record(self, entry)
+
+    monkeypatch.setattr(RunDirectory, "record", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(config, tmp_path / "cut")
+    monkeypatch.setattr(RunDirectory, "record", record)
+    resumed = run_experiment(config, tmp_path / "cut", resume=True)
+    assert without_time(resumed) == without_time(whole)
+    assert encoders(tmp_path / "cut") == encoders(tmp_path / "whole")
+
+
+def test_killed_and_resumed_ends_with_the_same_bits(config: Config, tmp_path: Path):
+    file = tmp_path / "federation.toml"
+    file.write_text(config_to_toml(config))
+    whole = run_experiment(config, tmp_path / "whole")
+    command = [sys.executable, "-m", "polyclinic", "run", str(file), "--out", str(tmp_path / "cut")]
+    process = subprocess.Popen([*command, "--quiet"], stderr=subprocess.PIPE)
+    metrics = tmp_path / "cut" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 4):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "cut" / "results.json").exists()
+    with metrics.open("a") as file:
+        file.write('{"unit": "seed-0/torn')  # a line that the kill cut short
+    resumed = run_experiment(config, tmp_path / "cut", resume=True)
+    assert without_time(resumed) == without_time(whole)
+    assert encoders(tmp_path / "cut") == encoders(tmp_path / "whole")
+
+
+def test_a_finished_run_resumes_to_the_same_results_without_training(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = without_time(run_experiment(config, tmp_path / "run"))
+    monkeypatch.setattr(experiment, "pretrain", None)
+    monkeypatch.setattr(experiment, "METHODS", {})
+    assert without_time(run_experiment(config, tmp_path / "run", resume=True)) == first
+
+
+def test_a_resumed_run_may_add_methods(config: Config, tmp_path: Path):
+    fewer = dataclasses.replace(config, methods=("mim",))
+    run_experiment(fewer, tmp_path / "run")
+    more = run_experiment(config, tmp_path / "run", resume=True)
+    assert {s["method"] for s in json.loads(more.read_text())["scores"]} == set(config.methods)
+
+
+def test_a_full_disk_stops_the_run_and_loses_nothing(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from polyclinic.models import state
+
+    save, saved = state.save_file, []
+
+    def full(tensors, path):
+        saved.append(path)
+        if len(saved) > 6:
+            raise OSError(28, "No space left on device", str(path))
+        save(tensors, path)
+
+    monkeypatch.setattr(state, "save_file", full)
+    with pytest.raises(RunError, match=r"disk is full; free some space, then .*--resume"):
+        run_experiment(config, tmp_path / "cut")
+    monkeypatch.setattr(state, "save_file", save)
+    resumed = run_experiment(config, tmp_path / "cut", resume=True)
+    assert without_time(resumed) == without_time(run_experiment(config, tmp_path / "whole"))
+
+
+def test_errors_name_the_site(config: Config, tmp_path: Path):
+    gone = dataclasses.replace(config.sites[1], path=tmp_path / "nowhere")
+    broken = dataclasses.replace(config, sites=(config.sites[0], gone))
+    with pytest.raises(DataError, match=r"site 'south': .*nowhere"):
+        run_experiment(broken, tmp_path / "run")
