@@ -62,7 +62,7 @@ def _make() -> None:
         sys.exit(f"what was installed does not import: {setup.last_line(done.stderr)}")
 
 
-def _setup_module():  # noqa: ANN202 - a module
+def _setup_module():
     """scripts/setup_env.py, told to work on this environment instead of `.venv`."""
     sys.path.insert(0, str(ROOT / "scripts"))
     import setup_env

@@ -53,9 +53,12 @@ def plain_fedavg(config: Config, sites: dict[str, SiteData], start: State, seed:
             train_site(encoder, heads[name], site, plan, names)
             score(judge(encoder, heads[name], site, "val"), metric)
             share = images[name] / sum(images.values())
-            trained = encoder.state_dict()
-            changes.append({key: (trained[key].cpu() - shared[key]) * share for key in shared})
-        shared = {key: shared[key] + torch.stack([c[key] for c in changes]).sum(0) for key in shared}
+            # contiguous, because the order in which `sum` adds depends on the layout
+            trained = {key: value.cpu().contiguous() for key, value in encoder.state_dict().items()}
+            changes.append({key: (trained[key] - shared[key]) * share for key in shared})
+        shared = {
+            key: shared[key] + torch.stack([c[key] for c in changes]).sum(0) for key in shared
+        }
     return shared
 
 

@@ -25,8 +25,9 @@ def _example(task, index, size, rng):
     if task == "single-label":
         return image + _stripes(rng, size, index % 2) * 0.6, index % 2
     if task == "regression":
-        strength = rng.uniform(0, 1)
-        return image + _stripes(rng, size, 0) * strength, strength * 20 + 40
+        side = int(rng.integers(size // 8, size - size // 4))
+        image[2 : 2 + side, 2 : 2 + side] += 0.8
+        return image, 40 + side
     label_map = np.zeros((size, size), np.uint8)
     if task == "segmentation" or kind >= 2:
         side = size // 2

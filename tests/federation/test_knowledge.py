@@ -75,7 +75,11 @@ SMUGGLED = {
     "nan loss": ({}, {"loss": math.nan}, r"scalar `loss` is nan"),
     "infinite loss": ({}, {"loss": math.inf}, r"scalar `loss` is inf"),
     "infinite score": ({}, {"trained_score": -math.inf}, r"scalar `trained_score` is -inf"),
-    "digits as a message": ({}, {"examples": 10**400}, r"scalar `examples` is 1000+, expected"),
+    "digits as a message": (
+        {},
+        {"examples": 10**400},
+        r"scalar `examples` is 1000+, not a finite number",
+    ),
     "no example": ({}, {"examples": 0}, r"scalar `examples` is 0, expected 1 or more"),
     "negative weight": ({}, {"examples": -5.0}, r"scalar `examples` is -5.0, expected 1 or more"),
 }
@@ -95,7 +99,7 @@ def test_smuggling_is_refused_where_it_arrives(more, numbers, reason):
 
 def test_an_array_that_is_no_tensor_does_not_leave():
     pixels = np.zeros((2, 3), np.float32)
-    with pytest.raises(KnowledgeError, match="`stem.weight` is ndarray"):
+    with pytest.raises(KnowledgeError, match=r"`stem.weight` is ndarray"):
         pack(Knowledge(tensors(**{"stem.weight": pixels}), scalars()), SCHEMA, "eye")
 
 
@@ -125,7 +129,7 @@ REWRITTEN = {
     "metadata as a list": (lambda t: '{"__metadata__":[],"stem' + t.split('"stem', 1)[1], "read"),
     "a header as a list": (lambda t: f"[{t}]", UNREADABLE),
     "scalars as a number": (lambda t: '{"__metadata__":{"scalars":3},"stem' + t[9:], UNREADABLE),
-    "endless brackets": (lambda t: "[" * 100_000, UNREADABLE),
+    "endless brackets": (lambda t: "[" * 100_000 + t, UNREADABLE),
     "scalars as a list": (
         lambda t: '{"__metadata__":{"scalars":"[]"},"stem' + t.split('"stem', 1)[1],
         "scalars are not a table of numbers",
@@ -171,7 +175,7 @@ def test_a_flipped_bit_is_refused_or_changes_only_a_declared_number():
     assert refused > 0.8 * 8 * data  # all but digits of the scalars
 
 
-FLOATS = st.floats(-1e30, 1e30, width=32)
+FLOATS = st.floats(-1e30, 1e30)
 SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
 
 

@@ -13,6 +13,10 @@ from polyclinic.federation import stages as module
 from polyclinic.federation.stages import Stages, StageStore
 
 
+def nothing(record):
+    """A log that keeps no record."""
+
+
 def shared(done, total=3):
     value = torch.full((2, 2), float(done))
     heads = {"a": {"h": value + 1}, "b": {"h": value + 2}}
@@ -48,14 +52,14 @@ def test_round_trip(tmp_path, make):
 
 
 def test_only_the_last_stage_is_kept(tmp_path):
-    store = StageStore(tmp_path, lambda record: None)
+    store = StageStore(tmp_path, nothing)
     for done in (1, 2, 3):
         store.save(shared(done), {})
     assert [p.name for p in tmp_path.iterdir()] == ["stage-003"]
 
 
 def test_the_thousandth_stage_comes_after_the_one_before(tmp_path, monkeypatch):
-    store = StageStore(tmp_path, lambda record: None)
+    store = StageStore(tmp_path, nothing)
     store.save(shared(999, 2000), {})
     monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
     store.save(shared(1000, 2000), {})
@@ -90,18 +94,18 @@ def counted_operations(monkeypatch, kill_at):
 
 def test_a_kill_before_any_file_operation_leaves_a_usable_stage(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        store = StageStore(tmp_path / "count", lambda record: None)
+        store = StageStore(tmp_path / "count", nothing)
         store.save(shared(1), {"stage": 1})
         operations = counted_operations(patch, kill_at=-1)
         store.save(shared(2), {"stage": 2})
     assert {"save_state", "rmtree", "mkdir", "replace", "write_text"} <= set(operations)
     for kill_at in range(len(operations)):
         folder = tmp_path / str(kill_at)
-        StageStore(folder, lambda record: None).save(shared(1), {"stage": 1})
+        StageStore(folder, nothing).save(shared(1), {"stage": 1})
         with monkeypatch.context() as patch:
             counted_operations(patch, kill_at)
             with pytest.raises(KilledError):
-                StageStore(folder, lambda record: None).save(shared(2), {"stage": 2})
+                StageStore(folder, nothing).save(shared(2), {"stage": 2})
         records = []
         store = StageStore(folder, records.append)
         found = store.latest(3)
@@ -114,7 +118,7 @@ def test_a_kill_before_any_file_operation_leaves_a_usable_stage(tmp_path, monkey
 
 
 def test_a_stage_cut_off_while_it_was_written_is_no_stage(tmp_path):
-    store = StageStore(tmp_path, lambda record: None)
+    store = StageStore(tmp_path, nothing)
     (tmp_path / "stage-004.part").mkdir(parents=True)
     (tmp_path / "stage-004.part" / "server.safetensors").write_bytes(b"half")
     assert store.latest(9) is None
@@ -124,16 +128,12 @@ def full(*_, **__):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize(
-    ("owner", "name"),
-    [("mkdir", Path), ("write_text", Path), ("replace", Path)],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_a_full_disk_is_said_in_words(tmp_path, monkeypatch, owner, name):
-    store = StageStore(tmp_path, lambda record: None)
+@pytest.mark.parametrize("operation", ["mkdir", "write_text", "replace"])
+def test_a_full_disk_is_said_in_words(tmp_path, monkeypatch, operation):
+    store = StageStore(tmp_path, nothing)
     store.save(shared(1), {})
     with monkeypatch.context() as patch:
-        patch.setattr(name, owner, full)
+        patch.setattr(Path, operation, full)
         with pytest.raises(RunError, match=r"the disk is full; free some space.*--resume"):
             store.save(shared(2), {})
     assert same(store.latest(3), shared(1))
@@ -144,13 +144,13 @@ def test_a_full_disk_is_said_in_words(tmp_path, monkeypatch, owner, name):
 def test_a_disk_that_cannot_be_written_for_another_reason(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RunError, match=r"stage-001.part: cannot be written"):
-        StageStore(tmp_path / "file", lambda record: None).save(shared(1), {})
+        StageStore(tmp_path / "file", nothing).save(shared(1), {})
 
 
 @pytest.mark.parametrize("name", ["server.safetensors", "site-a.safetensors"])
 @pytest.mark.parametrize("damage", ["torn", "empty", "text"])
 def test_a_damaged_file_names_itself_and_the_folder_to_delete(tmp_path, name, damage):
-    store = StageStore(tmp_path, lambda record: None)
+    store = StageStore(tmp_path, nothing)
     store.save(shared(1), {})
     path = tmp_path / "stage-001" / name
     whole = path.read_bytes()
@@ -164,7 +164,7 @@ def test_a_damaged_file_names_itself_and_the_folder_to_delete(tmp_path, name, da
 
 
 def test_a_missing_file_names_itself(tmp_path):
-    store = StageStore(tmp_path, lambda record: None)
+    store = StageStore(tmp_path, nothing)
     store.save(shared(1), {})
     (tmp_path / "stage-001" / "server.safetensors").unlink()
     with pytest.raises(RunError, match=r"server.safetensors: not a readable checkpoint"):
@@ -173,7 +173,7 @@ def test_a_missing_file_names_itself(tmp_path):
 
 @pytest.mark.parametrize("text", ["{", "", "\x00"])
 def test_a_damaged_record(tmp_path, text):
-    store = StageStore(tmp_path, lambda record: None)
+    store = StageStore(tmp_path, nothing)
     store.save(shared(1), {"fine": True})
     assert json.loads((tmp_path / "stage-001" / "record.json").read_text()) == {"fine": True}
     (tmp_path / "stage-001" / "record.json").write_text(text)

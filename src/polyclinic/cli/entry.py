@@ -67,6 +67,10 @@ for _command in (demo, init, run, report, completion):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (`sys.argv` unless `arguments` are given); returns the exit code."""
     flags: set[str] = set()
+    # Threads that wait for each other by spinning slow torch down up to fifty times where other
+    # work shares the cores. Sleeping sooner costs some speed on an idle machine. Read when torch
+    # is loaded, which is later.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         result = polyclinic.main(
             arguments, prog_name="polyclinic", standalone_mode=False, obj=flags

@@ -102,6 +102,8 @@ def _fit(
     with warnings.catch_warnings():
         # the penalty is chosen on validation data; a fit that stopped early competes as it is
         warnings.simplefilter("ignore", ConvergenceWarning)
+        # a rare label may be absent from the training split; its probability is then 0
+        warnings.filterwarnings("ignore", "Label .* is present in all", UserWarning)
         if site.task == "multi-label":
             return OneVsRestClassifier(model).fit(features, targets)
         return model.fit(features, targets)
@@ -114,6 +116,8 @@ def _classified(
         scores = model.predict(features[rows])
     else:
         found = model.predict_proba(features[rows])
+        if site.task == "multi-label":
+            found = found[:, -len(site.classes) :]  # one label alone comes with its complement
         scores = np.zeros((len(rows), len(site.classes)))
         known: Sequence[int] = (
             range(len(site.classes)) if site.task == "multi-label" else model.classes_

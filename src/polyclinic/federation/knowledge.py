@@ -125,6 +125,6 @@ def _check(
         undefined = value != value and name in _MAY_BE_UNDEFINED
         # compared, not converted: an integer may be too long for a float
         if not (abs(value) <= sys.float_info.max or undefined):
-            raise KnowledgeError(f"{who}: scalar `{name}` is {value!r:.40}, expected a finite number")
+            raise KnowledgeError(f"{who}: scalar `{name}` is {value!r:.40}, not a finite number")
         if name == "examples" and value < 1:  # the server weights a site by it
             raise KnowledgeError(f"{who}: scalar `examples` is {value}, expected 1 or more")

@@ -16,7 +16,7 @@ from polyclinic.models.device import device
 from polyclinic.models.encoder import Preset, build_encoder
 from polyclinic.models.heads import build_head
 from polyclinic.models.state import State, load_into, state_of
-from polyclinic.models.training import TrainPlan, fit_head, train
+from polyclinic.models.training import TrainPlan, fit_head, remeasure, train
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ def train_stage(
         load_into(head, head_state)
     if plan.head_first or head_state is None:
         fit_head(encoder, head, site, plan, *seed)
+    else:
+        remeasure(encoder, head, site)
     metric = primary_metric(site.task)
     received_score = score(judge(encoder, head, site, "val"), metric)
     loss = train(encoder, head, site, plan, *seed)

@@ -104,8 +104,10 @@ def _squared(outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 def _cross_entropy_and_dice(outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Cross-entropy plus soft Dice of the foreground (Milletari et al. 2016), padding ignored."""
     targets = targets.long()
-    entropy = F.cross_entropy(outputs, targets, weight=weights, ignore_index=IGNORE)
     known = (targets != IGNORE).unsqueeze(1)
+    if not known.any():  # the mean over no pixel would be NaN
+        return outputs.sum() * 0
+    entropy = F.cross_entropy(outputs, targets, weight=weights, ignore_index=IGNORE)
     probability = outputs.softmax(1) * known
     truth = F.one_hot(targets.masked_fill(targets == IGNORE, 0), outputs.shape[1])
     truth = truth.movedim(-1, 1) * known

@@ -52,9 +52,9 @@ class MaskedModel(nn.Module):
 
 
 def sample_mask(n: int, size: int, patch: int, ratio: float, gen: torch.Generator) -> Tensor:
-    """Random masks, bool (N, 1, size, size): exactly `ratio` of the patches of each image."""
+    """Random masks, bool (N, 1, size, size): `ratio` of the patches of each image, at least one."""
     side = size // patch
-    count = round(ratio * side * side)
+    count = max(1, round(ratio * side * side))
     order = torch.rand(n, side * side, generator=gen).argsort(1)
     grid = (order < count).view(n, 1, side, side)
     return grid.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
@@ -150,7 +150,8 @@ def _restore_optimiser(
         prefix = f"optimiser.{name}."
         entries = {k[len(prefix) :]: v for k, v in resumed.items() if k.startswith(prefix)}
         optimiser.state[parameter] = {
-            # Adam's step count stays on the CPU; its moments live beside the parameter
-            k: v.clone() if k == "step" else v.to(parameter.device).clone()
+            # Adam's step count stays on the CPU; its moments live beside the parameter and in its
+            # memory layout: the fused optimiser pairs numbers by where they lie in memory
+            k: v.clone() if k == "step" else torch.empty_like(parameter).copy_(v)
             for k, v in entries.items()
         }

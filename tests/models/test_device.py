@@ -1,0 +1,61 @@
+"""Device and precision: chosen by measurement, overridden by the environment."""
+
+import pytest
+import torch
+
+from polyclinic.models import device as module
+from polyclinic.models.device import autocast, describe, device, precision
+
+
+@pytest.fixture
+def free(exact, monkeypatch):
+    """On the CPU, but free to choose the precision."""
+    monkeypatch.delenv("POLYCLINIC_PRECISION")
+
+
+def test_the_environment_decides(exact, monkeypatch):
+    monkeypatch.setenv("POLYCLINIC_DEVICE", "meta")
+    assert device() == torch.device("meta")
+    monkeypatch.setenv("POLYCLINIC_PRECISION", "bfloat16")
+    assert precision() == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"), [(0.5, torch.bfloat16), (0.9, torch.float32), (20, torch.float32)]
+)
+def test_bfloat16_must_win_clearly(free, monkeypatch, seconds, chosen):
+    times = {torch.float32: 1.0, torch.bfloat16: seconds}
+    monkeypatch.setattr(module, "_step_seconds", times.__getitem__)
+    assert precision() == chosen
+
+
+def test_the_choice_is_made_once(free, monkeypatch):
+    timed = []
+    monkeypatch.setattr(module, "_step_seconds", lambda dtype: timed.append(dtype) or 1.0)
+    precision()
+    with torch.inference_mode(False), torch.no_grad():
+        precision()
+    assert len(timed) == 2
+
+
+def test_a_step_can_be_timed_where_gradients_are_off():
+    with torch.no_grad():
+        assert module._step_seconds(torch.float32) > 0
+
+
+def test_autocast_is_nothing_in_float32(exact, monkeypatch):
+    x = torch.ones(2, 2)
+    with autocast():
+        assert (x @ x).dtype == torch.float32
+    monkeypatch.setenv("POLYCLINIC_PRECISION", "bfloat16")
+    precision.cache_clear()
+    with autocast():
+        assert (x @ x).dtype == torch.bfloat16
+
+
+def test_what_a_run_records(exact):
+    found = describe()
+    assert found["device"] == "cpu"
+    assert found["precision"] == "float32"
+    assert found["threads"] == 1
+    assert found["torch"] == torch.__version__
