@@ -36,9 +36,9 @@ class Size:
 
     parts: int = 8
     images: int = 160  # a part
-    image_size: int = 32  # px
-    stages: int = 5
-    steps: int = 12  # batches a part and stage
+    image_size: int = 48  # px
+    stages: int = 3
+    steps: int = 24  # batches a part and stage
 
     def describe(self, seed: int) -> dict[str, Any]:
         """The federation in words and numbers, for a result file."""

@@ -17,6 +17,7 @@ from polyclinic.run.progress import Progress, Tell
 
 MARKER = "demo.json"  # says that the folder is a demo, and of which seed
 IMAGES_PER_SITE, VAL_SHARE = 264, 0.2  # the smallest site still fills every split
+SHORT = {"local.stages": 2, "local.max_steps": 10, "evaluation.fine_tune_max_steps": 10}
 
 
 @click.command(short_help="See a whole federation on made-up images.")
@@ -91,7 +92,7 @@ def prepare(out: Path, seed: int, tell: Tell) -> Config:
             found.corpus,
             name="demo",
             folder=out,
-            chosen={"seeds": [seed], "quick": True, "data.val_share": VAL_SHARE},
+            chosen={"seeds": [seed], "quick": True, "data.val_share": VAL_SHARE, **SHORT},
         )
         part = path.with_suffix(".part")
         part.write_text(text, encoding="utf-8")

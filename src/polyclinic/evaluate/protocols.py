@@ -20,9 +20,10 @@ from polyclinic.data.dataset import SiteData
 from polyclinic.evaluate.metrics import Predictions, primary_metric
 from polyclinic.evaluate.predictions import judge, score
 from polyclinic.models.device import device
-from polyclinic.models.encoder import Preset, build_encoder
+from polyclinic.models.encoder import Preset
 from polyclinic.models.heads import build_head
-from polyclinic.models.state import State, load_into
+from polyclinic.models.loading import encoder_with
+from polyclinic.models.state import State
 from polyclinic.models.training import TrainPlan, embed, fit_head, predict, train
 
 ProtocolName = Literal["linear-probe", "fine-tune"]
@@ -49,8 +50,7 @@ def linear_probe(
     penalty chosen on the validation split. Regression: ridge, likewise. Segmentation: one linear
     layer on the maps at every position, trained for `plan.dense_head_epochs`.
     """
-    encoder = build_encoder(preset).to(device())
-    load_into(encoder, state)
+    encoder = encoder_with(preset, state)
     if site.task == "segmentation":
         head = build_head(site.task, len(site.classes), encoder.config, seed=0, linear=True)
         head = head.to(device())
@@ -79,8 +79,7 @@ def fine_tune(
     preset: Preset, state: State, site: SiteData, plan: TrainPlan, *seed: int | str
 ) -> Outcome:
     """A fresh head on frozen features, then head and encoder together (Kumar et al. 2022)."""
-    encoder = build_encoder(preset).to(device())
-    load_into(encoder, state)
+    encoder = encoder_with(preset, state)
     head = build_head(site.task, len(site.classes), encoder.config, seed=0).to(device())
     fit_head(encoder, head, site, plan, *seed)
     train(encoder, head, site, replace(plan, schedule="cosine"), *seed)

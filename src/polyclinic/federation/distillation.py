@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polyclinic.models.device import autocast, device
-from polyclinic.models.encoder import Preset, build_encoder
-from polyclinic.models.state import State, load_into, state_of
+from polyclinic.models.encoder import Preset
+from polyclinic.models.loading import encoder_with
+from polyclinic.models.state import State, state_of
 from polyclinic.models.training import embed
 from polyclinic.seeding import derive, generator
 
@@ -42,8 +43,7 @@ def distil(
 ) -> tuple[State, float]:
     """Distil `teachers` into the student on corpus images (N, 3, S, S): (new state, mean loss)."""
     targets = torch.stack([_standardised(preset, teacher, corpus) for teacher in teachers])
-    student = build_encoder(preset).to(device())
-    load_into(student, student_state)
+    student = encoder_with(preset, student_state)
     width = student.config.embedding
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(*seed, "projectors"))
@@ -81,8 +81,7 @@ def distil(
 
 
 def _standardised(preset: Preset, teacher: State, corpus: NDArray[np.uint8]) -> Tensor:
-    encoder = build_encoder(preset).to(device())
-    load_into(encoder, teacher)
+    encoder = encoder_with(preset, teacher)
     features = embed(encoder, corpus)
     return (features - features.mean(0)) / features.std(0).clamp_min(1e-4)
 

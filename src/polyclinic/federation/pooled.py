@@ -9,8 +9,9 @@ from polyclinic.data.dataset import SiteData
 from polyclinic.evaluate.metrics import primary_metric
 from polyclinic.evaluate.predictions import judge, score
 from polyclinic.models.device import autocast, device
-from polyclinic.models.encoder import Preset, build_encoder
+from polyclinic.models.encoder import Preset
 from polyclinic.models.heads import build_head
+from polyclinic.models.loading import encoder_with
 from polyclinic.models.state import State, load_into, state_of
 from polyclinic.models.training import Batches, TrainPlan, fit_head, remeasure
 from polyclinic.seeding import generator
@@ -29,8 +30,7 @@ def train_pooled(
     Every step takes a batch of one site; the sites' batches are shuffled together, each site
     with as many steps as it would take alone.
     """
-    encoder = build_encoder(preset).to(device())
-    load_into(encoder, received)
+    encoder = encoder_with(preset, received)
     heads: dict[str, nn.Module] = {}
     scalars: dict[str, dict[str, float]] = {}
     for name, site in sites.items():

@@ -13,8 +13,9 @@ from polyclinic.evaluate.predictions import judge, score
 from polyclinic.federation.aggregation import subtract
 from polyclinic.federation.knowledge import Knowledge
 from polyclinic.models.device import device
-from polyclinic.models.encoder import Preset, build_encoder
+from polyclinic.models.encoder import Preset
 from polyclinic.models.heads import build_head
+from polyclinic.models.loading import encoder_with
 from polyclinic.models.state import State, load_into, state_of
 from polyclinic.models.training import TrainPlan, fit_head, remeasure, train
 
@@ -43,8 +44,7 @@ def train_stage(
     `trained_score` are the primary metric on the site's validation split before and after the
     encoder was trained.
     """
-    encoder = build_encoder(preset).to(device())
-    load_into(encoder, received)
+    encoder = encoder_with(preset, received)
     head = build_head(site.task, len(site.classes), encoder.config, seed=0).to(device())
     if head_state is not None:
         load_into(head, head_state)
