@@ -43,6 +43,7 @@ class DataConfig:
     split_seed: int = 0  # splits stay the same for all training seeds
     val_share: float = 0.15
     test_share: float = 0.2
+    max_train_images: int = 0  # of a site, and of the corpus; 0 for all
     max_unreadable: float = 0.05  # above this share of unreadable files a site refuses to start
 
 
@@ -139,7 +140,12 @@ def quick(config: Config) -> Config:
         config,
         quick=True,
         seeds=config.seeds[:1],
-        data=replace(config.data, image_size=32, largest_side=min(config.data.largest_side, 128)),
+        data=replace(
+            config.data,
+            image_size=32,
+            largest_side=min(config.data.largest_side, 128),
+            max_train_images=min(config.data.max_train_images or 600, 600),
+        ),
         mim=replace(
             config.mim,
             epochs=min(config.mim.epochs, 6),
@@ -147,15 +153,15 @@ def quick(config: Config) -> Config:
         ),
         local=replace(
             local,
-            stages=min(local.stages, 3),
+            stages=min(local.stages, 2),
             min_steps=min(local.min_steps, 12),
-            max_steps=min(local.max_steps or 14, 14),
+            max_steps=min(local.max_steps or 12, 12),
         ),
-        universal=replace(config.universal, distil_every=3, distil_epochs=1),
+        universal=replace(config.universal, distil_every=2, distil_epochs=1),
         evaluation=replace(
             evaluation,
-            fine_tune_epochs=min(evaluation.fine_tune_epochs, 2),
-            fine_tune_max_steps=min(evaluation.fine_tune_max_steps or 14, 14),
+            fine_tune_epochs=min(evaluation.fine_tune_epochs, 1),
+            fine_tune_max_steps=min(evaluation.fine_tune_max_steps or 16, 16),
         ),
     )
 
@@ -283,8 +289,8 @@ _FITS: dict[str, Callable[[float], bool]] = {
     "0 to below 0.5": lambda x: 0 <= x < 0.5,
 }
 _RANGES = {
-    "0 or more": """data.split_seed mim.weight_decay local.min_steps local.max_steps
-        local.dense_head_epochs local.weight_decay universal.anchor_weight universal.distil_every
+    "0 or more": """data.split_seed data.max_train_images mim.weight_decay local.min_steps
+        local.max_steps local.dense_head_epochs local.weight_decay universal.anchor_weight universal.distil_every
         universal.distil_epochs fedprox.mu evaluation.fine_tune_epochs
         evaluation.fine_tune_max_steps evaluation.probe_epochs""",
     "1 or more": """jobs mim.epochs mim.batch_size local.stages local.epochs local.batch_size

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from polyclinic.errors import ConfigError
 from polyclinic.models import device as module
 from polyclinic.models.device import autocast, describe, device, precision
 
@@ -59,3 +60,12 @@ def test_what_a_run_records(exact):
     assert found["precision"] == "float32"
     assert found["threads"] == 1
     assert found["torch"] == torch.__version__
+
+
+def test_nonsense_in_the_environment_is_said_plainly(exact, monkeypatch):
+    monkeypatch.setenv("POLYCLINIC_DEVICE", "toaster")
+    with pytest.raises(ConfigError, match="POLYCLINIC_DEVICE: expected a device .* got 'toaster'"):
+        device()
+    monkeypatch.setenv("POLYCLINIC_PRECISION", "float7")
+    with pytest.raises(ConfigError, match="expected one of float32, bfloat16, got 'float7'"):
+        precision()

@@ -17,7 +17,7 @@ from polyclinic.run.progress import Progress, Tell
 
 MARKER = "demo.json"  # says that the folder is a demo, and of which seed
 IMAGES_PER_SITE, VAL_SHARE = 264, 0.2  # the smallest site still fills every split
-SHORT = {"local.stages": 2, "local.max_steps": 10, "evaluation.fine_tune_max_steps": 10}
+SHORT = {"local.max_steps": 10, "evaluation.fine_tune_max_steps": 10}
 
 
 @click.command(short_help="See a whole federation on made-up images.")

@@ -1,6 +1,7 @@
 """From a network to predictions that metrics understand."""
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from polyclinic.data.dataset import SiteData, Split
@@ -11,8 +12,12 @@ from polyclinic.models.training import predict
 
 def judge(encoder: Encoder, head: nn.Module, site: SiteData, split: Split) -> Predictions:
     """Predictions of encoder and head for one split of a site."""
+    return predictions_of(predict(encoder, head, site, split), site, split)
+
+
+def predictions_of(outputs: NDArray[np.generic], site: SiteData, split: Split) -> Predictions:
+    """Predictions from a network's outputs for one split, as `models.training.predict` gives."""
     rows = site.split[split]
-    outputs = predict(encoder, head, site, split)
     clusters = site.patients[rows]
     if site.task == "segmentation":
         truth = site.targets[rows].astype(np.uint8)

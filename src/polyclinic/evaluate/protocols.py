@@ -15,10 +15,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from polyclinic.data.dataset import SiteData
 from polyclinic.evaluate.metrics import Predictions, primary_metric
-from polyclinic.evaluate.predictions import judge, score
+from polyclinic.evaluate.predictions import judge, predictions_of, score
 from polyclinic.models.device import device
 from polyclinic.models.encoder import Preset
 from polyclinic.models.heads import build_head
@@ -56,11 +57,12 @@ def linear_probe(
         head = head.to(device())
         fit_head(encoder, head, site, plan, *seed)
         validation = score(judge(encoder, head, site, "val"), "dice")
-        return Outcome(
-            judge(encoder, head, site, "test"), predict(encoder, head, site, "test"), validation
-        )
-    features = embed(encoder, site.images).cpu().numpy().astype(np.float64)
+        outputs = predict(encoder, head, site, "test")
+        return Outcome(predictions_of(outputs, site, "test"), outputs, validation)
     train_rows, val_rows, test_rows = (site.split[s] for s in ("train", "val", "test"))
+    features = np.zeros((len(site), encoder.config.embedding))
+    for rows in (train_rows, val_rows, test_rows):
+        features[rows] = embed(encoder, site.images[rows]).cpu().numpy()
     scaler = StandardScaler().fit(features[train_rows])
     features = scaler.transform(features)
     metric = primary_metric(site.task)
@@ -84,8 +86,8 @@ def fine_tune(
     fit_head(encoder, head, site, plan, *seed)
     train(encoder, head, site, replace(plan, schedule="cosine"), *seed)
     validation = score(judge(encoder, head, site, "val"), primary_metric(site.task))
-    tested = judge(encoder, head, site, "test")
-    return Outcome(tested, predict(encoder, head, site, "test"), validation)
+    outputs = predict(encoder, head, site, "test")
+    return Outcome(predictions_of(outputs, site, "test"), outputs, validation)
 
 
 Protocol = Callable[..., Outcome]
@@ -98,7 +100,8 @@ def _fit(
     if site.task == "regression":
         return Ridge(alpha=1 / penalty).fit(features, targets)
     model = LogisticRegression(C=penalty, class_weight="balanced", max_iter=300, tol=1e-3)
-    with warnings.catch_warnings():
+    # matrices this small are multiplied faster by one thread than by several
+    with warnings.catch_warnings(), threadpool_limits(1):
         # the penalty is chosen on validation data; a fit that stopped early competes as it is
         warnings.simplefilter("ignore", ConvergenceWarning)
         # a rare label may be absent from the training split; its probability is then 0

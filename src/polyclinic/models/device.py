@@ -8,13 +8,19 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from polyclinic.errors import ConfigError
 from polyclinic.models.encoder import build_encoder
 
 
 def device() -> torch.device:
     """The first CUDA device if there is one, else the CPU; POLYCLINIC_DEVICE overrides."""
     name = os.environ.get("POLYCLINIC_DEVICE")
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise ConfigError(
+            f"POLYCLINIC_DEVICE: expected a device such as cpu or cuda:0, got {name!r}"
+        ) from None
 
 
 @functools.cache
@@ -27,7 +33,12 @@ def precision(kind: str | None = None) -> torch.dtype:
     """
     chosen = os.environ.get("POLYCLINIC_PRECISION")
     if chosen:
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[chosen]
+        known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+        if chosen not in known:
+            raise ConfigError(
+                f"POLYCLINIC_PRECISION: expected one of {', '.join(known)}, got {chosen!r}"
+            )
+        return known[chosen]
     if (kind or device().type) == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     seconds = {dtype: _step_seconds(dtype) for dtype in (torch.float32, torch.bfloat16)}

@@ -171,7 +171,8 @@ def predict(
 ) -> NDArray[np.generic]:
     """Probabilities (N, K), values (N,), or label maps (N, S, S) for the images of a split."""
     head.eval()
-    weights = site_weights(site)
+    # only regression needs them to predict, and label maps take long to count
+    weights = site_weights(site) if site.task == "regression" else torch.empty(0)
     parts = []
     for images in _chunks(site.images[site.split[split]], batch_size):
         with autocast():

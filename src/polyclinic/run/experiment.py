@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from polyclinic.config import Config
@@ -30,6 +31,7 @@ from polyclinic.run.predictions import predictions_path
 from polyclinic.run.progress import Progress, Tell, silent
 from polyclinic.run.results import collect
 from polyclinic.run.work import Meter
+from polyclinic.seeding import generator
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def prepare(config: Config, tell: Tell = silent) -> Prepared:
             if f"'{site.name}'" in str(error):
                 raise
             raise type(error)(f"site '{site.name}': {error}") from None
+        sites[site.name] = _limited(sites[site.name], d.max_train_images, d.split_seed)
         for finding in sites[site.name].findings:
             if finding.severity != "info":
                 text = f"{finding.where}: {finding.what}" if finding.where else finding.what
@@ -101,7 +104,20 @@ def prepare(config: Config, tell: Tell = silent) -> Prepared:
         max_unreadable=d.max_unreadable,
         cache=cache_folder(),
     )
+    if d.max_train_images:
+        order = torch.randperm(len(corpus), generator=generator(d.split_seed, "corpus"))
+        corpus = corpus[order[: d.max_train_images].sort().values.numpy()]
     return Prepared(sites, corpus, findings)
+
+
+def _limited(site: SiteData, most: int, seed: int) -> SiteData:
+    """The site with at most `most` training images; validation and test stay whole."""
+    rows = site.split["train"]
+    if not most or len(rows) <= most:
+        return site
+    order = torch.randperm(len(rows), generator=generator(seed, "limit", site.name))
+    kept = rows[order[:most].sort().values.numpy()]
+    return replace(site, split={**site.split, "train": kept})
 
 
 def cache_folder() -> Path:
