@@ -290,8 +290,8 @@ _FITS: dict[str, Callable[[float], bool]] = {
 }
 _RANGES = {
     "0 or more": """data.split_seed data.max_train_images mim.weight_decay local.min_steps
-        local.max_steps local.dense_head_epochs local.weight_decay universal.anchor_weight universal.distil_every
-        universal.distil_epochs fedprox.mu evaluation.fine_tune_epochs
+        local.max_steps local.dense_head_epochs local.weight_decay universal.anchor_weight
+        universal.distil_every universal.distil_epochs fedprox.mu evaluation.fine_tune_epochs
         evaluation.fine_tune_max_steps evaluation.probe_epochs""",
     "1 or more": """jobs mim.epochs mim.batch_size local.stages local.epochs local.batch_size
         evaluation.bootstrap""",
