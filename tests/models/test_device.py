@@ -64,7 +64,7 @@ def test_what_a_run_records(exact):
 
 def test_nonsense_in_the_environment_is_said_plainly(exact, monkeypatch):
     monkeypatch.setenv("POLYCLINIC_DEVICE", "toaster")
-    with pytest.raises(ConfigError, match="POLYCLINIC_DEVICE: expected a device .* got 'toaster'"):
+    with pytest.raises(ConfigError, match=r"POLYCLINIC_DEVICE: expected a device .* got 'toaster'"):
         device()
     monkeypatch.setenv("POLYCLINIC_PRECISION", "float7")
     with pytest.raises(ConfigError, match="expected one of float32, bfloat16, got 'float7'"):
