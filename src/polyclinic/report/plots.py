@@ -65,7 +65,7 @@ def intervals(
     zero: bool,
     width: int = 440,
     label_width: int = 104,
-    text_width: int = 128,
+    text_width: int = 140,
 ) -> Markup:
     """Values with intervals, one row each; a forest plot where `zero` draws the line of no gain."""
     values = [v for row in rows for v in (row.value, row.low, row.high) if v is not None]
