@@ -37,10 +37,10 @@ def test_the_sites_below_a_folder_are_found_and_written(fake, tmp_path, capsys):
     config = load_config(Path("federation.toml"))
     assert config == Config(
         name="in",
-        corpus=Path("in/corpus"),
+        corpus=tmp_path / "in/corpus",
         sites=(
-            SiteConfig("a", Path("in/sites/a"), "npz", "single-label"),
-            SiteConfig("b", Path("in/sites/b"), "npz", "single-label"),
+            SiteConfig("a", tmp_path / "in/sites/a", "npz", "single-label"),
+            SiteConfig("b", tmp_path / "in/sites/b", "npz", "single-label"),
         ),
     )
 
@@ -63,7 +63,7 @@ def test_another_corpus_may_be_named(fake, tmp_path):
     (tmp_path / "in" / "corpus").rename(tmp_path / "public")
     assert main(["init", "in", "--corpus", "public", "--out", "in/f.toml"]) == 0
     config = load_config(Path("in/f.toml"))
-    assert config.corpus == Path("in/../public")
+    assert config.corpus == tmp_path / "in/../public"
     assert tomllib.loads(Path("in/f.toml").read_text())["sites"][0]["path"] == "sites/a"
 
 
