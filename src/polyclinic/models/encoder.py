@@ -75,7 +75,12 @@ class Encoder(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """One vector an image: the mean of every stage's map, side by side, (B, sum of widths)."""
-        return torch.cat([m.mean((2, 3)) for m in self(images)], dim=1)
+        return pool(self(images))
+
+
+def pool(maps: list[Tensor]) -> Tensor:
+    """The mean of every map, side by side: (B, sum of widths)."""
+    return torch.cat([m.mean((2, 3)) for m in maps], dim=1)
 
 
 class _Block(nn.Module):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polyclinic.data.dataset import IGNORE, Task
-from polyclinic.models.encoder import EncoderConfig
+from polyclinic.models.encoder import EncoderConfig, pool
 from polyclinic.seeding import derive
 
 
@@ -30,7 +30,7 @@ class PooledHead(nn.Module):
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:  # noqa: ARG002
         """Pool every map, normalise, apply the linear layer."""
-        out: Tensor = self.linear(self.norm(torch.cat([m.mean((2, 3)) for m in maps], dim=1)))
+        out: Tensor = self.linear(self.norm(pool(maps)))
         return out
 
     def measure(self, embeddings: Tensor) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from polyclinic.data.dataset import SiteData, Split
 from polyclinic.data.transforms import Augmentation, apply_views, sample_views
 from polyclinic.models.device import autocast, device
-from polyclinic.models.encoder import Encoder
+from polyclinic.models.encoder import Encoder, pool
 from polyclinic.models.heads import LOSSES, PREDICTIONS, PooledHead, target_weights
 from polyclinic.seeding import generator
 
@@ -71,8 +71,8 @@ def train(
                 penalty = sum(((p - q).square().sum() for p, q in squares), penalty) / 2
             elif start is not None:
                 with torch.no_grad():
-                    before = _pool(start(images))
-                change = (_pool(maps) - before).square().sum(1)
+                    before = pool(start(images))
+                change = (pool(maps) - before).square().sum(1)
                 penalty = (change / before.square().sum(1).clamp_min(1e-6)).mean()
         optimiser.zero_grad()
         (loss + plan.anchor_weight * penalty).backward()
@@ -247,10 +247,6 @@ _VIEWS = Augmentation()
 
 def _size(images: Tensor) -> tuple[int, int]:
     return images.shape[2], images.shape[3]
-
-
-def _pool(maps: list[Tensor]) -> Tensor:
-    return torch.cat([m.mean((2, 3)) for m in maps], dim=1)
 
 
 def _chunks(images: NDArray[np.uint8], batch_size: int) -> Iterator[Tensor]:
