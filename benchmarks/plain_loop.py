@@ -49,6 +49,8 @@ def plain_fedavg(config: Config, sites: dict[str, SiteData], start: State, seed:
             metric = primary_metric(site.task)
             if stage == 0:
                 fit_head(encoder, heads[name], site, plan, *names)
+            else:
+                remeasure(encoder, heads[name], site)
             score(judge(encoder, heads[name], site, "val"), metric)
             train_site(encoder, heads[name], site, plan, names)
             score(judge(encoder, heads[name], site, "val"), metric)
