@@ -28,12 +28,14 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     module.load_state_dict(dict(state), strict=True)
 
 
-def save_state(state: Mapping[str, Tensor], path: Path) -> None:
+def save_state(
+    state: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
     """Write safetensors so that `path` is whole or absent, whatever happens meanwhile."""
     temporary = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in state.items()}, temporary)
+        save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)

@@ -2,8 +2,8 @@ import nibabel
 import numpy as np
 import pytest
 
+from polyclinic.data.nifti import read_volume
 from polyclinic.data.readers import scan_site
-from polyclinic.data.readers.brats import read_volume
 from polyclinic.errors import DataError
 
 NEW = ("-t1n", "-t1c", "-t2w", "-t2f", "-seg")

@@ -5,13 +5,11 @@ enhancing tumour 4, from 2023 `-t1n -t1c -t2w -t2f -seg` with enhancing tumour 3
 """
 
 import functools
-import math
 import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from polyclinic.data.dataset import Finding, Image, Item, Scan
 from polyclinic.data.files import cap_findings, is_hidden, list_files
 from polyclinic.data.images import HIGH_PERCENTILE, LOW_PERCENTILE, scale
+from polyclinic.data.nifti import Volume, axial, read_volume
 from polyclinic.data.readers.reader import Reader, TaskChoice, require_task
 from polyclinic.errors import DataError
 
@@ -27,12 +26,9 @@ CHANNELS = (("t2f", "t2w"), ("t1c",), ("t1n",))
 """Sequences of the three channels; the second choice serves where the first is missing."""
 MIN_NONZERO = 0.01
 """Slices with a smaller share of pixels other than 0 are left out."""
-MAX_VOXELS = 512**3
 
 _OLD_NAMES = {"t1": "t1n", "t1ce": "t1c", "t1gd": "t1c", "t2": "t2w", "flair": "t2f"}
 _SUFFIX = re.compile(r"[-_](t1n|t1ce|t1c|t1gd|t1|t2w|t2f|t2|flair|seg)\.nii(\.gz)?$", re.IGNORECASE)
-
-Volume = NDArray[Any]
 
 
 def recognise(folder: Path) -> float:
@@ -40,7 +36,7 @@ def recognise(folder: Path) -> float:
     for case in folder.iterdir():
         if not is_hidden(case.name) and case.is_dir():
             try:
-                found = any(_kind(path.name) == "seg" for path in case.iterdir())
+                found = any(kind_of(path.name) == "seg" for path in case.iterdir())
             except OSError:
                 continue
             if found:
@@ -61,7 +57,7 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
     cases: dict[str, dict[str, str]] = {}
     findings: list[Finding] = list(refused)
     for name in files:
-        kind = _kind(name)
+        kind = kind_of(name)
         case = name.rpartition("/")[0]
         if kind and case:
             if kind in cases.setdefault(case, {}):
@@ -90,7 +86,8 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
     return Scan(folder, "brats", "segmentation", CLASSES, tuple(items), load, True, tuple(findings))
 
 
-def _kind(name: str) -> str | None:
+def kind_of(name: str) -> str | None:
+    """`t1n`, `t1c`, `t2w`, `t2f` or `seg`, from the end of a file's name; None for others."""
     match = _SUFFIX.search(name)
     if match is None:
         return None
@@ -111,36 +108,6 @@ def _slices(folder: Path, case: str, files: dict[str, str]) -> list[int] | str:
         return str(error).removeprefix(f"{case}/")
     share = np.count_nonzero(volume, axis=(0, 1)) / (volume.shape[0] * volume.shape[1])
     return [int(z) for z in np.flatnonzero(share >= MIN_NONZERO)]
-
-
-def read_volume(path: Path, name: str) -> Volume:
-    """A NIfTI volume (X, Y, Z) turned so that x runs to the right, y to anterior, z up.
-
-    Raises `DataError` when it cannot be read, has more than three axes, or is too large.
-    """
-    import nibabel
-
-    try:
-        image: Any = nibabel.load(path)
-        orientations: Any = nibabel.orientations
-        shape = tuple(int(n) for n in image.shape)
-        while len(shape) > 3 and shape[-1] == 1:
-            shape = shape[:-1]
-        if len(shape) != 3 or 0 in shape or math.prod(shape) > MAX_VOXELS:
-            raise DataError(f"{name}: shape {image.shape}; expected one volume (X, Y, Z)")
-        volume = np.asanyarray(image.dataobj).reshape(shape)
-        turns = orientations.io_orientation(image.affine)
-        turned: Volume = orientations.apply_orientation(volume, turns)
-    except DataError:
-        raise
-    except Exception as error:  # gzip, zlib, struct and nibabel each have errors of their own
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{name}: not a readable NIfTI file ({reason})") from None
-    if turned.dtype.kind not in "biuf":
-        raise DataError(f"{name}: voxels of type {turned.dtype}; expected numbers")
-    if not np.isfinite(turned).all():
-        raise DataError(f"{name}: voxels that are NaN or infinite")
-    return turned
 
 
 def _loader(
@@ -190,7 +157,7 @@ def _decode(
             low, high = np.percentile(nonzero, (LOW_PERCENTILE, HIGH_PERCENTILE))
             low = min(low, 0.0) if low == high else low
             images[..., channel] = np.where(volume != 0, scale(volume, low, high), 0)
-    return _axial(images), _axial(labels)
+    return axial(images), axial(labels)
 
 
 def _labels(volume: Volume, name: str) -> NDArray[np.uint8]:
@@ -201,11 +168,6 @@ def _labels(volume: Volume, name: str) -> NDArray[np.uint8]:
     labels = volume.astype(np.uint8)
     labels[labels == 4] = 3
     return labels
-
-
-def _axial(volume: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(X, Y, Z, ...) to (Z, H, W, ...), as radiologists look at it."""
-    return np.ascontiguousarray(np.moveaxis(volume[::-1, ::-1], (2, 1, 0), (0, 1, 2)))
 
 
 READER = Reader("brats", "CASE/CASE-{t1n,t1c,t2w,t2f,seg}.nii.gz, or BraTS 2020", recognise, scan)

@@ -1,0 +1,104 @@
+"""What can be painted and on what: components, sequences, and how data sets number and colour them.
+
+A component map has the number of a component in `COMPONENTS` in every pixel: 0 where there is no
+tumour. A fill map has `KEEP` where a pixel stays as it is, and elsewhere the number of the
+component to paint.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic.errors import ConfigError, DataError
+
+COMPONENTS = ("tumour-free", "core", "oedema", "enhancing", "mixed")
+TUMOUR_FREE, CORE, OEDEMA, ENHANCING, MIXED = range(len(COMPONENTS))
+KEEP = -1
+"""A pixel of a fill map that is not painted."""
+
+SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
+"""Native T1, T1 after contrast, T2, T2-FLAIR."""
+UNKNOWN_SEQUENCE = len(SEQUENCES)
+
+_OTHER_NAMES = {
+    "tumor-free": "tumour-free",
+    "tumourless": "tumour-free",
+    "tumorless": "tumour-free",
+    "tumour-less": "tumour-free",
+    "tumor-less": "tumour-free",
+    "necrosis": "core",
+    "necrotic-core": "core",
+    "edema": "oedema",
+    "enhancement": "enhancing",
+    "mixture": "mixed",
+    "t1": "t1n",
+    "t1ce": "t1c",
+    "t1gd": "t1c",
+    "t2": "t2w",
+    "flair": "t2f",
+}
+
+COLOURS: Mapping[tuple[int, int, int], int] = {
+    (0, 255, 255): TUMOUR_FREE,
+    (255, 0, 0): CORE,
+    (0, 255, 0): OEDEMA,
+    (0, 0, 255): ENHANCING,
+    (255, 255, 0): MIXED,
+}
+"""Colours (red, green, blue) of the components in drawings made for the tool published with
+Rouzrokh et al., arXiv 2210.12113."""
+
+LABELS: Mapping[str, Mapping[int, int]] = {
+    "brats": {1: CORE, 2: OEDEMA, 3: ENHANCING, 4: ENHANCING},
+    "msd": {1: OEDEMA, 2: CORE, 3: ENHANCING},
+    "mask": {1: MIXED, 255: MIXED},
+}
+"""What the labels of a segmentation mean: BraTS challenges (enhancing tumour is 4 until 2020, 3
+from 2023), the brain task of the Medical Segmentation Decathlon, a plain mask."""
+
+
+def component(name: str) -> int:
+    """The number of a component; `ConfigError` with the nearest name if it is unknown."""
+    return COMPONENTS.index(_known(name, COMPONENTS, "component"))
+
+
+def sequence(name: str) -> int:
+    """The number of a sequence; `ConfigError` with the nearest name if it is unknown."""
+    return SEQUENCES.index(_known(name, SEQUENCES, "sequence"))
+
+
+def from_labels(labels: NDArray[np.generic], order: str, name: str) -> NDArray[np.uint8]:
+    """The component map of a segmentation whose labels follow `order`, a key of `LABELS`.
+
+    Raises `DataError`, which calls the segmentation `name`, at a label that the order lacks.
+    """
+    meaning = LABELS[order]
+    components = np.zeros(labels.shape, np.uint8)
+    for value in np.unique(labels):
+        if value == 0:
+            continue
+        if float(value) not in meaning:
+            known = ", ".join(map(str, (0, *meaning)))
+            raise DataError(f"{name}: label {value:g}; in {order} order expected one of {known}")
+        components[labels == value] = meaning[int(value)]
+    return components
+
+
+def from_colours(image: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """The fill map (H, W) of a drawing (H, W, 3): `COLOURS` are painted, all other pixels kept."""
+    fill_map = np.full(image.shape[:2], KEEP, np.int8)
+    for colour, number in COLOURS.items():
+        fill_map[(image == colour).all(axis=-1)] = number
+    return fill_map
+
+
+def _known(name: str, names: Sequence[str], kind: str) -> str:
+    lower = name.strip().lower().replace("_", "-").replace(" ", "-")
+    lower = _OTHER_NAMES.get(lower, lower)
+    if lower in names:
+        return lower
+    near = difflib.get_close_matches(lower, [*names, *_OTHER_NAMES], n=1)
+    guess = f"; did you mean {_OTHER_NAMES.get(near[0], near[0])}?" if near else ""
+    raise ConfigError(f"no {kind} {name!r}: expected one of {', '.join(names)}{guess}")

@@ -1,0 +1,54 @@
+"""Intensities that mean the same on every scanner, and the way back.
+
+A volume's percentiles 0.5 and 99.5, of the voxels that are not 0, become -1 and 1. The map is
+linear and clips nothing, so that it can be undone.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic.data.images import HIGH_PERCENTILE, LOW_PERCENTILE
+from polyclinic.errors import DataError
+
+BLACK = -1.0
+"""About what a voxel of 0 becomes in a volume whose darkest tissue is near 0."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """`low` becomes -1 and `high` becomes 1."""
+
+    low: float
+    high: float
+
+    def apply(self, stored: NDArray[Any]) -> NDArray[np.float32]:
+        """Scaled intensities of stored values, float32."""
+        scaled = (stored.astype(np.float64) - self.low) / (self.high - self.low) * 2 - 1
+        return scaled.astype(np.float32)
+
+    def undo(self, scaled: NDArray[np.floating[Any]], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Stored values of scaled intensities, rounded and clipped to what `dtype` can hold."""
+        stored = (scaled.astype(np.float64) + 1) / 2 * (self.high - self.low) + self.low
+        if np.issubdtype(dtype, np.integer):
+            limits = np.iinfo(dtype)
+            stored = np.rint(stored).clip(limits.min, limits.max)
+        return stored.astype(dtype)
+
+
+def scaling_of(volume: NDArray[Any], name: str) -> Scaling:
+    """The scaling of a volume or image of any shape.
+
+    Raises `DataError`, which calls it `name`, where values are NaN or infinite, or all alike.
+    """
+    if not np.isfinite(volume).all():
+        raise DataError(f"{name}: values that are NaN or infinite; expected numbers everywhere")
+    nonzero = volume[volume != 0]
+    if nonzero.size == 0:
+        raise DataError(f"{name}: all values are 0; expected an image")
+    low, high = (float(v) for v in np.percentile(nonzero, (LOW_PERCENTILE, HIGH_PERCENTILE)))
+    if low == high:
+        low, high = min(low, 0.0), max(high, 0.0)  # one tissue on black
+    return Scaling(low, high)

@@ -1,0 +1,111 @@
+"""Two ways to learn the same thing: what noise does to an image, and what the network predicts.
+
+At level u in [0, 1] the state is x_u = alpha(u) x + sigma(u) noise: the image at u = 0, noise at
+u = 1. Both objectives turn the network's output into an estimate of x, so that one set of samplers
+serves both.
+
+`flow` (the default): alpha = 1 - u, sigma = u (rectified flow, Liu et al., arXiv 2209.03003). The
+network predicts x; the loss compares velocities, (x_u - x) / u (Li and He, arXiv 2511.13720).
+
+`ddpm` (the reference): the linear schedule of 1000 steps and the prediction of noise (Ho et al.,
+arXiv 2006.11239, equation 14), as in Rouzrokh et al., arXiv 2210.12113.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+ObjectiveName = Literal["flow", "ddpm"]
+
+LEAST_LEVEL = 0.05
+"""Velocities divide by the level: below this one they are cut off."""
+PURE_NOISE_SHARE = 0.1
+"""Share of a flow's training at level 1, where the estimate is the posterior mean."""
+STEPS = 1000
+"""Steps of the DDPM schedule."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`alpha` and `sigma` of a level, float tensors; how levels are drawn for training;
+    the estimate of x from the network's output, and the loss per pixel.
+
+    `estimate(output, state, level)` and `loss(output, state, level, x, noise)` take tensors
+    (B, 2, H, W) and levels (B, 1, 1, 1).
+    """
+
+    name: ObjectiveName
+    alpha: Callable[[Tensor], Tensor]
+    sigma: Callable[[Tensor], Tensor]
+    draw_levels: Callable[[int, torch.Generator], Tensor]
+    estimate: Callable[[Tensor, Tensor, Tensor], Tensor]
+    loss: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+    def corrupt(self, x: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """The state at `level` (B, 1, 1, 1)."""
+        return self.alpha(level) * x + self.sigma(level) * noise
+
+
+def _flow_levels(count: int, gen: torch.Generator) -> Tensor:
+    """Logit-normal levels (Esser et al., arXiv 2403.03206), some of them 1."""
+    levels = torch.sigmoid(torch.randn(count, generator=gen))
+    pure = torch.rand(count, generator=gen) < PURE_NOISE_SHARE
+    return torch.where(pure, 1.0, levels)
+
+
+def _flow_loss(output: Tensor, _: Tensor, level: Tensor, x: Tensor, __: Tensor) -> Tensor:
+    return ((output - x) / level.clamp_min(LEAST_LEVEL)).square()
+
+
+def _betas() -> Tensor:
+    return torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64)
+
+
+def _alpha_bar(level: Tensor) -> Tensor:
+    """The schedule's cumulative product at step round(level * STEPS); 1 at level 0."""
+    bars = torch.cat([torch.ones(1, dtype=torch.float64), (1 - _betas()).cumprod(0)])
+    return bars.to(level.device)[(level * STEPS).round().long()]
+
+
+def _ddpm_alpha(level: Tensor) -> Tensor:
+    return _alpha_bar(level).sqrt().to(level.dtype)
+
+
+def _ddpm_sigma(level: Tensor) -> Tensor:
+    return (1 - _alpha_bar(level)).sqrt().to(level.dtype)
+
+
+def _ddpm_levels(count: int, gen: torch.Generator) -> Tensor:
+    return torch.randint(1, STEPS + 1, (count,), generator=gen) / STEPS
+
+
+def _ddpm_estimate(output: Tensor, state: Tensor, level: Tensor) -> Tensor:
+    estimate = (state - _ddpm_sigma(level) * output) / _ddpm_alpha(level).clamp_min(1e-3)
+    return estimate.clamp(-1.5, 1.5)  # near pure noise a small error of noise is a large one of x
+
+
+def _ddpm_loss(output: Tensor, _: Tensor, __: Tensor, ___: Tensor, noise: Tensor) -> Tensor:
+    return (output - noise).square()
+
+
+OBJECTIVES: Mapping[ObjectiveName, Objective] = {
+    "flow": Objective(
+        name="flow",
+        alpha=lambda level: 1 - level,
+        sigma=lambda level: level,
+        draw_levels=_flow_levels,
+        estimate=lambda output, _, __: output,
+        loss=_flow_loss,
+    ),
+    "ddpm": Objective(
+        name="ddpm",
+        alpha=_ddpm_alpha,
+        sigma=_ddpm_sigma,
+        draw_levels=_ddpm_levels,
+        estimate=_ddpm_estimate,
+        loss=_ddpm_loss,
+    ),
+}

@@ -1,0 +1,100 @@
+"""A trained painter: network, objective and what it was trained on, in one file of weights."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from polyclinic.errors import RunError
+from polyclinic.inpaint.conditioning import Request
+from polyclinic.inpaint.network import NetworkConfig, PainterNetwork, build_network
+from polyclinic.inpaint.objectives import OBJECTIVES, Objective, ObjectiveName
+from polyclinic.models.device import autocast, device
+from polyclinic.models.state import State, load_into, load_state, save_state, state_of
+
+
+@dataclass(frozen=True)
+class Painter:
+    """`head_px` is the median extent, in pixels, of the heads that it was trained on; `digest`
+    the SHA-256 of its weights; `card` says more about its training, for people."""
+
+    network: PainterNetwork
+    objective: Objective
+    head_px: float
+    digest: str
+    card: dict[str, Any] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def estimate(self, state: Tensor, level: float, request: Request, guidance: float) -> Tensor:
+        """What the image and the tumour map are, (B, 2, H, W), given the state at `level`.
+
+        `guidance` is the weight of classifier-free guidance: 1 follows the request, more
+        exaggerates it at the price of a second evaluation (arXiv 2207.12598, equation 6, with
+        w + 1 in the place of w).
+        """
+        levels = torch.full((len(state),), level, device=state.device)
+        asked = self._estimate(state, levels, request)
+        if guidance == 1:
+            return asked
+        free = self._estimate(state, levels, request.hidden())
+        guided = free[:, :1] + guidance * (asked[:, :1] - free[:, :1])
+        return torch.cat([guided, asked[:, 1:]], dim=1)
+
+    def _estimate(self, state: Tensor, levels: Tensor, request: Request) -> Tensor:
+        with autocast():
+            output = self.network(state, levels, request)
+        return self.objective.estimate(output.float(), state, levels.view(-1, 1, 1, 1))
+
+
+def new_painter(
+    config: NetworkConfig, objective: ObjectiveName, head_px: float, seed: int
+) -> Painter:
+    """A painter that has not been trained."""
+    network = build_network(config, seed).to(device())
+    return Painter(network, OBJECTIVES[objective], head_px, digest="")
+
+
+def save_painter(painter: Painter, path: Path) -> None:
+    """Write the weights, in half precision, and everything that `load_painter` needs."""
+    state = {name: value.half() for name, value in state_of(painter.network).items()}
+    about = {
+        "network": asdict(painter.network.config),
+        "objective": painter.objective.name,
+        "head_px": painter.head_px,
+        "card": painter.card,
+    }
+    save_state(state, path, {"painter": json.dumps(about)})
+
+
+def load_painter(path: Path) -> Painter:
+    """The painter in `path`; `RunError` if the file is not one."""
+    state = load_state(path)
+    try:
+        with safe_open(path, "pt") as stored:
+            about = json.loads((stored.metadata() or {})["painter"])
+        settings = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in about["network"].items()
+        }
+        network = build_network(NetworkConfig(**settings), seed=0)
+        load_into(network, {name: value.float() for name, value in state.items()})
+        objective = OBJECTIVES[about["objective"]]
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(
+            f"{path}: holds no painter of this version ({' '.join(str(error).split())[:100]}); "
+            "expected a file that `polyclinic inpaint train` wrote"
+        ) from None
+    network.to(device()).eval()
+    return Painter(network, objective, float(about["head_px"]), _digest(state), about["card"])
+
+
+def _digest(state: State) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode() + state[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,117 @@
+"""From noise to an image: samplers with one signature.
+
+Each takes `estimate(state, level)`, which returns the network's estimate of x, pure noise
+(B, 2, H, W), an objective, the number of steps, and a generator for those that add noise; it
+returns x. `level` is a float; a sampler calls `estimate` as often as `CALLS` says.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from polyclinic.inpaint.objectives import Objective
+
+Estimate = Callable[[Tensor, float], Tensor]
+
+
+class Sampler(Protocol):
+    """The signature that all samplers share."""
+
+    def __call__(
+        self,
+        estimate: Estimate,
+        noise: Tensor,
+        objective: Objective,
+        steps: int,
+        gen: torch.Generator,
+    ) -> Tensor:
+        """x (B, 2, H, W)."""
+        ...
+
+
+def ddim(
+    estimate: Estimate, noise: Tensor, objective: Objective, steps: int, gen: torch.Generator
+) -> Tensor:
+    """DDIM without added noise (Song et al., arXiv 2010.02502, equation 12).
+
+    For a flow it is Euler's method along the straight path.
+    """
+    del gen
+    state = noise
+    for level, lower in _levels(steps):
+        state = _step(objective, state, estimate(state, level), level, lower)
+    return state
+
+
+def heun(
+    estimate: Estimate, noise: Tensor, objective: Objective, steps: int, gen: torch.Generator
+) -> Tensor:
+    """Heun's second-order method (Karras et al., arXiv 2206.00364, algorithm 1), for flows.
+
+    The last step is Euler's, because the path ends there: 2 * steps - 1 estimates.
+    """
+    del gen
+    state = noise
+    for level, lower in _levels(steps):
+        first = estimate(state, level)
+        reached = _step(objective, state, first, level, lower)
+        if lower > 0:
+            here = (state - first) / level
+            there = (reached - estimate(reached, lower)) / lower
+            reached = state + (lower - level) * (here + there) / 2
+        state = reached
+    return state
+
+
+def ancestral(
+    estimate: Estimate, noise: Tensor, objective: Objective, steps: int, gen: torch.Generator
+) -> Tensor:
+    """DDPM's own sampler on a subset of its steps (DDIM with eta = 1, equation 16)."""
+    state = noise
+    for level, lower in _levels(steps):
+        state = _ancestral_step(objective, state, estimate(state, level), level, lower, gen)
+    return state
+
+
+SAMPLERS: Mapping[str, Sampler] = {"ddim": ddim, "heun": heun, "ancestral": ancestral}
+
+
+def calls(sampler: str, steps: int) -> int:
+    """How often a sampler asks the network: its number of function evaluations (NFE)."""
+    return 2 * steps - 1 if sampler == "heun" else steps
+
+
+def _levels(steps: int) -> list[tuple[float, float]]:
+    """Pairs of levels from 1 to 0 in equal steps."""
+    grid = [1 - number / steps for number in range(steps)] + [0.0]
+    return list(itertools.pairwise(grid))
+
+
+def _pair(objective: Objective, level: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    at = torch.tensor(level, dtype=like.dtype, device=like.device)
+    return objective.alpha(at), objective.sigma(at)
+
+
+def _step(objective: Objective, state: Tensor, x: Tensor, level: float, lower: float) -> Tensor:
+    alpha, sigma = _pair(objective, level, state)
+    alpha_lower, sigma_lower = _pair(objective, lower, state)
+    return alpha_lower * x + sigma_lower / sigma * (state - alpha * x)
+
+
+def _ancestral_step(
+    objective: Objective,
+    state: Tensor,
+    x: Tensor,
+    level: float,
+    lower: float,
+    gen: torch.Generator,
+) -> Tensor:
+    alpha, sigma = _pair(objective, level, state)
+    alpha_lower, sigma_lower = _pair(objective, lower, state)
+    fresh = sigma_lower / sigma * (1 - (alpha / alpha_lower) ** 2).clamp_min(0).sqrt()
+    kept = (sigma_lower**2 - fresh**2).clamp_min(0).sqrt()
+    noise = torch.randn(state.shape, generator=gen).to(state)
+    return alpha_lower * x + kept / sigma * (state - alpha * x) + fresh * noise
