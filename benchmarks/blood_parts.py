@@ -1,4 +1,4 @@
-"""The small federation that the benchmarks measure: phantom blood images in eight equal parts.
+"""What the benchmarks train on: phantom blood images, as a small federation of eight equal parts.
 
 FOLDER/
   config.json        the federation's configuration
@@ -83,6 +83,23 @@ def write_parts(folder: Path, size: Size, seed: int) -> None:
         )
         images = np.stack([sample.image.transpose(2, 0, 1) for sample in own])
         np.savez(folder / f"{name}.npz", images=images, targets=np.array(targets), **split)
+
+
+def one_site(count: int, size: int, seed: int) -> SiteData:
+    """A site with `count` training images and nothing else."""
+    samples = blood.generate(count, seed=seed, size=size)
+    rows = np.arange(count)
+    return SiteData(
+        name="blood",
+        task="single-label",
+        classes=blood.CLASSES,
+        images=np.stack([sample.image.transpose(2, 0, 1) for sample in samples]),
+        targets=np.array([blood.CLASSES.index(sample.label) for sample in samples]),
+        patients=rows,
+        keys=tuple(map(str, rows)),
+        split={"train": rows, "val": rows[:0], "test": rows[:0]},
+        format="npz",
+    )
 
 
 def load_config(folder: Path) -> Config:
