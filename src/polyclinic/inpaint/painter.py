@@ -13,7 +13,7 @@ from torch import Tensor
 from polyclinic.errors import RunError
 from polyclinic.inpaint.conditioning import Request
 from polyclinic.inpaint.network import NetworkConfig, PainterNetwork, build_network
-from polyclinic.inpaint.objectives import OBJECTIVES, Objective, ObjectiveName
+from polyclinic.inpaint.objectives import OBJECTIVES, Objective
 from polyclinic.models.device import autocast, device
 from polyclinic.models.state import State, load_into, load_state, save_state, state_of
 
@@ -49,14 +49,6 @@ class Painter:
         with autocast():
             output = self.network(state, levels, request)
         return self.objective.estimate(output.float(), state, levels.view(-1, 1, 1, 1))
-
-
-def new_painter(
-    config: NetworkConfig, objective: ObjectiveName, head_px: float, seed: int
-) -> Painter:
-    """A painter that has not been trained."""
-    network = build_network(config, seed).to(device())
-    return Painter(network, OBJECTIVES[objective], head_px, digest="")
 
 
 def save_painter(painter: Painter, path: Path) -> None:

@@ -1,0 +1,216 @@
+"""Folders of brain MRI to scaled axial slices with component maps, ready to be painted on.
+
+Three layouts are recognised: a folder per patient as in BraTS, `imagesTr/` and `labelsTr/` as in
+the Medical Segmentation Decathlon, and `images/` with `masks/`, where a mask means a mixture.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from polyclinic.data.dataset import Finding
+from polyclinic.data.files import is_hidden, list_files
+from polyclinic.data.nifti import axial, read_volume
+from polyclinic.data.readers import image_masks
+from polyclinic.data.readers.brats import kind_of
+from polyclinic.errors import DataError
+from polyclinic.inpaint.components import LABELS, SEQUENCES, UNKNOWN_SEQUENCE, from_labels
+from polyclinic.inpaint.intensity import BLACK, Scaling, scaling_of
+
+Order = Literal["auto", "brats", "msd", "mask"]
+MSD_CHANNELS = {"flair": "t2f", "t1w": "t1n", "t1gd": "t1c", "t2w": "t2w"}
+"""Names of sequences in the `dataset.json` of the Decathlon's brain task."""
+MIN_HEAD = 0.02
+"""Slices with a smaller share of head are left out."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient's head. `volumes` maps a number of `SEQUENCES` (or `UNKNOWN_SEQUENCE`) to
+    scaled intensities, float32 (Z, H, W); `components` uint8 and `head` bool have that shape.
+    `scalings` leads back to stored values."""
+
+    key: str
+    volumes: dict[int, NDArray[np.float32]]
+    components: NDArray[np.uint8]
+    head: NDArray[np.bool_]
+    scalings: dict[int, Scaling]
+
+
+@dataclass(frozen=True)
+class CaseFolder:
+    """What was found in `folder`: its layout, the order of its labels, a source per case."""
+
+    folder: Path
+    layout: str
+    order: str
+    sources: dict[str, dict[str, tuple[str, int | None]]]
+    """Case to kind (a sequence's name, `seg`, or `image`) to file and, in it, volume."""
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"{len(self.sources)} cases, laid out as {self.layout}, labels in {self.order} order"
+
+
+def find_cases(folder: Path, order: Order = "auto") -> CaseFolder:
+    """Recognise the layout of `folder`; `order` overrides what its labels mean.
+
+    Raises `DataError` where there is nothing to train on.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; expected brain MRI with segmentations")
+    if (folder / "imagesTr").is_dir() and (folder / "labelsTr").is_dir():
+        return CaseFolder(folder, "msd", _order(order, "msd"), _msd(folder))
+    if image_masks.recognise(folder):
+        scan = image_masks.scan(folder, "segmentation")
+        sources = {item.key: {"image": (item.key, None)} for item in scan.items}
+        return CaseFolder(folder, "image-masks", _order(order, "mask"), sources)
+    sources = _brats(folder)
+    if not sources:
+        raise DataError(
+            f"{folder}: no brain MRI with segmentations; expected a folder per patient with "
+            "*-t1n.nii.gz ... *-seg.nii.gz, or imagesTr/ and labelsTr/, or images/ and masks/"
+        )
+    return CaseFolder(folder, "brats", _order(order, "brats"), sources)
+
+
+def read_cases(found: CaseFolder) -> Iterator[Case | Finding]:
+    """Every case in turn, or why it cannot be used."""
+    masks = None
+    if found.layout == "image-masks":
+        scan = image_masks.scan(found.folder, "segmentation")
+        masks = {item.key: item for item in scan.items}
+    for key, kinds in found.sources.items():
+        try:
+            if masks is not None:
+                image, labels = scan.load(masks[key])
+                yield _image_case(key, np.asarray(image), labels)
+            else:
+                yield _read_case(found, key, kinds)
+        except DataError as error:
+            yield Finding("warning", key, str(error))
+
+
+def head_mask(volumes: list[NDArray[np.float32]]) -> NDArray[np.bool_]:
+    """Where the head is, bool (Z, H, W): brighter than the air in any sequence, holes filled."""
+    brightest = np.max(np.stack(volumes), axis=0)
+    smooth = ndimage.gaussian_filter(brightest, (0, 1, 1))
+    head = smooth > BLACK + 0.12
+    filled = [ndimage.binary_fill_holes(_largest(plane)) for plane in head]
+    return np.stack(filled)
+
+
+def head_extent(head: NDArray[np.bool_]) -> float:
+    """The larger side, px, of the box around the head in the slice that shows most of it."""
+    plane = head[head.sum(axis=(1, 2)).argmax()]
+    if not plane.any():
+        return float(max(plane.shape))
+    rows, columns = np.flatnonzero(plane.any(1)), np.flatnonzero(plane.any(0))
+    return float(max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1)
+
+
+def _largest(plane: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    parts, count = ndimage.label(plane)
+    if count < 2:
+        return plane
+    sizes = np.bincount(parts.ravel())[1:]
+    kept: NDArray[np.bool_] = parts == 1 + int(sizes.argmax())
+    return kept
+
+
+def _order(order: Order, usual: str) -> str:
+    return usual if order == "auto" else order
+
+
+def _brats(folder: Path) -> dict[str, dict[str, tuple[str, int | None]]]:
+    sources: dict[str, dict[str, tuple[str, int | None]]] = {}
+    for name in list_files(folder)[0]:
+        kind, case = kind_of(name), name.rpartition("/")[0]
+        if kind and case:
+            sources.setdefault(case, {}).setdefault(kind, (name, None))
+    return {case: kinds for case, kinds in sources.items() if "seg" in kinds and len(kinds) > 1}
+
+
+def _msd(folder: Path) -> dict[str, dict[str, tuple[str, int | None]]]:
+    channels = _msd_channels(folder / "dataset.json")
+    sources = {}
+    for path in sorted((folder / "imagesTr").glob("*.nii.gz")):
+        if is_hidden(path.name) or not (folder / "labelsTr" / path.name).is_file():
+            continue
+        kinds: dict[str, tuple[str, int | None]] = {
+            kind: (f"imagesTr/{path.name}", channel) for channel, kind in channels.items()
+        }
+        kinds["seg"] = (f"labelsTr/{path.name}", None)
+        sources[path.name.removesuffix(".nii.gz")] = kinds
+    if not sources:
+        raise DataError(f"{folder}: no volume in imagesTr/ that has a partner in labelsTr/")
+    return sources
+
+
+def _msd_channels(path: Path) -> dict[int, str]:
+    """Which volume of a file is which sequence, as `dataset.json` says."""
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))["modality"]
+        channels = {int(n): MSD_CHANNELS[str(name).lower()] for n, name in names.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: expected the brain task's `modality` table with FLAIR, T1w, t1gd, T2w "
+            f"({type(error).__name__}: {error})"
+        ) from None
+    return channels
+
+
+def _read_case(found: CaseFolder, key: str, kinds: dict[str, tuple[str, int | None]]) -> Case:
+    def read(kind: str) -> NDArray[Any]:
+        name, channel = kinds[kind]
+        return axial(read_volume(found.folder / name, name, channel))
+
+    components = from_labels(read("seg"), found.order, kinds["seg"][0])
+    volumes, scalings = {}, {}
+    for number, kind in enumerate(SEQUENCES):
+        if kind not in kinds:
+            continue
+        stored = read(kind)
+        if stored.shape != components.shape:
+            raise DataError(
+                f"{kinds[kind][0]}: shape {stored.shape}, its segmentation {components.shape}; "
+                "expected the same"
+            )
+        scalings[number] = scaling_of(stored, kinds[kind][0])
+        volumes[number] = scalings[number].apply(stored)
+    return _case(key, volumes, components, scalings)
+
+
+def _image_case(key: str, image: NDArray[Any], labels: NDArray[np.uint8] | None) -> Case:
+    """One slice of an unknown sequence; a mask's foreground is a mixture."""
+    grey = image.mean(axis=-1) if image.ndim == 3 else image
+    scaling = scaling_of(grey, key)
+    assert labels is not None  # the reader of images and masks returns one for every image
+    components = from_labels((labels > 0).astype(np.uint8)[None], "mask", key)
+    volumes = {UNKNOWN_SEQUENCE: scaling.apply(grey)[None]}
+    return _case(key, volumes, components, {UNKNOWN_SEQUENCE: scaling})
+
+
+def _case(
+    key: str,
+    volumes: dict[int, NDArray[np.float32]],
+    components: NDArray[np.uint8],
+    scalings: dict[int, Scaling],
+) -> Case:
+    head = head_mask(list(volumes.values()))
+    kept = head.mean(axis=(1, 2)) >= MIN_HEAD
+    if not kept.any():
+        raise DataError("no slice shows a head")
+    return Case(
+        key,
+        {number: volume[kept] for number, volume in volumes.items()},
+        components[kept],
+        head[kept],
+        scalings,
+    )

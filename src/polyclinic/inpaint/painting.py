@@ -1,0 +1,235 @@
+"""Painting into slices: crop around the region, sample, put back; all other pixels untouched."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional as F
+
+from polyclinic.errors import ConfigError, DataError
+from polyclinic.inpaint.components import KEEP, TUMOUR_FREE
+from polyclinic.inpaint.conditioning import DIFFUSED, Request
+from polyclinic.inpaint.intensity import BLACK
+from polyclinic.inpaint.painter import Painter
+from polyclinic.inpaint.regions import Region
+from polyclinic.inpaint.samplers import SAMPLERS
+from polyclinic.models.device import device
+from polyclinic.seeding import generator
+
+Mode = Literal["sample", "mean"]
+MARGIN = 0.35
+"""Surroundings that the model sees on every side of a region, as a share of a training crop."""
+MAX_CROP = 2.0
+"""Largest crop, in sides of a training crop: a larger one is shrunk."""
+SAME_SCALE = (0.8, 1.25)
+"""A head of so many times the trained size is painted at its own resolution."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to paint. `mode` `sample` draws one of the possible images; `mean` averages them, which
+    is nearest to the truth and smoother than it."""
+
+    steps: int = 4
+    guidance: float = 1.0
+    seed: int = 0
+    mode: Mode = "sample"
+    sampler: str = "ddim"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigError(f"steps: expected 1 or more, got {self.steps}")
+        if self.sampler not in SAMPLERS:
+            known = ", ".join(SAMPLERS)
+            raise ConfigError(f"sampler: expected one of {known}, got {self.sampler!r}")
+        if self.mode not in ("sample", "mean"):
+            raise ConfigError(f"mode: expected sample or mean, got {self.mode!r}")
+
+
+@dataclass(frozen=True)
+class Painted:
+    """`slices` float32 (Z, H, W): scaled intensities. `realised` int8 (Z, H, W): the component
+    that each painted pixel has, `KEEP` elsewhere; in boxes the model has chosen the contour."""
+
+    slices: NDArray[np.float32]
+    realised: NDArray[np.int8]
+
+
+def paint(
+    painter: Painter,
+    slices: NDArray[np.float32],
+    regions: list[Region],
+    sequence: int,
+    head_px: float,
+    settings: Settings,
+) -> Painted:
+    """Paint `regions`, one a slice, into neighbouring axial slices (Z, H, W), scaled intensities.
+
+    All slices begin with the same noise. The slice with most to paint comes first; the others
+    follow outwards from it, each shown the painted slice beside it. `head_px` is the head's extent
+    in these slices. Raises `DataError` where there is nothing to paint.
+    """
+    fill_maps = np.stack([region.fill_map for region in regions])
+    boxed = np.stack([region.boxed for region in regions])
+    painted_mask = fill_maps != KEEP
+    if not painted_mask.any():
+        raise DataError("the region is empty: no pixel of the image is to be painted")
+    window = _window(painted_mask.any(axis=0), painter, head_px)
+    out, realised = slices.copy(), fill_maps.copy()
+    noise = _noise(window, settings)
+    amounts = painted_mask.sum(axis=(1, 2))
+    first = int(amounts.argmax())
+    order = [*range(first, len(slices)), *range(first - 1, -1, -1)]
+    for z in order:
+        if not amounts[z]:
+            continue
+        toward = z - 1 if z > first else z + 1
+        is_beside = z != first and 0 <= toward < len(slices)
+        beside = out[toward] if is_beside else None
+        request = window.request(out[z], fill_maps[z], boxed[z], sequence, beside)
+        x = _sample(painter, request, noise, settings)
+        image, tumour_map = window.back(x[0, 0], out[z].shape), window.back(x[0, 1], out[z].shape)
+        out[z] = np.where(painted_mask[z], image, out[z])
+        chosen = boxed[z] & (fill_maps[z] > TUMOUR_FREE)
+        realised[z] = np.where(chosen & (tumour_map <= 0), TUMOUR_FREE, fill_maps[z])
+    return Painted(out, realised)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The part of a slice that the network sees: rows and columns from `top`, `left`, `height` by
+    `width` pixels (parts outside the slice are air), shown to it as `size` pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    size: tuple[int, int]
+
+    def cut(self, plane: NDArray[np.generic], outside: float) -> Tensor:
+        """The window's pixels, float (1, 1, height, width)."""
+        cut = np.full((self.height, self.width), outside, np.float32)
+        rows = slice(max(0, self.top), min(plane.shape[0], self.top + self.height))
+        columns = slice(max(0, self.left), min(plane.shape[1], self.left + self.width))
+        cut[
+            rows.start - self.top : rows.stop - self.top,
+            columns.start - self.left : columns.stop - self.left,
+        ] = plane[rows, columns]
+        return torch.from_numpy(cut)[None, None]
+
+    def shown(self, plane: NDArray[np.generic], outside: float, smooth: bool = True) -> Tensor:
+        """The window as the network sees it, float (1, 1, *size)."""
+        cut = self.cut(plane, outside)
+        if self.size == (self.height, self.width):
+            return cut
+        if smooth:
+            return F.interpolate(cut, self.size, mode="bilinear", antialias=True)
+        return F.adaptive_max_pool2d(cut, self.size)  # no pixel of a region gets lost
+
+    def request(
+        self,
+        plane: NDArray[np.float32],
+        fill_map: NDArray[np.int8],
+        boxed: NDArray[np.bool_],
+        sequence: int,
+        beside: NDArray[np.float32] | None,
+    ) -> Request:
+        fill = self.shown(fill_map, KEEP, smooth=False)
+        known = self.shown(_without(plane, fill_map != KEEP), BLACK)
+        neighbour = torch.zeros_like(known) if beside is None else self.shown(beside, BLACK)
+        request = Request(
+            known=known,
+            fill_map=fill[:, 0].long(),
+            boxed=self.shown(boxed, 0, smooth=False)[:, 0] > 0,
+            sequence=torch.tensor([sequence]),
+            beside=neighbour,
+            has_beside=torch.tensor([beside is not None]),
+            dropped=torch.tensor([False]),
+        )
+        moved = {name: getattr(request, name).to(device()) for name in request.__dataclass_fields__}
+        return Request(**moved)
+
+    def back(self, x: Tensor, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """A plane of `shape` with what the network painted (size) in its place, 0 elsewhere."""
+        painted = x.cpu()[None, None]
+        if self.size != (self.height, self.width):
+            painted = F.interpolate(painted, (self.height, self.width), mode="bicubic")
+        plane = np.zeros(shape, np.float32)
+        rows = slice(max(0, self.top), min(shape[0], self.top + self.height))
+        columns = slice(max(0, self.left), min(shape[1], self.left + self.width))
+        plane[rows, columns] = painted[0, 0].numpy()[
+            rows.start - self.top : rows.stop - self.top,
+            columns.start - self.left : columns.stop - self.left,
+        ]
+        return plane
+
+
+def _window(painted_mask: NDArray[np.bool_], painter: Painter, head_px: float) -> _Window:
+    """Around everything that is to be painted, at the resolution that the painter knows."""
+    config = painter.network.config
+    scale = painter.head_px / head_px  # network pixels a pixel of the slice
+    if SAME_SCALE[0] <= scale <= SAME_SCALE[1]:
+        scale = 1.0
+    rows, columns = np.flatnonzero(painted_mask.any(1)), np.flatnonzero(painted_mask.any(0))
+    longest = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    largest = MAX_CROP * config.crop
+    scale = min(scale, largest / (longest + 2 * MARGIN * config.crop / scale))
+    sides, starts, sizes = [], [], []
+    for line in (rows, columns):
+        shown = (line[-1] - line[0] + 1) * scale + 2 * MARGIN * config.crop
+        size = max(config.crop, int(np.ceil(shown / config.stride)) * config.stride)
+        side = size if scale == 1 else int(round(size / scale))
+        sizes.append(size)
+        sides.append(side)
+        starts.append(int((line[0] + line[-1] + 1) // 2 - side // 2))
+    return _Window(starts[0], starts[1], sides[0], sides[1], (sizes[0], sizes[1]))
+
+
+def _without(plane: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """`plane` with the nearest other pixel in place of each in `mask`: resizing must not carry
+    what is to be painted over into its surroundings."""
+    if mask.all():
+        return np.full_like(plane, BLACK)
+    nearest = ndimage.distance_transform_edt(mask, return_distances=False, return_indices=True)
+    filled: NDArray[np.float32] = plane[tuple(nearest)]
+    return filled
+
+
+def _noise(window: _Window, settings: Settings) -> Tensor:
+    gen = generator(settings.seed, "paint")
+    return torch.randn(1, DIFFUSED, *window.size, generator=gen).to(device())
+
+
+def _sample(painter: Painter, request: Request, noise: Tensor, settings: Settings) -> Tensor:
+    """What the network makes of a request, (1, 2, *size)."""
+    if settings.mode == "mean":
+        return posterior_mean(painter, request, settings)
+    gen = generator(settings.seed, "sampler")
+    return SAMPLERS[settings.sampler](
+        lambda state, level: painter.estimate(state, level, request, settings.guidance),
+        noise,
+        painter.objective,
+        settings.steps,
+        gen,
+    )
+
+
+def posterior_mean(painter: Painter, request: Request, settings: Settings) -> Tensor:
+    """The mean of what a region may hold, (1, 2, H, W): the estimate from noise alone.
+
+    At level 1 the state says nothing about the image, so the least-squares estimate is the mean of
+    all images that fit. It is taken from `steps` draws of noise, since no network ignores them
+    entirely. A network that predicts noise cannot give it: `ConfigError`.
+    """
+    if painter.objective.name != "flow":
+        raise ConfigError("mode: `mean` needs a painter trained with the objective `flow`")
+    gen = generator(settings.seed, "paint")
+    total = torch.zeros_like(request.known).repeat(1, DIFFUSED, 1, 1)
+    for _ in range(settings.steps):
+        noise = torch.randn(total.shape, generator=gen).to(total)
+        total += painter.estimate(noise, 1.0, request, settings.guidance)
+    return total / settings.steps

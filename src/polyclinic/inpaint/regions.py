@@ -1,0 +1,171 @@
+"""Fill regions to train on: parts of tumours and boxes around them, and shapes on healthy tissue.
+
+Every draw takes a component map (H, W) and the head (H, W) of a crop and returns a fill map and
+the pixels of boxes, or None where the crop offers no such region. Pixels are asked to be what they
+are: the image itself is the answer.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from polyclinic.inpaint.components import KEEP, MIXED, TUMOUR_FREE
+
+Mask = NDArray[np.bool_]
+MIN_PIXELS = 6
+"""Smaller parts are no region of their own."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """What to paint where: `fill_map` int8 (H, W) of component numbers or `KEEP`; `boxed` bool
+    (H, W), where the model chooses the contour."""
+
+    fill_map: NDArray[np.int8]
+    boxed: Mask
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How often each kind of region is trained on; shares of all crops."""
+
+    on_tumour: float = 0.6  # of crops that show a tumour: a region of tumour
+    boxed: float = 0.35  # of regions of tumour: boxes rather than contours
+    as_mixture: float = 0.3  # of regions of tumour: all parts together, as a mixture
+    also_healthy: float = 0.3  # of regions of tumour: with a tumour-free one in the same run
+    brushed: float = 0.35  # of tumour-free regions: brush strokes rather than tumours' shapes
+    healthy_boxes: float = 0.15  # of tumour-free regions: boxes
+
+
+def draw_region(
+    components: NDArray[np.uint8],
+    head: Mask,
+    shapes: list[Mask],
+    rng: np.random.Generator,
+    mixture: Mixture,
+) -> Region:
+    """A region for one crop. `shapes` are outlines of real tumours, cut out."""
+    region = empty(components.shape)
+    tumour = components > 0
+    on_tumour = bool(tumour.sum() >= MIN_PIXELS) and rng.random() < mixture.on_tumour
+    if on_tumour:
+        region = _on_tumour(components, rng, mixture)
+    if not on_tumour or rng.random() < mixture.also_healthy:
+        free = head & ~tumour & (region.fill_map == KEEP)
+        region = overlay(region, healthy_shape(free, shapes, rng, mixture), TUMOUR_FREE)
+    if (region.fill_map == KEEP).all():  # neither tumour nor room: a square of what is there
+        square = np.zeros(components.shape, bool)
+        row, column = (int(rng.integers(0, side // 2)) for side in components.shape)
+        square[row : row + components.shape[0] // 4, column : column + components.shape[1] // 4] = 1
+        region = overlay(region, square & ~tumour, TUMOUR_FREE)
+    return region
+
+
+def empty(shape: tuple[int, ...]) -> Region:
+    """A region that paints nothing."""
+    return Region(np.full(shape, KEEP, np.int8), np.zeros(shape, bool))
+
+
+def overlay(region: Region, mask: Mask, component: int, boxed: bool = False) -> Region:
+    """`region` with `component` asked for in `mask`, over what was asked for there before."""
+    fill_map = np.where(mask, component, region.fill_map).astype(np.int8)
+    return Region(fill_map, np.where(mask, boxed, region.boxed))
+
+
+def box_around(mask: Mask, margin: int = 0) -> Mask:
+    """The smallest upright box around `mask`, `margin` px wider on every side."""
+    box = np.zeros(mask.shape, bool)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
+    box[top : rows[-1] + 1 + margin, left : columns[-1] + 1 + margin] = True
+    return box
+
+
+def _on_tumour(
+    components: NDArray[np.uint8], rng: np.random.Generator, mixture: Mixture
+) -> Region:
+    region = empty(components.shape)
+    tumour = components > 0
+    present = [int(c) for c in np.unique(components[tumour])]
+    boxed = rng.random() < mixture.boxed
+    if rng.random() < mixture.as_mixture or present == [MIXED]:
+        mask = box_around(tumour, int(rng.integers(0, 4))) if boxed else tumour
+        return overlay(region, mask, MIXED, boxed)
+    asked = [c for c in present if rng.random() < 0.7] or [int(rng.choice(present))]
+    for component in asked:
+        part = components == component
+        if part.sum() < MIN_PIXELS and component != asked[-1]:
+            continue
+        if boxed:
+            # other parts inside the box stay as they are: of this box, they are the surroundings
+            others = tumour & ~part
+            box = box_around(part, int(rng.integers(0, 4))) & ~others
+            region = overlay(region, box & (region.fill_map == KEEP), component, boxed=True)
+        else:
+            region = overlay(region, part, component)
+    return region
+
+
+def healthy_shape(
+    free: Mask, shapes: list[Mask], rng: np.random.Generator, mixture: Mixture
+) -> Mask:
+    """A region within `free`: a tumour's outline, a box, or brush strokes."""
+    places = np.argwhere(free)
+    if len(places) == 0:
+        return np.zeros(free.shape, bool)
+    centre = places[rng.integers(len(places))]
+    kind = rng.random()
+    if kind < mixture.brushed or not shapes:
+        return brush(free.shape, centre, rng) & free
+    shape = deform(shapes[rng.integers(len(shapes))], rng)
+    if kind < mixture.brushed + mixture.healthy_boxes:
+        shape = np.ones_like(shape)
+    return stamp(free.shape, shape, centre) & free
+
+
+def brush(
+    shape: tuple[int, ...], start: NDArray[np.integer], rng: np.random.Generator
+) -> Mask:
+    """A few strokes of a round brush from `start` (row, column)."""
+    painted = np.zeros(shape, bool)
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    where = start.astype(float)
+    heading = rng.uniform(0, 2 * np.pi)
+    radius = rng.uniform(0.03, 0.1) * min(shape)
+    for _ in range(int(rng.integers(3, 12))):
+        painted |= (rows - where[0]) ** 2 + (columns - where[1]) ** 2 <= radius**2
+        heading += rng.normal(0, 0.6)
+        where += radius * np.array([np.sin(heading), np.cos(heading)])
+    return painted
+
+
+def deform(shape: Mask, rng: np.random.Generator) -> Mask:
+    """An outline turned, stretched, mirrored and bent at random; the result fits its array."""
+    soft = np.pad(shape, max(shape.shape) // 3 + 1).astype(np.float32)
+    side = np.array(soft.shape)
+    angle, stretch = rng.uniform(0, 2 * np.pi), np.exp(rng.normal(0, 0.2, 2))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = turn @ np.diag(stretch * rng.choice([-1, 1], 2))
+    grid = np.indices(soft.shape).reshape(2, -1) - (side[:, None] - 1) / 2
+    coarse = rng.normal(0, 1, (2, 4, 4))
+    bend = np.stack([ndimage.zoom(c, side / 4, order=1, grid_mode=True, mode="nearest") for c in coarse])
+    bend = bend.reshape(2, -1) * 0.08 * max(shape.shape)
+    source = matrix @ grid + (side[:, None] - 1) / 2 + bend
+    values = ndimage.map_coordinates(soft, source, order=1).reshape(soft.shape)
+    bent = values > 0.5
+    if not bent.any():
+        return shape
+    rows, columns = np.flatnonzero(bent.any(1)), np.flatnonzero(bent.any(0))
+    cut: Mask = bent[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return cut
+
+
+def stamp(shape: tuple[int, ...], outline: Mask, centre: NDArray[np.integer]) -> Mask:
+    """`outline` laid over an empty array, its middle at `centre` (row, column), cut at the edge."""
+    placed = np.zeros(shape, bool)
+    places = np.argwhere(outline) - np.array(outline.shape) // 2 + centre
+    inside = ((places >= 0) & (places < np.array(shape))).all(axis=1)
+    placed[tuple(places[inside].T)] = True
+    return placed

@@ -1,0 +1,89 @@
+"""How good a painter is so far, on patients that it is not trained on, and pictures of it."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from polyclinic.inpaint.components import COLOURS, KEEP
+from polyclinic.inpaint.crops import Batch
+from polyclinic.inpaint.painter import Painter
+from polyclinic.inpaint.samplers import SAMPLERS
+from polyclinic.inpaint.training import region_loss, to_device
+from polyclinic.seeding import generator
+
+LEVELS = 8
+"""Noise levels at which the loss is taken."""
+SHOWN = 12
+"""Crops in a picture."""
+
+
+@torch.no_grad()
+def validate(painter: Painter, batches: list[Batch], tumour_map_weight: float) -> dict[str, float]:
+    """The loss over evenly spread levels, and the PSNR, dB, of the posterior mean in the region.
+
+    For PSNR the intensities' range is 2 (-1 to 1). The noise is the same every time.
+    """
+    losses, errors = [], []
+    for number, batch in enumerate(batches):
+        moved = to_device(batch)
+        count = len(batch.x)
+        levels = (torch.arange(count) % LEVELS + 0.5) / LEVELS
+        gen = generator("validation", number)
+        losses.append(
+            float(
+                region_loss(
+                    painter.network, painter.objective, moved, gen, tumour_map_weight, levels
+                )
+            )
+        )
+        noise = torch.randn(batch.x.shape, generator=gen).to(moved.x.device)
+        mean = painter.estimate(noise, 1.0, moved.request, guidance=1.0)
+        fill = moved.request.fill_mask
+        squares = ((mean - moved.x)[:, :1].square() * fill).sum((1, 2, 3))
+        errors.append(squares / fill.sum((1, 2, 3)).clamp_min(1))
+    psnr = 10 * torch.log10(4 / torch.cat(errors).clamp_min(1e-8)).mean()
+    return {"loss": float(np.mean(losses)), "psnr_mean": float(psnr)}
+
+
+@torch.no_grad()
+def preview(painter: Painter, batch: Batch, steps: int = 8) -> Image.Image:
+    """A picture with a row a crop: image, what is asked for, painted, the tumour map's contour."""
+    moved = to_device(batch)
+    gen = generator("preview")
+    noise = torch.randn(batch.x.shape, generator=gen).to(moved.x.device)
+    x = SAMPLERS["ddim"](
+        lambda state, level: painter.estimate(state, level, moved.request, 1.0),
+        noise,
+        painter.objective,
+        steps,
+        gen,
+    ).cpu()
+    rows = [_row(batch, x, number) for number in range(min(SHOWN, len(x)))]
+    half = (len(rows) + 1) // 2
+    blank = np.zeros_like(rows[0])
+    rows += [blank] * (2 * half - len(rows))
+    sheet = np.concatenate([np.concatenate(rows[:half]), np.concatenate(rows[half:])], axis=1)
+    picture = Image.fromarray(sheet)
+    return picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.NEAREST)
+
+
+def _row(batch: Batch, x: Tensor, number: int) -> NDArray[np.uint8]:
+    image = _grey(batch.x[number, 0].numpy())
+    fill_map = batch.request.fill_map[number].numpy()
+    asked = image.copy()
+    for colour, component in COLOURS.items():
+        asked[fill_map == component] = colour
+    inside = fill_map != KEEP
+    painted = np.where(inside[..., None], _grey(x[number, 0].numpy()), image)
+    chosen = painted.copy()
+    box = batch.request.box_mask[number, 0].numpy() > 0
+    chosen[box & (x[number, 1].numpy() > 0), 0] = 255
+    return np.concatenate([image, asked, painted, chosen], axis=1)
+
+
+def _grey(scaled: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Scaled intensities as grey RGB (H, W, 3)."""
+    grey = ((scaled + 1) * 127.5).clip(0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)

@@ -1,0 +1,73 @@
+"""Components: names and their spellings, label orders, colours of drawings."""
+
+import numpy as np
+import pytest
+
+from polyclinic.errors import ConfigError, DataError
+from polyclinic.inpaint.components import (
+    COLOURS,
+    COMPONENTS,
+    CORE,
+    ENHANCING,
+    KEEP,
+    MIXED,
+    OEDEMA,
+    SEQUENCES,
+    TUMOUR_FREE,
+    component,
+    from_colours,
+    from_labels,
+    sequence,
+)
+
+
+def test_every_component_and_sequence_has_its_own_name():
+    assert [component(name) for name in COMPONENTS] == list(range(5))
+    assert [sequence(name) for name in SEQUENCES] == list(range(4))
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("Edema", OEDEMA), ("tumor-free", TUMOUR_FREE), ("tumour free", TUMOUR_FREE),
+     ("necrosis", CORE), (" enhancement ", ENHANCING), ("mixture", MIXED)],
+)  # fmt: skip
+def test_other_spellings(said, meant):
+    assert component(said) == meant
+
+
+def test_an_unknown_name_gets_a_guess():
+    with pytest.raises(ConfigError, match="no component 'odema': expected one of .*mean oedema"):
+        component("odema")
+    with pytest.raises(ConfigError, match="no sequence 'flare': expected one of .*mean t2f"):
+        sequence("flare")
+    with pytest.raises(ConfigError, match="no component 'xyz': expected one of .*mixed$"):
+        component("xyz")
+
+
+@pytest.mark.parametrize(
+    ("order", "labels", "expected"),
+    [("brats", [0, 1, 2, 4], [0, CORE, OEDEMA, ENHANCING]),
+     ("brats", [0, 1, 2, 3], [0, CORE, OEDEMA, ENHANCING]),
+     ("msd", [0, 1, 2, 3], [0, OEDEMA, CORE, ENHANCING]),
+     ("mask", [0, 1, 0, 255], [0, MIXED, 0, MIXED])],
+)  # fmt: skip
+def test_orders_of_labels(order, labels, expected):
+    found = from_labels(np.array([labels], np.int16), order, "seg")
+    assert found.dtype == np.uint8
+    assert found.tolist() == [expected]
+
+
+def test_a_label_that_the_order_lacks():
+    with pytest.raises(DataError, match=r"a/seg: label 4; in msd order expected one of 0, 1, 2, 3"):
+        from_labels(np.array([[0, 4]]), "msd", "a/seg")
+    with pytest.raises(DataError, match=r"label 1\.5; in brats order"):
+        from_labels(np.array([[0, 1.5]]), "brats", "seg")
+
+
+def test_colours_of_a_drawing():
+    drawing = np.full((2, 6, 3), 77, np.uint8)
+    for column, colour in enumerate(COLOURS):
+        drawing[0, column] = colour
+    found = from_colours(drawing)
+    assert found[0, :5].tolist() == list(COLOURS.values())
+    assert (found[0, 5], found[1, 0]) == (KEEP, KEEP)
