@@ -69,7 +69,11 @@ def heun(
 def ancestral(
     estimate: Estimate, noise: Tensor, objective: Objective, steps: int, gen: torch.Generator
 ) -> Tensor:
-    """DDPM's own sampler on a subset of its steps (DDIM with eta = 1, equation 16)."""
+    """Draw from the posterior of each lower level, DDPM's own sampler on a subset of its steps.
+
+    Kingma et al., arXiv 2107.00630, equation 4 of appendix A.4, which holds for flows too; for a
+    `ddpm` it is DDIM with eta = 1 (arXiv 2010.02502, equation 16).
+    """
     state = noise
     for level, lower in _levels(steps):
         state = _ancestral_step(objective, state, estimate(state, level), level, lower, gen)
@@ -111,7 +115,8 @@ def _ancestral_step(
 ) -> Tensor:
     alpha, sigma = _pair(objective, level, state)
     alpha_lower, sigma_lower = _pair(objective, lower, state)
-    fresh = sigma_lower / sigma * (1 - (alpha / alpha_lower) ** 2).clamp_min(0).sqrt()
+    added = sigma**2 - (alpha / alpha_lower * sigma_lower) ** 2  # from the lower level to this one
+    fresh = sigma_lower / sigma * added.clamp_min(0).sqrt()
     kept = (sigma_lower**2 - fresh**2).clamp_min(0).sqrt()
     noise = torch.randn(state.shape, generator=gen).to(state)
     return alpha_lower * x + kept / sigma * (state - alpha * x) + fresh * noise
