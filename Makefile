@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := src tests scripts benchmarks examples
+CODE := src tests scripts benchmarks
 
 .PHONY: help setup demo test check lint format
 
@@ -23,13 +23,13 @@ test: setup
 	$(BIN)/python -m pytest
 
 lint: setup
-	$(BIN)/ruff format --check $(wildcard $(CODE))
-	$(BIN)/ruff check $(wildcard $(CODE))
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 
 check: lint
 	$(BIN)/python -m pytest --doctest-modules --doctest-glob='*.md' tests src docs README.md
 
 format: setup
-	$(BIN)/ruff format $(wildcard $(CODE))
-	$(BIN)/ruff check --fix $(wildcard $(CODE))
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)

@@ -2,10 +2,12 @@
 
 The same network, batches, head fits, validation passes and averaging as Polyclinic's `fedavg`, and
 nothing else: no messages, no schema, no stages on disk, no record of who took part. It is what
-`overhead.py` measures the federation against.
+`overhead.py` measures the federation against. Validation is a parameter, so that what it costs can
+be told apart.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -20,8 +22,21 @@ from polyclinic.models.heads import build_head
 from polyclinic.models.state import State
 from polyclinic.models.training import Batches, TrainPlan, fit_head, remeasure
 
+Validate = Callable[[Encoder, nn.Module, SiteData], float]
 
-def plain_fedavg(config: Config, sites: dict[str, SiteData], start: State, seed: int) -> State:
+
+def validate(encoder: Encoder, head: nn.Module, site: SiteData) -> float:
+    """The primary metric on the site's validation split."""
+    return score(judge(encoder, head, site, "val"), primary_metric(site.task))
+
+
+def plain_fedavg(
+    config: Config,
+    sites: dict[str, SiteData],
+    start: State,
+    seed: int,
+    validate: Validate = validate,
+) -> State:
     """Train for the configured stages; returns the averaged encoder."""
     local = config.local
     encoder = build_encoder(config.preset).to(device())
@@ -46,14 +61,13 @@ def plain_fedavg(config: Config, sites: dict[str, SiteData], start: State, seed:
         for name, site in sites.items():
             encoder.load_state_dict(shared)
             names = (seed, "fedavg", stage, name)  # what Polyclinic seeds the site's work with
-            metric = primary_metric(site.task)
             if stage == 0:
                 fit_head(encoder, heads[name], site, plan, *names)
             else:
                 remeasure(encoder, heads[name], site)
-            score(judge(encoder, heads[name], site, "val"), metric)
+            validate(encoder, heads[name], site)
             train_site(encoder, heads[name], site, plan, names)
-            score(judge(encoder, heads[name], site, "val"), metric)
+            validate(encoder, heads[name], site)
             share = images[name] / sum(images.values())
             # contiguous, because the order in which `sum` adds depends on the layout
             trained = {key: value.cpu().contiguous() for key, value in encoder.state_dict().items()}

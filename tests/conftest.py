@@ -78,11 +78,7 @@ def exact(monkeypatch):
 
     monkeypatch.setenv("POLYCLINIC_DEVICE", "cpu")
     monkeypatch.setenv("POLYCLINIC_PRECISION", "float32")
-    from polyclinic.models.device import precision
-
-    precision.cache_clear()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-    precision.cache_clear()

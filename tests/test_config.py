@@ -82,6 +82,7 @@ def test_whole_numbers_are_accepted_where_a_float_is_expected():
         ),
         ({"preset": "q"}, "f.toml: preset: expected one of small, base; got 'q'"),
         ({"jobs": 0}, "f.toml: jobs: expected 1 or more, got 0"),
+        ({"local": {"batch_size": 1}}, "f.toml: local.batch_size: expected 2 or more, got 1"),
         ({"local": {"stages": 0}}, "f.toml: local.stages: expected 1 or more, got 0"),
         ({"mim": {"learning_rate": 0}}, "f.toml: mim.learning_rate: expected above 0, got 0"),
         (
@@ -221,3 +222,10 @@ def test_quick_keeps_the_sites_and_remains_valid():
     assert (small.local.stages, small.local.max_steps) == (2, 5)
     assert config_from_dict(config_to_dict(small), base=Path()) == small
     assert quick(small) == small
+
+
+def test_quick_raises_no_number_and_switches_nothing_on():
+    config = build(data={"image_size": 16}, universal={"distil_every": 0, "distil_epochs": 0})
+    small = quick(config)
+    assert small.data.image_size == 16
+    assert (small.universal.distil_every, small.universal.distil_epochs) == (0, 0)

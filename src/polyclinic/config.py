@@ -135,21 +135,22 @@ def quick(config: Config) -> Config:
     Never raises a number that is already smaller, and `quick(quick(c)) == quick(c)`.
     """
     replace = dataclasses.replace
-    local, evaluation = config.local, config.evaluation
+    local, evaluation, universal = config.local, config.evaluation, config.universal
+    image_size = min(config.data.image_size, 32)
     return replace(
         config,
         quick=True,
         seeds=config.seeds[:1],
         data=replace(
             config.data,
-            image_size=32,
+            image_size=image_size,
             largest_side=min(config.data.largest_side, 128),
             max_train_images=min(config.data.max_train_images or 600, 600),
         ),
         mim=replace(
             config.mim,
             epochs=min(config.mim.epochs, 6),
-            patch=config.mim.patch if 32 % config.mim.patch == 0 else 8,
+            patch=config.mim.patch if image_size % config.mim.patch == 0 else 8,
         ),
         local=replace(
             local,
@@ -157,7 +158,11 @@ def quick(config: Config) -> Config:
             min_steps=min(local.min_steps, 12),
             max_steps=min(local.max_steps or 12, 12),
         ),
-        universal=replace(config.universal, distil_every=2, distil_epochs=1),
+        universal=replace(
+            universal,
+            distil_every=min(universal.distil_every, 2),
+            distil_epochs=min(universal.distil_epochs, 1),
+        ),
         evaluation=replace(
             evaluation,
             fine_tune_epochs=min(evaluation.fine_tune_epochs, 1),
@@ -281,6 +286,7 @@ def _convert(hint: Any, value: Any, base: Path, where: str) -> Any:
 _FITS: dict[str, Callable[[float], bool]] = {
     "0 or more": lambda x: 0 <= x < math.inf,
     "1 or more": lambda x: 1 <= x < math.inf,
+    "2 or more": lambda x: 2 <= x < math.inf,
     "16 or more": lambda x: 16 <= x < math.inf,
     "above 0": lambda x: 0 < x < math.inf,
     "above 0 and below 1": lambda x: 0 < x < 1,
@@ -293,8 +299,8 @@ _RANGES = {
         local.max_steps local.dense_head_epochs local.weight_decay universal.anchor_weight
         universal.distil_every universal.distil_epochs fedprox.mu evaluation.fine_tune_epochs
         evaluation.fine_tune_max_steps evaluation.probe_epochs""",
-    "1 or more": """jobs mim.epochs mim.batch_size local.stages local.epochs local.batch_size
-        evaluation.bootstrap""",
+    "1 or more": "jobs mim.epochs mim.batch_size local.stages local.epochs evaluation.bootstrap",
+    "2 or more": "local.batch_size",  # the heads normalise over a batch
     "16 or more": "data.largest_side",
     "above 0": """mim.learning_rate local.learning_rate universal.server_learning_rate
         universal.distil_learning_rate""",

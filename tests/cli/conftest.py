@@ -15,9 +15,17 @@ from polyclinic.run.progress import Progress
 
 
 def results(name: str = "fake") -> dict[str, Any]:
-    """As little of a results.json as the summary needs; exact in binary."""
+    """As little of a results.json as its layout allows; exact in binary."""
+    unknown = {"metric": "auroc", "low": None, "high": None, "seeds": []}
     scores = [
-        {"method": method, "site": site, "protocol": protocol, "primary": True, "value": value}
+        {
+            "method": method,
+            "site": site,
+            "protocol": protocol,
+            "primary": True,
+            **unknown,
+            "value": value,
+        }
         for method, site, protocol, value in [
             ("universal", "a", "linear-probe", 0.75),
             ("universal", "b", "linear-probe", 0.5),
@@ -34,6 +42,7 @@ def results(name: str = "fake") -> dict[str, Any]:
             "over": "local",
             "site": site,
             "protocol": "linear-probe",
+            **unknown,
             "value": value,
             "low": value - 0.125,
             "high": value + 0.125,
@@ -43,12 +52,30 @@ def results(name: str = "fake") -> dict[str, Any]:
     return {
         "schema": "polyclinic.results/1",
         "name": name,
+        "version": "0.1.0",
+        "created": "2025-03-01T09:30:00Z",
         "finished": True,
+        "quick": False,
         "seeds": [0],
-        "sites": [{"name": "a"}, {"name": "b"}],
+        "sites": [
+            {
+                "name": site,
+                "task": "single-label",
+                "format": "npz",
+                "images": 3,
+                "patients": None,
+                "classes": ["x", "y"],
+                "channels": 1,
+                "size": [16, 16],
+                "split": {"train": 1, "val": 1, "test": 1},
+                "metric": "auroc",
+                "findings": [],
+            }
+            for site in ("a", "b")
+        ],
         "methods": [
-            {"name": "universal", "title": "Universal (ours)"},
-            {"name": "local", "title": "Local only"},
+            {"name": "universal", "title": "Universal (ours)", "summary": ""},
+            {"name": "local", "title": "Local only", "summary": ""},
         ],
         "scores": scores,
         "gains": gains,

@@ -1,5 +1,7 @@
 """`polyclinic demo`."""
 
+import errno
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,29 @@ def test_a_demo_interrupted_before_its_configuration_writes_it_then(fake):
     assert main(["demo", "--quiet"]) == 0
     assert len(fake.phantoms) == 1
     assert load_config(Path("demo/federation.toml")).quick
+
+
+@pytest.mark.parametrize("left", [".lock", "config.json.part"])
+def test_a_demo_whose_run_failed_early_starts_it_again(fake, left):
+    assert main(["demo", "--quiet"]) == 0
+    run = Path("demo/run")
+    shutil.rmtree(run)
+    run.mkdir()
+    (run / left).touch()
+    assert main(["demo", "--quiet"]) == 0
+    assert fake.runs[-1][1:] == (run, False)
+
+
+def test_a_demo_that_found_the_disk_full_at_once_can_be_repeated(fake, capsys, monkeypatch):
+    def full(path, text, **options):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        assert main(["demo", "--quiet"]) == 5
+    assert "no space left on the disk" in capsys.readouterr().err
+    assert main(["demo", "--quiet"]) == 0
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"finished": false}'])

@@ -67,7 +67,7 @@ def test_plain_lines_come_on_changes_for_messages_and_every_ten_seconds():
     first = Progress("train", 0.1, method="mim", seed=0, stage=1)
     assert lines_after(first) == 1
     assert lines_after(first) == 0
-    assert lines_after(Progress("aggregate", 0.1, method="mim", seed=0, stage=1)) == 0
+    assert lines_after(Progress("distil", 0.1, method="mim", seed=0, stage=1)) == 0
     assert lines_after(Progress("train", 0.1, method="mim", seed=0, stage=2)) == 1
     assert lines_after(Progress("train", 0.1, method="mim", seed=1, stage=2)) == 1
     assert lines_after(Progress("train", 0.1, method="local", seed=1, stage=2)) == 1

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from polyclinic.cli import main
+from polyclinic.cli.summary import summarise, summary_text
 from polyclinic.config import METHODS, load_config, quick
 
 
@@ -91,6 +92,15 @@ def test_a_run_directory_is_not_overwritten(fake, config_file, tmp_path, capsys,
     assert fake.runs == []
 
 
+@pytest.mark.parametrize("resume", [[], ["--resume"]], ids=str)
+def test_a_start_that_failed_early_can_be_repeated(fake, config_file, tmp_path, resume):
+    (tmp_path / "r").mkdir()
+    for name in (".lock", "config.json.part"):
+        (tmp_path / "r" / name).touch()
+    assert main(["run", str(config_file), "--out", "r", "--quiet", *resume]) == 0
+    assert len(fake.runs) == 1
+
+
 def test_quiet_prints_nothing(fake, config_file, capsys):
     assert main(["run", str(config_file), "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
@@ -115,6 +125,7 @@ def test_json_is_one_event_a_line_and_the_result_last(fake, config_file, capsys)
     assert last["summary"]["means"]["universal"] == {"linear-probe": 0.625, "fine-tune": 0.75}
     assert last["summary"]["gains"] == [
         {
+            "method": "universal",
             "over": "local",
             "protocol": "linear-probe",
             "mean": 0.125,
@@ -124,6 +135,20 @@ def test_json_is_one_event_a_line_and_the_result_last(fake, config_file, capsys)
             "worst_high": -0.125,
         }
     ]
+
+
+def test_the_summary_is_about_the_method_that_leads(fake, config_file, tmp_path):
+    main(["run", str(config_file), "--out", "r", "--quiet"])
+    found = json.loads((tmp_path / "r" / "results.json").read_text())
+    rename = {"universal": "fedavg"}
+    for row in (*found["scores"], *found["gains"]):
+        row["method"] = rename.get(row["method"], row["method"])
+    found["methods"] = [
+        {"name": "local", "title": "Local only", "summary": ""},
+        {"name": "fedavg", "title": "FedAvg", "summary": ""},
+    ]
+    assert {gain["method"] for gain in summarise(found)["gains"]} == {"fedavg"}
+    assert "FedAvg over Local only" in summary_text(found)
 
 
 def test_a_dry_run_shows_the_plan_and_writes_nothing(fake, config_file, tmp_path, capsys):
@@ -164,9 +189,9 @@ def test_report_wants_a_run_directory(fake, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("{", "cannot be read"),
-        ("[]", "expected schema polyclinic.results/1, got None"),
-        ('{"schema": "other/2"}', "expected schema polyclinic.results/1, got 'other/2'"),
+        ("{", "results.json: not valid JSON"),
+        ("[]", "expected schema 'polyclinic.results/1', got None"),
+        ('{"schema": "other/2"}', "expected schema 'polyclinic.results/1', got 'other/2'"),
     ],
 )
 def test_results_of_another_kind_are_refused(fake, config_file, monkeypatch, capsys, content, text):

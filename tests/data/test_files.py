@@ -69,10 +69,12 @@ def test_many_findings_become_a_summary():
     assert capped[:20] == tuple(many[:20])
     assert capped[20:] == (Finding("warning", "", "5 more findings of this kind"),)
     assert cap_findings(many[:20]) == tuple(many[:20])
+    assert cap_findings(many[:21])[-1].what == "1 more finding of this kind"
 
 
 def test_other_files_are_counted_by_kind():
     (finding,) = other_files(["a.png", "b.txt", "c.dcm", "README", "labels.csv"], ["labels.csv"])
-    assert finding.what.startswith("3 files")
+    assert finding.what.startswith("3 files other than images")
     assert ".dcm, .txt, no extension" in finding.what
     assert other_files(["a.PNG"]) == ()
+    assert other_files(["b.txt"])[0].what == "1 file other than images, left out (.txt)"

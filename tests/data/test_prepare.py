@@ -211,8 +211,8 @@ def test_duplicates_across_splits_and_blank_images():
     scan = in_memory(images, [n // 30 for n in range(60)])
     items = tuple(replace(i, split=split) for i, split in zip(scan.items, given, strict=True))
     said = whats(prepare_site(replace(scan, items=items), **OPTIONS))
-    assert "1 images are in two splits (first: i001 is i000)" in said
-    assert "3 images are of one single value (first: i006)" in said
+    assert "1 image in two splits (first: i001 is i000)" in said
+    assert "3 images of one single value (first: i006)" in said
 
 
 def test_the_same_patient_in_two_given_splits_is_reported():
@@ -221,9 +221,55 @@ def test_the_same_patient_in_two_given_splits_is_reported():
     items = [Item(f"i{n:03}", f"p{n // 2}", n % 2, SPLITS[n % 3]) for n in range(60)]
     scan = Scan(scan.folder, "memory", scan.task, scan.classes, tuple(items), scan.load, True)
     said = whats(prepare_site(scan, **OPTIONS))
-    assert any(
-        what.startswith("30 patients are on both sides of the given splits") for what in said
-    )
+    assert any(what.startswith("30 patients on both sides of the given splits (") for what in said)
+
+
+def test_limited_training_keeps_rare_classes_and_says_so():
+    images = [noise(n, 16, 16) for n in range(200)]
+    scan = in_memory(images, [int(n % 20 == 0) for n in range(200)])
+    whole = prepare_site(scan, **OPTIONS)
+    limited = prepare_site(scan, **OPTIONS, max_train_images=30)
+    rows = limited.split["train"]
+    assert len(rows) == 30
+    assert set(rows) < set(whole.split["train"])
+    rare = np.bincount(whole.targets[whole.split["train"]])[1]
+    assert np.bincount(limited.targets[rows])[1] == rare == 6
+    for split in ("val", "test"):
+        np.testing.assert_array_equal(limited.split[split], whole.split[split])
+    (note,) = [f for f in limited.findings if "drawn to train on" in f.what]
+    assert note.what == f"30 of {len(whole.split['train'])} images drawn to train on"
+    assert (note.severity, note.do) == ("info", "raise data.max_train_images for more")
+
+
+@pytest.mark.parametrize("most", [0, 130, 1000])
+def test_a_limit_that_is_not_exceeded_changes_nothing(most):
+    images = [noise(n, 16, 16) for n in range(200)]
+    scan = in_memory(images, [n % 2 for n in range(200)])
+    whole = prepare_site(scan, **OPTIONS)
+    assert len(whole.split["train"]) == 130
+    limited = prepare_site(scan, **OPTIONS, max_train_images=most)
+    np.testing.assert_array_equal(limited.split["train"], whole.split["train"])
+    assert limited.findings == whole.findings
+
+
+def test_what_a_limit_leaves_is_what_is_checked():
+    images = [noise(n, 16, 16) for n in range(200)]
+    scan = in_memory(images, [n % 2 for n in range(200)])
+    whole = prepare_site(scan, **OPTIONS)
+    limited = prepare_site(scan, **OPTIONS, max_train_images=8)
+    undrawn = np.setdiff1d(whole.split["train"], limited.split["train"])[0]
+    images[whole.split["test"][0]][:] = images[undrawn]
+    assert any("1 image in two splits" in what for what in whats(prepare_site(scan, **OPTIONS)))
+    again = prepare_site(scan, **OPTIONS, max_train_images=8)
+    assert not any("two splits" in what for what in whats(again))
+
+
+def test_a_limit_below_what_training_needs_is_refused(tmp_path):
+    message = r"data\.max_train_images is 7; expected 0 for all images, or at least 8; change it"
+    with pytest.raises(DataError, match=f"^site 'x': {message}"):
+        prepare(class_site(tmp_path), max_train_images=7)
+    with pytest.raises(DataError, match=f"^corpus '.*': {message}"):
+        prepare_corpus(tmp_path, image_size=16, max_train_images=7)
 
 
 def test_preparation_does_not_depend_on_the_order_of_items(tmp_path):
@@ -336,3 +382,30 @@ def test_corpus_with_too_many_unreadable_images(tmp_path):
     images, findings = prepare_corpus(folder, image_size=16, max_unreadable=0.1)
     assert len(images) == 9
     assert [f.severity for f in findings] == ["warning"]
+
+
+def test_a_corpus_that_is_too_small_is_refused(tmp_path):
+    folder = class_site(tmp_path, 8)
+    assert len(prepare_corpus(folder, image_size=16)[0]) == 8
+    (folder / "class0" / "000.png").unlink()
+    message = r"^corpus '.*': 7 images to train on; expected at least 8; add public images"
+    with pytest.raises(DataError, match=message):
+        prepare_corpus(folder, image_size=16)
+    for path in list(folder.rglob("*.png"))[1:]:
+        path.unlink()
+    with pytest.raises(DataError, match=r"^corpus '.*': 1 image to train on; expected at least 8"):
+        prepare_corpus(folder, image_size=16)
+
+
+def test_a_limited_corpus_is_a_part_of_the_whole_and_says_so(tmp_path):
+    folder = class_site(tmp_path, 20)
+    whole, _ = prepare_corpus(folder, image_size=16)
+    some, findings = prepare_corpus(folder, image_size=16, max_train_images=9)
+    assert len(some) == 9
+    assert {image.tobytes() for image in some} < {image.tobytes() for image in whole}
+    assert [f.what for f in findings] == ["9 of 20 images drawn to train on"]
+    other, _ = prepare_corpus(folder, image_size=16, max_train_images=9, split_seed=1)
+    assert not np.array_equal(some, other)
+    same_again, findings = prepare_corpus(folder, image_size=16, max_train_images=20)
+    np.testing.assert_array_equal(same_again, whole)
+    assert findings == ()

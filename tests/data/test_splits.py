@@ -3,11 +3,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyclinic.data.dataset import SPLITS, Item
-from polyclinic.data.splits import leaking_patients, split_items
+from polyclinic.data.splits import KEPT_OF_CLASS, leaking_patients, limit_rows, split_items
+from polyclinic.seeding import generator
 
 SHARES = {"val_share": 0.15, "test_share": 0.2}
 
@@ -123,6 +125,50 @@ def test_contradicting_given_splits_stay_and_are_reported():
     assert (where["a"], where["b"]) == ("train", "test")
     random.Random(0).shuffle(items)
     assert split_by_key(items) == where
+
+
+def limited(targets, most, classes=("a", "b", "c"), seed=0):
+    items = [Item(str(n), str(n), target) for n, target in enumerate(targets)]
+    rows = np.arange(len(items))
+    kept = limit_rows(rows, items, classes, most, seed, "limit", "x")
+    assert len(kept) == min(most or len(rows), len(rows))
+    assert sorted(set(kept)) == list(kept)
+    return list(kept)
+
+
+@pytest.mark.parametrize("most", [0, 20, 21])
+def test_nothing_is_drawn_without_need(most):
+    assert limited([n % 3 for n in range(20)], most) == list(range(20))
+
+
+def test_a_class_keeps_what_it_needs():
+    targets = [0] * 500 + [1] * 30 + [2] * 3
+    counts = Counter(targets[row] for row in limited(targets, 50))
+    assert counts[1] >= KEPT_OF_CLASS
+    assert counts[2] == 3
+    several = [(1, 0, int(n == 7)) if n < 200 else (0, int(n < 204), 0) for n in range(400)]
+    kept = [several[row] for row in limited(several, 40)]
+    assert np.sum(kept, axis=0)[1:].tolist() == [4, 1]
+    assert sum(not any(target) for target in kept) >= KEPT_OF_CLASS
+
+
+def test_classes_take_turns_where_the_limit_is_below_their_needs():
+    counts = Counter(n % 3 for n in limited([n % 3 for n in range(300)], 12))
+    assert counts == {0: 4, 1: 4, 2: 4}
+
+
+def test_every_fifth_of_a_regression_is_kept():
+    values = np.random.default_rng(0).exponential(size=200)
+    kept = values[limited(values.tolist(), 40, classes=())]
+    edges = np.quantile(values, [0.2, 0.4, 0.6, 0.8])
+    assert np.bincount(np.searchsorted(edges, kept)).tolist() == [KEPT_OF_CLASS] * 5
+
+
+@pytest.mark.parametrize("targets", [[None] * 100, [n % 2 for n in range(100)]])
+def test_where_no_class_is_short_the_draw_is_a_plain_one(targets):
+    order = torch.randperm(100, generator=generator(0, "limit", "x"))
+    assert limited(targets, 60, ("a", "b")) == order[:60].sort().values.tolist()
+    assert limited(targets, 60, ("a", "b"), seed=1) != limited(targets, 60, ("a", "b"))
 
 
 def test_no_items():

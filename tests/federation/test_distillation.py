@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from polyclinic.errors import RunError
 from polyclinic.federation.distillation import (
     DistilPlan,
     _fit_projectors,
@@ -110,3 +111,8 @@ def test_teacher_drop_never_drops_all(drop):
     assert {0.0: kept == 4, 0.5: 1.8 < kept < 2.3, 0.99: kept < 1.1}[drop]
     assert {t for kept in draws for t in kept} == {0, 1, 2, 3}
     assert _keep(1, drop, gen) == [0]
+
+
+def test_a_student_that_diverges_is_refused(start, teachers, corpus):
+    with pytest.raises(RunError, match=r"lower universal\.distil_learning_rate"):
+        distil("small", start, teachers, corpus, replace(PLAN, learning_rate=1e30), 0)

@@ -5,18 +5,21 @@ import torch
 
 from polyclinic.errors import ConfigError
 from polyclinic.models import device as module
-from polyclinic.models.device import autocast, describe, device, precision
+from polyclinic.models.device import autocast, describe, device, fixed_precision, precision
 
 
 @pytest.fixture
 def free(exact, monkeypatch):
     """On the CPU, but free to choose the precision."""
     monkeypatch.delenv("POLYCLINIC_PRECISION")
+    module._fastest.cache_clear()
+    yield
+    module._fastest.cache_clear()
 
 
 def test_the_environment_decides(exact, monkeypatch):
-    monkeypatch.setenv("POLYCLINIC_DEVICE", "meta")
-    assert device() == torch.device("meta")
+    monkeypatch.setenv("POLYCLINIC_DEVICE", "cpu:0")
+    assert device() == torch.device("cpu:0")
     monkeypatch.setenv("POLYCLINIC_PRECISION", "bfloat16")
     assert precision() == torch.bfloat16
 
@@ -39,6 +42,15 @@ def test_the_choice_is_made_once(free, monkeypatch):
     assert len(timed) == 2
 
 
+def test_a_precision_that_is_fixed_is_neither_measured_nor_asked_for(free, monkeypatch):
+    monkeypatch.setattr(module, "_step_seconds", None)
+    with fixed_precision(torch.bfloat16):
+        assert describe()["precision"] == "bfloat16"
+        monkeypatch.setenv("POLYCLINIC_PRECISION", "float32")
+        assert precision() == torch.bfloat16
+    assert precision() == torch.float32
+
+
 def test_a_step_can_be_timed_where_gradients_are_off():
     with torch.no_grad():
         assert module._step_seconds(torch.float32) > 0
@@ -49,7 +61,6 @@ def test_autocast_is_nothing_in_float32(exact, monkeypatch):
     with autocast():
         assert (x @ x).dtype == torch.float32
     monkeypatch.setenv("POLYCLINIC_PRECISION", "bfloat16")
-    precision.cache_clear()
     with autocast():
         assert (x @ x).dtype == torch.bfloat16
 
@@ -60,6 +71,15 @@ def test_what_a_run_records(exact):
     assert found["precision"] == "float32"
     assert found["threads"] == 1
     assert found["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize("name", ["meta", "cuda:4096"])
+def test_a_device_that_computes_nothing_is_refused(exact, monkeypatch, name):
+    monkeypatch.setenv("POLYCLINIC_DEVICE", name)
+    with pytest.raises(
+        ConfigError, match=rf"POLYCLINIC_DEVICE: expected a device .* got '{name}' \(\w+"
+    ):
+        describe()
 
 
 def test_nonsense_in_the_environment_is_said_plainly(exact, monkeypatch):

@@ -9,6 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from polyclinic.data.dataset import TASKS
+from polyclinic.errors import RunError
 from polyclinic.models import training as module
 from polyclinic.models.encoder import build_encoder
 from polyclinic.models.heads import build_head
@@ -133,6 +134,16 @@ def test_predictions_have_the_declared_shapes(make_site, task):
     assert found.shape == shape
     assert found.dtype == (np.uint8 if task == "segmentation" else np.float32)
     np.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_network_that_diverged_has_no_predictions(make_site, task):
+    site = make_site(task, n=20)
+    encoder, head = network(site)
+    with torch.no_grad():
+        encoder.stem.weight.fill_(torch.nan)
+    with pytest.raises(RunError, match="its training diverged; lower the learning rates"):
+        predict(encoder, head, site, "test")
 
 
 def test_embeddings_do_not_depend_on_the_batches(make_site):

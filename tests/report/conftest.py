@@ -130,7 +130,7 @@ def build_sample(
                         "matrix": matrix.tolist(),
                     }
                 )
-        rows["examples"] += _examples(site, task, classes)
+        rows["examples"] += _examples(site, names[0], task, classes)
     for name in names:
         for over in ("local", "mim"):
             if name in ("local", "mim", "centralised") or over not in names:
@@ -301,11 +301,12 @@ def _site(
     }
 
 
-def _examples(site: str, task: str, classes: list[str]) -> list[dict[str, Any]]:
+def _examples(site: str, method: str, task: str, classes: list[str]) -> list[dict[str, Any]]:
     if task == "segmentation":
         return [
             {
                 "site": site,
+                "method": method,
                 "key": f"case-{index}",
                 "kind": "segmentation",
                 "image": f"examples/{site}-{index}.png",
@@ -318,12 +319,13 @@ def _examples(site: str, task: str, classes: list[str]) -> list[dict[str, Any]]:
     return [
         {
             "site": site,
+            "method": method,
             "key": f"{site}.npz#{index}",
             "kind": "classification",
             "image": f"examples/{site}-{index}.png",
             "truth": classes[0] if classes else "104",
-            "predicted": classes[index == 3] if classes else "104",
-            "probability": 0.93 - 0.1 * index if classes else None,
+            "predicted": classes[index == 3] if classes else "104.5",
+            "probability": 0.93 - 0.1 * index if task == "single-label" else None,
         }
         for index in range(4)
     ]

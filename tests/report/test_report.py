@@ -1,6 +1,7 @@
 """The page as a whole: self-contained, complete, safe, deterministic, and its errors."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from datetime import datetime
@@ -247,6 +248,42 @@ def test_nan_is_read_as_missing(tmp_path: Path, report: Report, sample: Sample) 
     assert "nan" not in parse(report(tmp_path, results)).text.split()
 
 
+def test_examples_say_whose_they_are_and_call_no_number_wrong(
+    tmp_path: Path, report: Report, sample: Sample
+) -> None:
+    results = sample(methods=("fedavg", "local"))
+    text = parse(report(tmp_path / "a", results)).text
+    assert text.count("Predictions of FedAvg after fine-tuning") == len(results["sites"])
+    assert "predicted 104.5 truth 104" in text
+    assert "wrong predicted 104.5" not in text
+    assert text.count("wrong predicted") == 5  # one at each site with classes
+    for example in results["examples"]:
+        del example["method"]  # as before it was stored
+    assert "Predictions of" not in parse(report(tmp_path / "b", results)).text
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o077, 0o600), (0o022, 0o644)])
+def test_the_umask_says_who_may_read_the_page(
+    mask: int, mode: int, tmp_path: Path, sample: Sample, write_sample: Write
+) -> None:
+    run = write_sample(tmp_path, sample(sites=1))
+    before = os.umask(mask)
+    try:
+        assert write_report(run).stat().st_mode & 0o777 == mode
+    finally:
+        os.umask(before)
+
+
+def test_small_gains_count_in_every_place(tmp_path: Path, report: Report, sample: Sample) -> None:
+    results = sample(sites=2, methods=("universal", "local"), seeds=(0,))
+    for gain, value in zip(results["gains"], (0.0003, 0.02) * 2, strict=True):
+        gain["value"] = value
+    html = report(tmp_path, results)
+    assert "at all 2 sites; the smallest gain" in html
+    assert html.count("2 of 2</td>") >= 2
+    assert 'class="level' not in html
+
+
 def test_missing_and_broken_pictures_are_shown_as_missing(
     tmp_path: Path, sample: Sample, write_sample: Write
 ) -> None:
@@ -323,4 +360,4 @@ def test_a_failed_write_leaves_the_old_page(
     with pytest.raises(RunError, match=r"report\.html: cannot be written \(No space"):
         write_report(run)
     assert (run / "report.html").read_bytes() == before
-    assert [p.name for p in run.glob(".report-*")] == []
+    assert not (run / "report.html.part").exists()

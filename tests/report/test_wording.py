@@ -32,7 +32,10 @@ def test_the_headline_counts_sites_and_names_the_worst() -> None:
     [
         ((0.02, 0.01), "at all 2 sites; the smallest gain, at s1, is 1.0 point (95"),
         ((-0.02, -0.03), "at none of 2 sites; the worst, s1, loses 3.0 points (95"),
-        ((0.0003, 0.02), "at 1 of 2 sites; the worst, s0, neither gains nor loses (0.0 points)"),
+        ((0.0, 0.02), "at 1 of 2 sites; the worst, s0, neither gains nor loses (0.0 points)"),
+        ((1e-17, 0.02), "at 1 of 2 sites; the worst, s0, neither gains nor loses (0.0 points)"),
+        ((0.0003, 0.02), "at all 2 sites; the smallest gain, at s0, is less than 0.1 points (95"),
+        ((-0.0003, 0.02), "at 1 of 2 sites; the worst, s0, loses less than 0.1 points (95"),
         ((0.02, None, -0.01), "at 1 of 2 measured sites; the worst, s2, loses 1.0 point (95"),
         ((0.02,), "gains 2.0 points over working alone at s0"),
         ((None,), "no measured gain of the universal model over working alone"),

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from polyclinic.config import Config
+from polyclinic.config import Config, load_config
 from polyclinic.errors import ConfigError, RunError
-from polyclinic.run.directory import RunDirectory, peak_memory, read_config
+from polyclinic.run.directory import RunDirectory
 
 
 def test_refuses_a_second_start_without_resume(config: Config, tmp_path: Path):
@@ -25,6 +25,7 @@ def test_refuses_a_folder_of_something_else(config: Config, tmp_path: Path):
 def test_nothing_to_resume(config: Config, tmp_path: Path):
     with pytest.raises(RunError, match="no run to resume"):
         RunDirectory(tmp_path / "new", config, resume=True)
+    assert not (tmp_path / "new").exists()
 
 
 def test_resuming_with_another_configuration_names_the_difference(config: Config, tmp_path: Path):
@@ -38,7 +39,7 @@ def test_resuming_may_change_jobs_methods_and_seeds(config: Config, tmp_path: Pa
     RunDirectory(tmp_path / "run", config, resume=False).close()
     other = dataclasses.replace(config, jobs=2, seeds=(0, 1), methods=("mim",))
     RunDirectory(tmp_path / "run", other, resume=True).close()
-    assert read_config(tmp_path / "run") == other
+    assert load_config(tmp_path / "run" / "config.json") == other
 
 
 def test_two_processes_cannot_share_a_run(config: Config, tmp_path: Path):
@@ -72,17 +73,44 @@ def test_a_full_disk_is_said_plainly(
         monkeypatch.setattr(Path, "write_text", full)
         with pytest.raises(RunError, match=r"x\.json: the disk is full"):
             directory.write_json("x.json", {})
+    assert not (tmp_path / "run" / "x.json.part").exists()
 
 
-def test_not_a_run(tmp_path: Path):
-    with pytest.raises(RunError, match="not a run directory"):
-        read_config(tmp_path)
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("left", [(), (".lock",), (".lock", "config.json.part")], ids=str)
+def test_a_start_that_was_killed_early_can_be_repeated(
+    config: Config, tmp_path: Path, left: tuple[str, ...], resume: bool
+):
+    for name in left:
+        (tmp_path / name).write_text('{"name": "ti')
+    with RunDirectory(tmp_path, config, resume=resume) as directory:
+        assert directory.records == {}
+    assert load_config(tmp_path / "config.json") == config
 
 
-def test_peak_memory_sees_an_allocation():
-    with peak_memory() as small:
-        pass
-    with peak_memory() as large:
-        block = bytearray(80 << 20)
-        block[::4096] = b"x" * len(block[::4096])
-    assert large[0] > small[0] + 60
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_start_that_found_the_disk_full_can_be_repeated(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool
+):
+    write = Path.write_text
+
+    def full(path: Path, text: str, **options: str) -> int:
+        write(path, text[:5], **options)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(RunError, match=r"config\.json: the disk is full; .* --resume"):
+        RunDirectory(tmp_path / "run", config, resume=False)
+    monkeypatch.setattr(Path, "write_text", write)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == [".lock"]
+    RunDirectory(tmp_path / "run", config, resume=resume).close()
+    assert load_config(tmp_path / "run" / "config.json") == config
+
+
+@pytest.mark.parametrize(
+    ("content", "text"), [("", "cannot be read"), ("[]", r"expected a JSON object, got \[\]")]
+)
+def test_a_damaged_configuration_is_named(config: Config, tmp_path: Path, content: str, text: str):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(RunError, match=rf"config\.json: {text}.*; restore it, or start a new run"):
+        RunDirectory(tmp_path, config, resume=True)

@@ -14,6 +14,7 @@ from polyclinic.cli.template import config_template
 from polyclinic.config import Config, SiteConfig, load_config, quick
 from polyclinic.errors import ConfigError, RunError
 from polyclinic.run.progress import Progress, Tell
+from polyclinic.run.start import is_unused
 
 MARKER = "demo.json"  # says that the folder is a demo, and of which seed
 IMAGES_PER_SITE, VAL_SHARE = 264, 0.2  # the smallest site still fills every split
@@ -57,7 +58,7 @@ def demo(out: Path, seed: int, as_json: bool, quiet: bool) -> None:
         return
     again = ["polyclinic", "demo", "--out", out, "--seed", seed]
     with resumable(again):
-        resume = run.is_dir() and any(run.iterdir())
+        resume = (run / "config.json").exists()
         train(
             lambda tell: prepare(out, seed, tell), run, resume=resume, as_json=as_json, quiet=quiet
         )
@@ -76,10 +77,10 @@ def claim(out: Path, seed: int) -> None:
                 f"remove {out} or choose another folder with --out"
             )
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_unused(out):
         raise RunError(f"{out}: exists and is not a demo; choose another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
-    marker.write_text(json.dumps({"seed": seed}) + "\n", encoding="utf-8")
+    _write_whole(marker, json.dumps({"seed": seed}) + "\n")
 
 
 def prepare(out: Path, seed: int, tell: Tell) -> Config:
@@ -101,15 +102,19 @@ def prepare(out: Path, seed: int, tell: Tell) -> Config:
             folder=out,
             chosen={"seeds": [seed], "quick": True, "data.val_share": VAL_SHARE, **SHORT},
         )
-        part = path.with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        _write_whole(path, text)
     return quick(load_config(path))
 
 
 def finished(results: Path) -> bool:
     """Whether `results` is there and says that the run went to its end."""
     return _read(results).get("finished") is True
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
 
 
 def _read(path: Path) -> dict[str, Any]:

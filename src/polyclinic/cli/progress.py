@@ -18,7 +18,6 @@ _DOING = {
     "prepare": "preparing",
     "mim": "masked image modelling",
     "train": "training",
-    "aggregate": "aggregating",
     "distil": "distilling",
     "probe": "linear probe",
     "fine-tune": "fine-tuning",

@@ -14,10 +14,12 @@ from polyclinic.cli.interrupt import resumable
 from polyclinic.cli.output import emit
 from polyclinic.cli.progress import telling
 from polyclinic.cli.sites import FoundSite, site_json, sites_text
-from polyclinic.cli.summary import load_results, summarise, summary_text
+from polyclinic.cli.summary import summarise, summary_text
 from polyclinic.config import METHODS, Config, MethodName, load_config, quick
 from polyclinic.errors import ConfigError, RunError
+from polyclinic.report.layout import read_results
 from polyclinic.run.progress import Progress, Tell
+from polyclinic.run.start import is_unused
 
 RUNS = Path("runs")
 
@@ -73,7 +75,7 @@ def run(
     if as_quick or config.quick:
         config = quick(config)
     out = out or (newest_run(config.name) if resume else RUNS / f"{config.name}-{_now()}")
-    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not resume and not is_unused(out):
         raise RunError(f"{out}: exists already; add --resume to continue it, or use another --out")
     if dry_run:
         check(config, out, as_json=as_json, quiet=quiet)
@@ -101,7 +103,7 @@ def train(
 
 def show(results: Path, page: Path, *, as_json: bool, quiet: bool) -> None:
     """Print the summary of finished results, and where the report is."""
-    numbers = load_results(results)
+    numbers = read_results(results.parent)
     if as_json:
         emit(
             {

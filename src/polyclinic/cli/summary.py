@@ -1,36 +1,20 @@
 """The few numbers of a run that fit on a terminal; everything else is in the report."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 from polyclinic.cli.output import table
-from polyclinic.errors import RunError
+from polyclinic.run.roles import BASELINES, lead_method
 
 PROTOCOLS = ("linear-probe", "fine-tune")
-BASELINES = ("local", "mim")
-
-
-def load_results(path: Path) -> dict[str, Any]:
-    """Read a `results.json`; `RunError` where there is none or it is not one of ours."""
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{path}: no such file; expected a finished run") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); run again with --resume") from None
-    schema = results.get("schema") if isinstance(results, dict) else None
-    if schema != "polyclinic.results/1":
-        raise RunError(f"{path}: expected schema polyclinic.results/1, got {schema!r}")
-    return dict(results)
 
 
 def summarise(results: dict[str, Any]) -> dict[str, Any]:
-    """Mean scores over sites for each method, and the gains of the first method.
+    """Mean scores over sites for each method, and the gains of the one that leads.
 
     `means`: method -> protocol -> mean over sites of the site's primary metric.
     `gains`: one entry for each baseline and protocol, with the mean and the worst site.
     """
+    lead = lead_method(method["name"] for method in results["methods"])
     means: dict[str, dict[str, float | None]] = {}
     for method in results["methods"]:
         scores = {
@@ -51,7 +35,7 @@ def summarise(results: dict[str, Any]) -> dict[str, Any]:
             rows = [
                 row
                 for row in results["gains"]
-                if (row["method"], row["over"], row["protocol"]) == ("universal", over, protocol)
+                if (row["method"], row["over"], row["protocol"]) == (lead, over, protocol)
                 and row["value"] is not None
             ]
             if not rows:
@@ -59,6 +43,7 @@ def summarise(results: dict[str, Any]) -> dict[str, Any]:
             worst = min(rows, key=lambda row: float(row["value"]))
             gains.append(
                 {
+                    "method": lead,
                     "over": over,
                     "protocol": protocol,
                     "mean": sum(row["value"] for row in rows) / len(rows),
@@ -95,7 +80,7 @@ def summary_text(results: dict[str, Any]) -> str:
         return text
     rows = [
         [
-            f"{titles['universal']} over {titles.get(gain['over'], gain['over'])}",
+            f"{titles[gain['method']]} over {titles.get(gain['over'], gain['over'])}",
             gain["protocol"].replace("-", " "),
             _number(gain["mean"], "+.3f"),
             gain["worst_site"],

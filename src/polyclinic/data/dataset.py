@@ -49,6 +49,15 @@ class Finding:
     do: str = ""
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and what is counted, as findings and errors say it.
+
+    >>> counted(1, "image"), counted(2, "image")
+    ('1 image', '2 images')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 @dataclass(frozen=True)
 class Scan:
     """What a reader found in `folder`.

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from polyclinic.data.dataset import Finding
+from polyclinic.data.dataset import Finding, counted
 from polyclinic.errors import DataError
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
@@ -97,7 +97,7 @@ def other_files(files: Iterable[str], expected: Sequence[str] = ()) -> tuple[Fin
     if not others:
         return ()
     kinds = sorted({PurePosixPath(name).suffix.lower() or "no extension" for name in others})
-    what = f"{len(others)} files that are not images were left out ({', '.join(kinds[:6])})"
+    what = f"{counted(len(others), 'file')} other than images, left out ({', '.join(kinds[:6])})"
     return (Finding("info", others[0], what),)
 
 
@@ -105,6 +105,6 @@ def cap_findings(findings: Sequence[Finding], limit: int = MAX_FINDINGS) -> tupl
     """The first `limit` findings and, where there are more, one that counts the rest."""
     if len(findings) <= limit:
         return tuple(findings)
-    rest = f"{len(findings) - limit} more findings of this kind"
+    rest = f"{counted(len(findings) - limit, 'more finding')} of this kind"
     severity = max((f.severity for f in findings[limit:]), key=["info", "warning", "error"].index)
     return (*findings[:limit], Finding(severity, "", rest))

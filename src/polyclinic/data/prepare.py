@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from polyclinic.data import cache as disk
 from polyclinic.data.cache import Prepared
-from polyclinic.data.dataset import IGNORE, Finding, Item, Scan, SiteData
+from polyclinic.data.dataset import IGNORE, Finding, Item, Scan, SiteData, counted
 from polyclinic.data.files import cap_findings
 from polyclinic.data.images import to_uint8
-from polyclinic.data.quality import check_site, presence
+from polyclinic.data.quality import MIN_CORPUS, MIN_IMAGES, check_site, presence
 from polyclinic.data.readers import scan_corpus
 from polyclinic.data.resize import fit, fit_labels, letterbox, pad
-from polyclinic.data.splits import leaking_patients, split_items
+from polyclinic.data.splits import leaking_patients, limit_rows, split_items
 from polyclinic.errors import DataError
 
 SIDE_MULTIPLE = 16
@@ -47,6 +47,7 @@ def prepare_site(
     val_share: float,
     test_share: float,
     max_unreadable: float,
+    max_train_images: int = 0,
     cache: Path | None = None,
     workers: int = 0,
 ) -> SiteData:
@@ -57,10 +58,14 @@ def prepare_site(
     the largest of them, or `largest_side`; larger ones are reduced, none is enlarged, padding is
     `IGNORE` in the label map. One channel where all images are grey, otherwise three.
 
+    Where the training split has more than `max_train_images` (0 for no limit), that many are drawn
+    from it by `limit_rows`; validation and test stay whole.
+
     `cache` is a folder for prepared arrays, None for none; `workers` threads decode, 0 for one
     per core. Raises `DataError` when more than the share `max_unreadable` cannot be read, or when
     what is left cannot be learned from.
     """
+    _require_limit(f"site {name!r}", max_train_images, MIN_IMAGES["train"])
     segmentation = scan.task == "segmentation"
     cap = _round_up(largest_side)
 
@@ -91,8 +96,13 @@ def prepare_site(
     )
     leaks = leaking_patients(items)
     if leaks:
-        what = f"{len(leaks)} patients are on both sides of the given splits (first: {leaks[0]})"
+        patients = counted(len(leaks), "patient")
+        what = f"{patients} on both sides of the given splits (first: {leaks[0]})"
         notes.append(Finding("warning", "", what, "correct the splits; results look too good"))
+    rows = split["train"]
+    seed = (split_seed, "limit", name)
+    split["train"] = limit_rows(rows, items, scan.classes, max_train_images, *seed)
+    notes += _left_undrawn(len(split["train"]), len(rows))
     unreadable = {scan.items[row].key for row, _ in prepared.unreadable}  # named above already
     _, groups = np.unique([item.patient for item in items], return_inverse=True)
     site = SiteData(
@@ -116,13 +126,19 @@ def prepare_corpus(
     *,
     image_size: int,
     max_unreadable: float = 0.05,
+    max_train_images: int = 0,
+    split_seed: int = 0,
     cache: Path | None = None,
     workers: int = 0,
 ) -> tuple[NDArray[np.uint8], tuple[Finding, ...]]:
     """The public images as uint8 (N, 3, S, S), and the findings about them.
 
-    S = `image_size`, black around, greys repeated. Raises `DataError` like `prepare_site`.
+    S = `image_size`, black around, greys repeated. Where there are more than `max_train_images`
+    (0 for no limit), that many are drawn. Raises `DataError` like `prepare_site`, and when fewer
+    than `MIN_CORPUS` can be used.
     """
+    who = f"corpus {str(folder)!r}"
+    _require_limit(who, max_train_images, MIN_CORPUS)
     scan = scan_corpus(folder)
 
     def decode(item: Item) -> _Decoded:
@@ -130,10 +146,19 @@ def prepare_corpus(
         return _Decoded(letterbox(pixels, image_size))
 
     prepared, notes = _prepare(scan, decode, None, {"image_size": image_size}, cache, workers)
-    bad = _unreadable(scan, prepared, f"corpus {str(folder)!r}", max_unreadable)
-    images = prepared.images
+    notes = [*_unreadable(scan, prepared, who, max_unreadable), *notes]
+    total = len(prepared.images)
+    if total < MIN_CORPUS:
+        raise DataError(
+            f"{who}: {counted(total, 'image')} to train on; expected at least {MIN_CORPUS}; "
+            "add public images, which need no labels"
+        )
+    items = [scan.items[row] for row in prepared.rows]
+    rows = limit_rows(np.arange(total), items, (), max_train_images, split_seed, "corpus")
+    notes += _left_undrawn(len(rows), total)
+    images = prepared.images if len(rows) == total else prepared.images[rows]
     colour = images if images.shape[1] == 3 else np.repeat(images, 3, axis=1)
-    return colour, (*scan.findings, *bad, *notes)
+    return colour, (*scan.findings, *notes)
 
 
 def _prepare(
@@ -215,6 +240,22 @@ def _unreadable(
         for row, reason in bad
     ]
     return cap_findings(notes)
+
+
+def _require_limit(who: str, most: int, least: int) -> None:
+    """Refuse a limit below what training needs: no image that is added would cure that."""
+    if 0 < most < least:
+        raise DataError(
+            f"{who}: data.max_train_images is {most}; expected 0 for all images, or at least "
+            f"{least}; change it in the configuration"
+        )
+
+
+def _left_undrawn(kept: int, total: int) -> list[Finding]:
+    if kept == total:
+        return []
+    what = f"{kept} of {total} images drawn to train on"
+    return [Finding("info", "", what, "raise data.max_train_images for more")]
 
 
 def _targets(scan: Scan, items: list[Item], prepared: Prepared) -> NDArray[np.generic]:

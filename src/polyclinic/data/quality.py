@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic.data.dataset import SPLITS, Finding, SiteData, Split
+from polyclinic.data.dataset import SPLITS, Finding, SiteData, Split, counted
 from polyclinic.errors import DataError
 
 MIN_IMAGES: dict[Split, int] = {"train": 8, "val": 4, "test": 4}
 """A site with fewer in one of its splits is refused."""
+MIN_CORPUS = 8
+"""A corpus with fewer images is refused: distillation standardises features over all of them."""
 FEW_IMAGES = 8
 """A split with fewer is worth a warning."""
 TINY_CLASS = 10
@@ -27,15 +29,16 @@ def check_site(site: SiteData, blank: NDArray[np.bool_]) -> SiteData:
     for split in SPLITS:
         count = len(site.split[split])
         if count < MIN_IMAGES[split]:
+            patients = counted(len(np.unique(site.patients)), "patient")
             raise DataError(
-                f"site {site.name!r}: {count} images in the {split} split (of {len(site)}, from "
-                f"{len(np.unique(site.patients))} patients); expected at least "
-                f"{MIN_IMAGES[split]}; add images, or change the splits"
+                f"site {site.name!r}: {counted(count, 'image')} in the {split} split "
+                f"(of {len(site)}, from {patients}); expected at least {MIN_IMAGES[split]}; "
+                "add images, or change the splits"
             )
+    few = {s: len(site.split[s]) for s in SPLITS if len(site.split[s]) < FEW_IMAGES}
     notes = [
-        Finding("warning", "", f"only {len(site.split[s])} images in the {s} split", "add images")
-        for s in SPLITS
-        if len(site.split[s]) < FEW_IMAGES
+        Finding("warning", "", f"only {counted(count, 'image')} in the {s} split", "add images")
+        for s, count in few.items()
     ]
     notes += _check_targets(site)
     if not site.has_patient_ids:
@@ -43,12 +46,12 @@ def check_site(site: SiteData, blank: NDArray[np.bool_]) -> SiteData:
         notes.append(Finding("info", "", what, "give patient ids where they exist"))
     rows = np.flatnonzero(blank)
     if len(rows):
-        what = f"{len(rows)} images are of one single value (first: {site.keys[rows[0]]})"
+        what = f"{counted(len(rows), 'image')} of one single value (first: {site.keys[rows[0]]})"
         notes.append(Finding("warning", site.keys[rows[0]], what, "remove them"))
     duplicates = _duplicates(site, blank)
     if duplicates:
         one, other = duplicates[0]
-        what = f"{len(duplicates)} images are in two splits (first: {one} is {other})"
+        what = f"{counted(len(duplicates), 'image')} in two splits (first: {one} is {other})"
         notes.append(Finding("warning", one, what, "remove the copies; results look too good"))
     return dataclasses.replace(site, findings=(*site.findings, *notes))
 
@@ -73,7 +76,7 @@ def _check_targets(site: SiteData) -> list[Finding]:
             what = f"class {name!r} has no training image"
             notes.append(Finding("warning", "", what, "add images of it, or remove the class"))
         elif count < TINY_CLASS:
-            notes.append(Finding("info", "", f"class {name!r} has only {count} images"))
+            notes.append(Finding("info", "", f"class {name!r} has only {counted(count, 'image')}"))
         elif site.task == "multi-label" and trained == len(train):
             notes.append(Finding("warning", "", f"all training images are of class {name!r}"))
     return notes

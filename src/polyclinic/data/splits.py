@@ -5,11 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from polyclinic.data.dataset import SPLITS, Item, Split
+from polyclinic.seeding import generator
 
 REGRESSION_BINS = 5
+KEPT_OF_CLASS = 8
+"""A class keeps this many images, or all that it has, where only some are drawn to train on."""
 
 
 def split_items(
@@ -62,6 +66,28 @@ def leaking_patients(items: Iterable[Item]) -> list[str]:
         if item.split is not None:
             seen.setdefault(item.patient, set()).add(item.split)
     return sorted(patient for patient, splits in seen.items() if len(splits) > 1)
+
+
+def limit_rows(
+    rows: NDArray[np.int64],
+    items: Sequence[Item],
+    classes: Sequence[str],
+    most: int,
+    *seed: int | str,
+) -> NDArray[np.int64]:
+    """At most `most` of `rows`, drawn at random, sorted; all of them where `most` is 0.
+
+    Every class (every fifth, for regression) keeps `KEPT_OF_CLASS` images, or all that it has;
+    where `most` is too small even for that, the classes take turns. `items[row]` is the item of a
+    row; without targets the draw is a plain one.
+    """
+    if not most or len(rows) <= most:
+        return rows
+    order = rows[torch.randperm(len(rows), generator=generator(*seed)).numpy()]
+    shown = _strata([items[row] for row in order], len(classes), None)
+    earlier = np.cumsum(shown, axis=0) - shown  # images of the same class that come before
+    turn = np.where(shown, np.minimum(earlier, KEPT_OF_CLASS), KEPT_OF_CLASS).min(axis=1)
+    return np.sort(order[np.argsort(turn, kind="stable")[:most]])
 
 
 def _strata(items: Sequence[Item], count: int, presence: NDArray[Any] | None) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from polyclinic.errors import RunError
 from polyclinic.models.device import autocast, device
 from polyclinic.models.encoder import Preset
 from polyclinic.models.loading import encoder_with
@@ -41,7 +42,10 @@ def distil(
     plan: DistilPlan,
     *seed: int | str,
 ) -> tuple[State, float]:
-    """Distil `teachers` into the student on corpus images (N, 3, S, S): (new state, mean loss)."""
+    """Distil `teachers` into the student on corpus images (N, 3, S, S): (new state, mean loss).
+
+    Raises `RunError` where that diverges.
+    """
     targets = torch.stack([_standardised(preset, teacher, corpus) for teacher in teachers])
     student = encoder_with(preset, student_state)
     width = student.config.embedding
@@ -77,7 +81,12 @@ def distil(
             optimiser.step()
             step += 1
             total += float(loss.detach())
-    return state_of(student), total / max(step, 1)
+    distilled = state_of(student)
+    if not all(bool(value.isfinite().all()) for value in distilled.values()):
+        raise RunError(
+            "distillation: the encoder became NaN or infinite; lower universal.distil_learning_rate"
+        )
+    return distilled, total / max(step, 1)
 
 
 def _standardised(preset: Preset, teacher: State, corpus: NDArray[np.uint8]) -> Tensor:

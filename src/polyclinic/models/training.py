@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from polyclinic.data.dataset import SiteData, Split
 from polyclinic.data.transforms import Augmentation, apply_views, sample_views
+from polyclinic.errors import RunError
 from polyclinic.models.device import autocast, device
 from polyclinic.models.encoder import Encoder, pool
 from polyclinic.models.heads import LOSSES, PREDICTIONS, PooledHead, target_weights
@@ -169,7 +170,10 @@ def _fit_pooled(head: PooledHead, features: Tensor, loss_of: Callable[[Tensor], 
 def predict(
     encoder: Encoder, head: nn.Module, site: SiteData, split: Split, batch_size: int = 64
 ) -> NDArray[np.generic]:
-    """Probabilities (N, K), values (N,), or label maps (N, S, S) for the images of a split."""
+    """Probabilities (N, K), values (N,), or label maps (N, S, S) for the images of a split.
+
+    Raises `RunError` where the network's outputs are not finite: a label map would hide it.
+    """
     head.eval()
     # only regression needs them to predict, and label maps take long to count
     weights = site_weights(site) if site.task == "regression" else torch.empty(0)
@@ -177,6 +181,11 @@ def predict(
     for images in _chunks(site.images[site.split[split]], batch_size):
         with autocast():
             outputs = head(encoder(images), _size(images))
+        if not bool(outputs.isfinite().all()):
+            raise RunError(
+                f"site '{site.name}': the model's outputs are NaN or infinite, so its training "
+                "diverged; lower the learning rates in the configuration and start again"
+            )
         parts.append(PREDICTIONS[site.task](outputs.float(), weights).cpu())
     out: NDArray[np.generic] = torch.cat(parts).numpy()
     return out

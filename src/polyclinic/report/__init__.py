@@ -1,8 +1,6 @@
 """The report of a run: one self-contained HTML page, for the screen and for paper."""
 
 import functools
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,13 +49,14 @@ def _template() -> "Template":
 
 
 def _write(path: Path, text: str) -> None:
-    """Write beside `path` first, so that a reader never sees half a page."""
-    handle, name = tempfile.mkstemp(prefix=".report-", suffix=".html", dir=path.parent)
+    """Write beside `path` first, so that a reader never sees half a page.
+
+    The user's umask decides who may read it: the page holds patients' images.
+    """
+    part = path.with_name(f"{path.name}.part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(text)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        part.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+        part.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise

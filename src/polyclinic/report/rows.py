@@ -3,17 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-BASELINES = ("local", "mim")
-REFERENCE = "centralised"
-"""Pools the images of all sites, which a federation must not do: shown, never marked as best."""
+from polyclinic.evaluate.statistics import DECIMALS
 
 Row = Mapping[str, Any]
-
-
-def lead_method(methods: Iterable[Row]) -> Row | None:
-    """The method that the report is about: the first that is neither baseline nor reference."""
-    candidates = [m for m in methods if m["name"] not in (*BASELINES, REFERENCE)]
-    return candidates[0] if candidates else None
 
 
 def primary(results: Row, kind: str) -> list[Row]:
@@ -27,9 +19,17 @@ def pick(rows: Iterable[Row], **wanted: str) -> list[Row]:
     return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
 
 
+def sign(value: float) -> int:
+    """1 for a gain, -1 for a loss, 0 for neither, by the rule of `evaluate.statistics.compare`.
+
+    What a gain is printed as does not count: below 0.05 points it is printed as 0.0, and is one.
+    """
+    difference = round(value, DECIMALS)
+    return (difference > 0) - (difference < 0)
+
+
 def tone(row: Row) -> tuple[str, bool]:
     """CSS class of a gain, and whether its interval includes zero (or is unknown)."""
     low, high = row["low"], row["high"]
     unclear = low is None or high is None or low <= 0 <= high
-    value = round(100 * (row["value"] or 0), 1)  # as printed: "0.0" is neither up nor down
-    return ("up" if value > 0 else "down" if value < 0 else "level", unclear)
+    return ("level", "up", "down")[sign(row["value"] or 0)], unclear

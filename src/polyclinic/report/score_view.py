@@ -3,7 +3,8 @@
 from typing import Any
 
 from polyclinic.report import formats, plots, wording
-from polyclinic.report.rows import BASELINES, REFERENCE, Row, pick, primary, tone
+from polyclinic.report.rows import Row, pick, primary, tone
+from polyclinic.run.roles import BASELINES, REFERENCE
 
 
 def forests(results: Row, lead: Row | None) -> list[dict[str, Any]]:

@@ -1,11 +1,11 @@
 """The report's panel of each site: scores, confusion, class counts and examples."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from polyclinic.report import formats, pictures, plots, wording
 from polyclinic.report.rows import Row, pick, primary
+from polyclinic.run.roles import BASELINES
 
 
 def site_panels(results: Row, run: Path, lead: Row | None) -> list[dict[str, Any]]:
@@ -19,7 +19,7 @@ def site_panels(results: Row, run: Path, lead: Row | None) -> list[dict[str, Any
             "table": _score_table(results, site),
             "confusions": _confusions(results, site, index, lead),
             "classes": _class_counts(site, index),
-            "examples": [_example(e, run) for e in pick(results.get("examples", []), **_at(site))],
+            **_examples(results, site, run),
         }
         for index, site in enumerate(results["sites"])
     ]
@@ -62,7 +62,7 @@ def _score_plots(results: Row, site: Row, index: int) -> list[dict[str, Any]]:
                     axis=metric,
                     zero=False,
                     label_width=116,
-                    text_width=140,
+                    text_width=156,
                 ),
             }
         )
@@ -105,7 +105,7 @@ def _score_table(results: Row, site: Row) -> dict[str, Any] | None:
 def _confusions(results: Row, site: Row, index: int, lead: Row | None) -> list[dict[str, Any]]:
     """The method of the report beside working alone, where they have a confusion matrix."""
     wanted = [lead["name"]] if lead else []
-    wanted += [name for name in ("local", "mim") if name not in wanted][: 2 - len(wanted)]
+    wanted += [name for name in BASELINES if name not in wanted][: 2 - len(wanted)]
     titles = {m["name"]: m["title"] for m in results["methods"]}
     found: list[dict[str, Any]] = []
     for name in wanted:
@@ -166,7 +166,18 @@ def _class_counts(site: Row, index: int) -> Any:
     )
 
 
-def _example(example: Mapping[str, Any], run: Path) -> dict[str, Any]:
+def _examples(results: Row, site: Row, run: Path) -> dict[str, Any]:
+    """The site's pictures, and whose predictions stand under them (older runs do not say)."""
+    titles = {m["name"]: m["title"] for m in results["methods"]}
+    found = pick(results.get("examples", []), **_at(site))
+    method = found[0].get("method", "") if found else ""
+    return {
+        "examples": [_example(e, site, run) for e in found],
+        "predicted_by": titles.get(method, method),
+    }
+
+
+def _example(example: Row, site: Row, run: Path) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "key": example["key"],
         "kind": example["kind"],
@@ -174,12 +185,14 @@ def _example(example: Mapping[str, Any], run: Path) -> dict[str, Any]:
     }
     if example["kind"] == "classification":
         truth, predicted = example.get("truth", ""), example.get("predicted", "")
+        probability = example.get("probability")
         return {
             **shown,
             "truth": truth or formats.MISSING,
             "predicted": predicted or formats.MISSING,
-            "probability": formats.percent(example.get("probability")),
-            "wrong": truth != predicted,
+            "probability": "" if probability is None else formats.percent(probability),
+            # a number is never quite right; how far off it is can be seen
+            "wrong": truth != predicted and site["task"] != "regression",
         }
     masks = (example.get("truth_mask", ""), example.get("predicted_mask", ""))
     return {

@@ -17,15 +17,17 @@ from polyclinic.report.record_view import (
     participation,
     timing,
 )
-from polyclinic.report.rows import BASELINES, Row, lead_method, pick, primary
+from polyclinic.report.rows import Row, pick, primary, sign
 from polyclinic.report.score_view import comparisons, curves, forests, score_table
 from polyclinic.report.site_view import site_panels
+from polyclinic.run.roles import BASELINES, lead_method
 
 
 def view(results: Mapping[str, Any], run: Path) -> dict[str, Any]:
     """Everything that `templates/report.html` shows of `results`; pictures are read from `run`."""
     methods, sites = results["methods"], results["sites"]
-    lead = lead_method(methods)
+    leading = lead_method(m["name"] for m in methods)
+    lead = next((m for m in methods if m["name"] == leading), None)
     return {
         "results": results,
         "title": results["name"],
@@ -100,8 +102,7 @@ def _overview(results: Row, lead: Row | None) -> list[dict[str, str]]:
                 {
                     "over": _capital(wording.compared_with(over, titles)),
                     "protocol": name,
-                    "higher": f"{sum(wording.rounded(g['value']) > 0 for g in gains)} "
-                    f"of {len(gains)}",
+                    "higher": f"{sum(sign(g['value']) > 0 for g in gains)} of {len(gains)}",
                     "mean": formats.points(sum(g["value"] for g in gains) / len(gains)),
                     "worst": f"{worst['site']} {formats.points(worst['value'])}"
                     + (f" ({interval})" if interval else ""),

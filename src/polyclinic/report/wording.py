@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polyclinic.report import formats
+from polyclinic.report.rows import sign
 
 ALPHA = 0.05
 PROTOCOLS = {"fine-tune": "fine-tune", "linear-probe": "linear probe"}
@@ -86,12 +87,12 @@ def headline(who: str, whom: str, gains: ROWS) -> str:
     interval = _interval(worst)
     if len(measured) == 1:
         return f"{who} {_change(worst['value'])} over {whom} at {worst['site']}{interval}"
-    up = sum(rounded(g["value"]) > 0 for g in measured)
+    up = sum(sign(g["value"]) > 0 for g in measured)
     missing = len(gains) - len(measured)
     sites = f"{len(measured)} measured sites" if missing else f"{len(measured)} sites"
     share = f"all {sites}" if up == len(measured) else f"{up or 'none'} of {sites}"
     if up == len(measured):
-        tail = f"the smallest gain, at {worst['site']}, is {_size(worst['value'])}"
+        tail = f"the smallest gain, at {worst['site']}, is {_amount(worst['value'])}"
     else:
         tail = f"the worst, {worst['site']}, {_change(worst['value'])}"
     return f"{who} scores higher than {whom} at {share}; {tail}{interval}"
@@ -149,21 +150,21 @@ def is_significant(comparison: Mapping[str, Any]) -> bool:
     return p is not None and p < ALPHA
 
 
-def rounded(value: float) -> float:
-    """A difference in points as it is printed, so that "+0.0" never counts as a gain."""
-    return round(100 * value, 1)
-
-
 def metric(name: str) -> str:
     """A metric\u2019s name as a person writes it."""
     return METRICS.get(name, name.replace("_", " "))
 
 
 def _change(value: float) -> str:
-    shown = rounded(value)
-    if shown == 0:
+    if sign(value) == 0:
         return "neither gains nor loses (0.0 points)"
-    return f"{'gains' if shown > 0 else 'loses'} {_size(abs(value))}"
+    return f"{'gains' if sign(value) > 0 else 'loses'} {_amount(abs(value))}"
+
+
+def _amount(value: float) -> str:
+    """A gain above zero: one that would be printed as 0.0 is still there."""
+    text = _size(value)
+    return "less than 0.1 points" if text == "0.0 points" else text
 
 
 def _size(value: float | None, *, signed: bool = False) -> str:

@@ -2,7 +2,7 @@
 
 RUN/
   config.json         the resolved configuration; `polyclinic run` accepts it too
-  environment.json    machine and versions
+  environment.json    machine and versions, as the run was started with
   metrics.jsonl       one record a finished unit of work
   log.txt             what was told, with times
   results.json        scores, gains, comparisons (docs/results.md)
@@ -14,13 +14,13 @@ RUN/
 import contextlib
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from polyclinic.config import Config, config_from_dict, config_to_dict
+from polyclinic.config import Config, config_to_dict
 from polyclinic.errors import ConfigError, RunError
 from polyclinic.models.state import disk_error
+from polyclinic.run.start import is_unused
 
 Record = dict[str, Any]
 
@@ -34,10 +34,6 @@ class RunDirectory:
     def __init__(self, path: Path, config: Config, *, resume: bool) -> None:
         self.path = path
         self.config = config
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise disk_error(error, path) from None
         stored = path / "config.json"
         if stored.exists():
             if not resume:
@@ -45,20 +41,25 @@ class RunDirectory:
                     f"{path}: already holds a run; continue it with --resume or choose another "
                     "--out"
                 )
-            _same(json.loads(stored.read_text()), config, path)
-        elif any(p.name != ".lock" for p in path.iterdir()):
+            _same(read_json(stored), config, path)
+        elif not is_unused(path):
             raise RunError(f"{path}: not empty and not a run; choose another --out")
-        elif resume:
+        elif resume and not path.exists():
             raise RunError(f"{path}: no run to resume; leave --resume out")
-        self._lock = _lock(path / ".lock")
-        self.write_json("config.json", config_to_dict(config))
-        self.records = self._read_records()
-        self._log = (path / "log.txt").open("a", encoding="utf-8")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_error(error, path) from None
+        with contextlib.ExitStack() as opened:  # a start that fails lets go of the lock
+            opened.enter_context(_lock(path / ".lock"))
+            self.write_json("config.json", config_to_dict(config))
+            self.records = self._read_records()
+            self._log = opened.enter_context((path / "log.txt").open("a", encoding="utf-8"))
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Let another process work in the directory."""
-        self._log.close()
-        self._lock.close()
+        self._opened.close()
 
     def __enter__(self) -> "RunDirectory":
         return self
@@ -88,12 +89,7 @@ class RunDirectory:
     def write_json(self, name: str, content: Any) -> Path:
         """Write a JSON file, whole or not at all."""
         path = self.path / name
-        part = path.with_name(path.name + ".part")
-        try:
-            part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-            part.replace(path)
-        except OSError as error:
-            raise disk_error(error, path) from None
+        _write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
         return path
 
     def _read_records(self) -> dict[str, Record]:
@@ -111,21 +107,34 @@ class RunDirectory:
                 break
             records[record["unit"]] = record
             whole.append(line)
-        part = path.with_name(path.name + ".part")
-        part.write_text("".join(whole), encoding="utf-8")
-        part.replace(path)
+        _write_whole(path, "".join(whole))
         return records
 
 
-def read_config(run: Path) -> Config:
-    """The configuration of an existing run."""
-    path = run / "config.json"
+def read_json(path: Path) -> Record:
+    """Read what `RunDirectory.write_json` wrote; `RunError` names a file that is damaged."""
     try:
-        return config_from_dict(json.loads(path.read_text()), base=run, source=str(path))
-    except FileNotFoundError:
-        raise RunError(f"{run}: not a run directory (no config.json)") from None
-    except ValueError as error:
-        raise RunError(f"{path}: not readable ({error})") from None
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path}: cannot be read ({error}); restore it, or start a new run with another --out"
+        ) from None
+    if not isinstance(content, dict):
+        raise RunError(
+            f"{path}: expected a JSON object, got {content!r:.40}; restore it, or start a new run "
+            "with another --out"
+        )
+    return content
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise disk_error(error, path) from None
 
 
 def _same(stored: Record, config: Config, path: Path) -> None:
@@ -160,23 +169,3 @@ def _lock(path: Path) -> Any:
             f"{path.parent}: another process works on this run; wait for it or stop it"
         ) from None
     return file
-
-
-@contextlib.contextmanager
-def peak_memory() -> Iterator[list[float]]:
-    """Measure the process's peak resident memory in a block: a list that receives MiB.
-
-    Linux can start the measurement anew; elsewhere it is the peak since the process began.
-    """
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    peak: list[float] = []
-    yield peak
-    try:
-        status = Path("/proc/self/status").read_text()
-        kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
-        peak.append(int(kib) / 1024)
-    except (OSError, StopIteration):
-        import resource
-
-        peak.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

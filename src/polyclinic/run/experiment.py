@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from polyclinic.config import Config
@@ -20,18 +19,20 @@ from polyclinic.federation.exchange import Federation
 from polyclinic.federation.methods import METHODS, Encoders
 from polyclinic.federation.stages import StageStore
 from polyclinic.federation.workers import Workers
-from polyclinic.models.device import describe
+from polyclinic.models.device import asked_precision, device, fixed_precision
 from polyclinic.models.masked import MimPlan, encoder_of, pretrain
+from polyclinic.models.memory import peak_memory, shortage_explained
 from polyclinic.models.state import State, disk_error, load_state, save_state
 from polyclinic.models.training import TrainPlan
 from polyclinic.run import work
-from polyclinic.run.directory import RunDirectory, peak_memory
+from polyclinic.run.directory import RunDirectory
+from polyclinic.run.environment import settle
 from polyclinic.run.examples import write_examples
 from polyclinic.run.predictions import predictions_path
 from polyclinic.run.progress import Progress, Tell, silent
 from polyclinic.run.results import collect
+from polyclinic.run.roles import lead_method
 from polyclinic.run.work import Meter
-from polyclinic.seeding import generator
 
 
 @dataclass(frozen=True)
@@ -43,30 +44,35 @@ class Prepared:
     findings: tuple[Finding, ...] = ()  # about the corpus
 
 
+@shortage_explained()
 def run_experiment(config: Config, out: Path, *, resume: bool = False, tell: Tell = silent) -> Path:
     """Run `config` in the directory `out`; returns the path of results.json.
 
     A run that was killed at any moment continues with `resume`, and ends with the same results
     (seconds and memory aside). Raises `ConfigError`, `DataError`, `RunError`.
     """
+    device()  # nonsense in the environment is found before anything is written
+    asked_precision()
     with RunDirectory(out, config, resume=resume) as directory:
 
         def told(progress: Progress) -> None:
             directory.log(_line(progress))
             tell(progress)
 
-        directory.write_json("environment.json", describe())
-        data = prepare(config, told)
-        meter = Meter(work.whole_run(config, data.sites, len(data.corpus)), told)
-        with Workers(data.sites, config.jobs) as workers:
-            for seed in config.seeds:
-                start = _pretrained(directory, data.corpus, seed, meter)
-                for method in config.methods:
-                    run = _MethodRun(directory, data, workers, meter, method, seed)
-                    run.judge(run.train(start))
-                directory.write_json("results.json", collect(directory, data.sites, data.corpus))
-        results = collect(directory, data.sites, data.corpus, data.findings, finished=True)
-        return directory.write_json("results.json", results)
+        with fixed_precision(settle(directory, told)):
+            data = prepare(config, told)
+            meter = Meter(work.whole_run(config, data.sites, len(data.corpus)), told)
+            with Workers(data.sites, config.jobs) as workers:
+                for seed in config.seeds:
+                    start = _pretrained(directory, data.corpus, seed, meter)
+                    for method in config.methods:
+                        run = _MethodRun(directory, data, workers, meter, method, seed)
+                        run.judge(run.train(start))
+                    if seed != config.seeds[-1]:
+                        results = collect(directory, data.sites, data.corpus, data.findings)
+                        directory.write_json("results.json", results)
+            results = collect(directory, data.sites, data.corpus, data.findings, finished=True)
+            return directory.write_json("results.json", results)
 
 
 def prepare(config: Config, tell: Tell = silent) -> Prepared:
@@ -86,13 +92,13 @@ def prepare(config: Config, tell: Tell = silent) -> Prepared:
                 val_share=d.val_share,
                 test_share=d.test_share,
                 max_unreadable=d.max_unreadable,
+                max_train_images=d.max_train_images,
                 cache=cache_folder(),
             )
         except PolyclinicError as error:
             if f"'{site.name}'" in str(error):
                 raise
             raise type(error)(f"site '{site.name}': {error}") from None
-        sites[site.name] = _limited(sites[site.name], d.max_train_images, d.split_seed)
         for finding in sites[site.name].findings:
             if finding.severity != "info":
                 text = f"{finding.where}: {finding.what}" if finding.where else finding.what
@@ -102,22 +108,11 @@ def prepare(config: Config, tell: Tell = silent) -> Prepared:
         config.corpus,
         image_size=d.image_size,
         max_unreadable=d.max_unreadable,
+        max_train_images=d.max_train_images,
+        split_seed=d.split_seed,
         cache=cache_folder(),
     )
-    if d.max_train_images:
-        order = torch.randperm(len(corpus), generator=generator(d.split_seed, "corpus"))
-        corpus = corpus[order[: d.max_train_images].sort().values.numpy()]
     return Prepared(sites, corpus, findings)
-
-
-def _limited(site: SiteData, most: int, seed: int) -> SiteData:
-    """The site with at most `most` training images; validation and test stay whole."""
-    rows = site.split["train"]
-    if not most or len(rows) <= most:
-        return site
-    order = torch.randperm(len(rows), generator=generator(seed, "limit", site.name))
-    kept = rows[order[:most].sort().values.numpy()]
-    return replace(site, split={**site.split, "train": kept})
 
 
 def cache_folder() -> Path:
@@ -149,13 +144,15 @@ class _MethodRun:
         names = list(self.data.sites)
         shared = kept / "encoder.safetensors"
         if shared.exists():
-            self._skip_training()
+            self._skip_stages(config.local.stages)
             return dict.fromkeys(names, load_state(shared))
         own = {name: kept / f"{name}.safetensors" for name in names}
         if all(path.exists() for path in own.values()):
-            self._skip_training()
+            self._skip_stages(config.local.stages)
             return {name: load_state(path) for name, path in own.items()}
         stages = config.local.stages
+        store = StageStore(folder, self.directory.record)
+        self._skip_stages(_done(store, stages))
 
         def told(phase: str, stage: int, site: str, loss: float | None) -> None:
             if phase == "distil":
@@ -181,9 +178,10 @@ class _MethodRun:
             corpus=self.data.corpus,
             config=config,
             workers=self.workers,
-            store=StageStore(folder, self.directory.record),
+            store=store,
             tell=told,
         )
+        self.workers.peak_mib = 0.0
         with peak_memory() as peak:
             encoders = METHODS[self.method](federation)
         first = encoders[names[0]]
@@ -198,7 +196,7 @@ class _MethodRun:
                 "kind": "trained",
                 "method": self.method,
                 "seed": self.seed,
-                "peak_memory_mib": peak[0],
+                "peak_memory_mib": max(peak[0], self.workers.peak_mib),
             }
         )
         return encoders
@@ -213,10 +211,14 @@ class _MethodRun:
             plan = _plan(config, protocol)
             seed = (self.seed, self.method, protocol)
             tasks = [(n, (protocol, config.preset, encoders[n], plan, (*seed, n))) for n in todo]
+            began = time.perf_counter()
             for name, result in self.workers.map(_judge_site, tasks):
                 if isinstance(result, PolyclinicError):
                     raise type(result)(f"{self.method} at site '{name}': {result}")
-                self._keep(name, protocol, *result)
+                # time that passed, as for training: sites that are judged at once share it
+                now = time.perf_counter()
+                self._keep(name, protocol, *result, seconds=now - began)
+                began = now
                 self.meter.advance(
                     work.judging(config, self.data.sites[name], protocol),
                     "probe" if protocol == "linear-probe" else "fine-tune",
@@ -226,12 +228,13 @@ class _MethodRun:
                 )
 
     def _keep(
-        self, site: str, protocol: ProtocolName, outcome: Outcome, seconds: float, peak: float
+        self, site: str, protocol: ProtocolName, outcome: Outcome, peak: float, *, seconds: float
     ) -> None:
         config = self.directory.config
-        first = self.method == config.methods[0] and self.seed == config.seeds[0]
-        if first and protocol == "fine-tune":
-            write_examples(self.directory.path / "examples", self.data.sites[site], outcome)
+        shown = (lead_method(config.methods) or config.methods[0], config.seeds[0])
+        if (self.method, self.seed) == shown and protocol == "fine-tune":
+            examples = self.directory.path / "examples"
+            write_examples(examples, self.data.sites[site], self.method, outcome)
         path = predictions_path(self.directory.path, self.seed, self.method, site, protocol)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -257,11 +260,14 @@ class _MethodRun:
         path = predictions_path(self.directory.path, self.seed, self.method, site, protocol)
         return f"{self.unit}/{protocol}/{site}" in self.directory.records and path.exists()
 
-    def _skip_training(self) -> None:
-        config = self.directory.config
-        if self.method != "mim":
-            per_stage = sum(work.stage(config, self.method, s) for s in self.data.sites.values())
-            self.meter.skip(per_stage * config.local.stages)
+    def _skip_stages(self, number: int) -> None:
+        config, data = self.directory.config, self.data
+        self.meter.skip(work.stages(config, self.method, data.sites, len(data.corpus), number))
+
+
+def _done(store: StageStore, total: int) -> int:
+    found = store.latest(total)
+    return found.done if found else 0
 
 
 def _pretrained(
@@ -324,11 +330,10 @@ def _judge_site(
     state: State,
     plan: TrainPlan,
     seed: tuple[int | str, ...],
-) -> tuple[Outcome, float, float]:
-    began = time.perf_counter()
+) -> tuple[Outcome, float]:
     with peak_memory() as peak:
         outcome = PROTOCOLS[protocol](preset, state, site, plan, *seed)
-    return outcome, time.perf_counter() - began, peak[0]
+    return outcome, peak[0]
 
 
 def _plan(config: Config, protocol: ProtocolName) -> TrainPlan:

@@ -24,9 +24,7 @@ from polyclinic.models.encoder import build_encoder
 from polyclinic.run.directory import Record, RunDirectory
 from polyclinic.run.examples import read_examples
 from polyclinic.run.predictions import load_predictions
-
-BASELINES = ("local", "mim")
-"""What every other method's gain is measured over."""
+from polyclinic.run.roles import BASELINES, lead_method
 
 Cell = tuple[str, str, str]  # method, site, protocol
 Found = dict[Cell, Mapping[int, Predictions]]
@@ -40,7 +38,10 @@ def collect(
     *,
     finished: bool = False,
 ) -> dict[str, Any]:
-    """Everything that a run has found so far, ready for JSON (NaN becomes null)."""
+    """Everything that a run has found so far, ready for JSON (NaN becomes null).
+
+    What the directory holds of methods and seeds that are no longer configured is left out.
+    """
     config = directory.config
     found = _predictions(directory, sites)
     weights = {
@@ -49,7 +50,11 @@ def collect(
         )
         for name, site in sites.items()
     }
-    records = list(directory.records.values())
+    records = [
+        r
+        for r in directory.records.values()
+        if r["seed"] in config.seeds and ("method" not in r or r["method"] in config.methods)
+    ]
     results = {
         "schema": "polyclinic.results/1",
         "name": config.name,
@@ -81,7 +86,7 @@ def collect(
         "participation": _participation(records),
         "curves": _curves(records),
         "confusion": _confusion(found, sites),
-        "examples": read_examples(directory.path / "examples"),
+        "examples": read_examples(directory.path / "examples", config.methods),
         "config": config_to_dict(config),
     }
     clean: dict[str, Any] = _without_nan(results)
@@ -148,10 +153,10 @@ def _gains(
     rows = []
     for (method, site, protocol), by_seed in found.items():
         for baseline in BASELINES:
-            other = found.get((baseline, site, protocol))
-            if method in BASELINES or not other:
-                continue
+            other = found.get((baseline, site, protocol), {})
             shared = sorted(by_seed.keys() & other.keys())
+            if method in BASELINES or not shared:
+                continue
             metric = primary_metric(sites[site].task)
             ours, theirs = [by_seed[s] for s in shared], [other[s] for s in shared]
             estimate = paired_gain(ours, theirs, metric, weights[site])
@@ -173,7 +178,8 @@ def _gains(
 
 
 def _comparisons(config: Config, found: Found, sites: Mapping[str, SiteData]) -> list[Record]:
-    if "universal" not in config.methods:
+    lead = lead_method(config.methods)
+    if lead is None:
         return []
     rows: list[Record] = []
     for protocol in PROTOCOLS:
@@ -183,8 +189,8 @@ def _comparisons(config: Config, found: Found, sites: Mapping[str, SiteData]) ->
             if p == protocol
             for seed, predictions in by_seed.items()
         }
-        others = [m for m in config.methods if m != "universal"]
-        for comparison in compare(scores, "universal", others):
+        others = [m for m in config.methods if m != lead]
+        for comparison in compare(scores, lead, others):
             rows.append({"protocol": protocol, **dataclasses.asdict(comparison)})
     return rows
 

@@ -1,28 +1,33 @@
 """How much a run has to do, so that it can tell how much is left.
 
-One unit is one training pass of one 64 px image; a forward pass counts a third.
+One unit is one training pass of one 64 px image; a forward pass counts a quarter. The shares were
+compared with seconds measured on one core (tests/run/test_work.py), so that the time left, which
+takes all units for equally long, is about right from the beginning.
 """
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from polyclinic.config import Config
 from polyclinic.data.dataset import SiteData
 from polyclinic.run.progress import Phase, Progress, Tell
 
-FORWARD = 1 / 3
+FORWARD = 1 / 4
 
 
 class Meter:
     """Adds up finished work and passes it on as `Progress`."""
 
-    def __init__(self, total: float, tell: Tell) -> None:
+    def __init__(
+        self, total: float, tell: Tell, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.total = max(total, 1.0)
         self.tell = tell
+        self._clock = clock
         self._done = 0.0
         self._earlier = 0.0  # done by the run that is resumed
-        self._start = time.monotonic()
+        self._start = clock()
 
     def skip(self, work: float) -> None:
         """Count work that an earlier run finished."""
@@ -44,7 +49,7 @@ class Meter:
         """Count finished work and tell about it."""
         self._done += work
         left = self.total - self._earlier - self._done
-        spent = time.monotonic() - self._start
+        spent = self._clock() - self._start
         share = min(1.0, (self._done + self._earlier) / self.total)
         seconds_left = spent * left / self._done if self._done and left > 0 else None
         self.tell(
@@ -72,7 +77,9 @@ def stage(config: Config, method: str, site: SiteData) -> float:
     work = training(config, site, epochs=config.local.epochs, max_steps=config.local.max_steps)
     if method == "universal":
         work *= 1 + FORWARD * (config.universal.anchor == "feature")
-        work += FORWARD * len(site.split["train"]) * _area(config)
+        if config.universal.head_first:
+            steps = config.local.max_steps
+            work += _head(config, site, epochs=config.local.dense_head_epochs, max_steps=steps)
     return work + 2 * FORWARD * len(site.split["val"]) * _whole(site)
 
 
@@ -82,34 +89,47 @@ def distillation(config: Config, sites: int, corpus: int) -> float:
     return corpus * passes * _area(config)
 
 
+def stages(
+    config: Config, method: str, sites: Mapping[str, SiteData], corpus: int, number: int
+) -> float:
+    """Work of a method's first `number` stages; without stages (`mim`) there is none."""
+    if method == "mim":
+        return 0.0
+    total = number * sum(stage(config, method, site) for site in sites.values())
+    every = config.universal.distil_every
+    if method == "universal" and every:
+        total += number // every * distillation(config, len(sites), corpus)
+    return total
+
+
 def judging(config: Config, site: SiteData, protocol: str) -> float:
     """Work of judging one encoder at one site."""
     e = config.evaluation
     whole = FORWARD * len(site) * _whole(site)
+    steps = e.fine_tune_max_steps
     if protocol == "linear-probe":
         if site.task != "segmentation":
-            return 2 * whole  # features, and fitting logistic regressions to them
-        return whole + FORWARD * 1.5 * training(
-            config, site, epochs=e.probe_epochs, max_steps=e.fine_tune_max_steps
-        )
-    return whole + training(
-        config, site, epochs=e.fine_tune_epochs, max_steps=e.fine_tune_max_steps
-    )
+            return whole  # fitting logistic regressions to the features is cheap beside them
+        return whole + _head(config, site, epochs=e.probe_epochs, max_steps=steps)
+    work = whole + _head(config, site, epochs=config.local.dense_head_epochs, max_steps=steps)
+    return work + training(config, site, epochs=e.fine_tune_epochs, max_steps=steps)
 
 
 def whole_run(config: Config, sites: Mapping[str, SiteData], corpus: int) -> float:
     """Work of a whole run."""
-    stages = config.local.stages
     total = pretraining(config, corpus) * config.mim.epochs
     for method in config.methods:
-        if method != "mim":
-            total += stages * sum(stage(config, method, site) for site in sites.values())
-        if method == "universal" and config.universal.distil_every:
-            times = stages // config.universal.distil_every
-            total += times * distillation(config, len(sites), corpus)
+        total += stages(config, method, sites, corpus, config.local.stages)
         for protocol in ("linear-probe", "fine-tune"):
             total += sum(judging(config, site, protocol) for site in sites.values())
     return total * len(config.seeds)
+
+
+def _head(config: Config, site: SiteData, *, epochs: int, max_steps: int) -> float:
+    """Work of fitting a head on frozen features."""
+    if site.task == "segmentation":
+        return FORWARD * 1.5 * training(config, site, epochs=epochs, max_steps=max_steps)
+    return FORWARD * len(site.split["train"]) * _area(config)
 
 
 def _area(config: Config) -> float:

@@ -106,6 +106,18 @@ def test_a_bad_case_is_one_unreadable_item(tmp_path):
     assert {f.where for f in scan.findings if f.severity == "warning"} == {i.key for i in bad}
 
 
+def test_a_case_without_a_slice_worth_using_does_not_disappear(tmp_path):
+    whole_case(tmp_path, "good")
+    case(tmp_path, "empty", [*(volume(n) for n in range(3)), np.zeros(SHAPE), segmentation()])
+    scan = scan_site(tmp_path)
+    assert scan.items[0].key == "empty"
+    assert all(item.patient == "good" for item in scan.items[1:])
+    reason = "empty-t2f.nii.gz has no slice with 1 % of its pixels nonzero"
+    with pytest.raises(DataError, match=f"^empty: {reason}$"):
+        scan.load(scan.items[0])
+    assert [(f.severity, f.where, f.what) for f in scan.findings] == [("warning", "empty", reason)]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

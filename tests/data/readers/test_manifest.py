@@ -119,7 +119,7 @@ def test_a_row_without_patient_is_its_own(tmp_path):
     text = "path,label,patient_id\nimages/a.png,x,p\nimages/b.png,y,\n"
     scan = scan_site(site(tmp_path, text))
     assert [i.patient for i in scan.items] == ["p", "images/b.png"]
-    assert "1 rows without patient_id" in scan.findings[0].what
+    assert "1 row without patient_id" in scan.findings[0].what
 
 
 @pytest.mark.parametrize(

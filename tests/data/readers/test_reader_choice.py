@@ -87,9 +87,9 @@ def test_class_folders(tmp_path):
     assert mask is None
     assert (pixels == len("benign/3.png")).all()
     said = {finding.where: finding.what for finding in scan.findings}
-    assert "outside of the class folders" in said["loose.png"]
+    assert said["loose.png"] == "1 image outside of the class folders, left out"
     assert "without an image" in said["malignant"]
-    assert "not images" in said["benign/x.txt"]
+    assert "other than images" in said["benign/x.txt"]
 
 
 def test_class_folders_below_splits(tmp_path):
@@ -104,6 +104,45 @@ def test_class_folders_below_splits(tmp_path):
         ("train", 0),
         ("train", 1),
     ]
+
+
+def test_loose_images_do_not_turn_splits_into_classes(tmp_path):
+    for split in ("train", "val", "test"):
+        for label in ("no", "yes"):
+            image(tmp_path / split / label / "1.png")
+    image(tmp_path / "train" / "montage.png")
+    image(tmp_path / "overview.png")
+    scan = scan_site(tmp_path)
+    assert scan.classes == ("no", "yes")
+    assert [i.split for i in scan.items] == ["test", "test", "train", "train", "val", "val"]
+    (finding,) = scan.findings
+    assert finding.severity == "warning"
+    assert finding.where == "overview.png"
+    assert finding.what == "2 images outside of the class folders, left out"
+
+
+def test_folders_that_may_be_splits_or_classes_are_refused(tmp_path):
+    for name in ("train/no/1.png", "test/yes/1.png", "extra/1.png"):
+        image(tmp_path / name)
+    message = r"test/ holds folders as a split does, but extra/ beside it is no split; expected"
+    with pytest.raises(DataError, match=message):
+        scan_site(tmp_path)
+
+
+def test_splits_without_classes_are_refused(tmp_path):
+    for name in ("train/1.png", "test/1.png"):
+        image(tmp_path / name)
+    with pytest.raises(DataError, match=r"test/ and train/ without a folder for each class; exp"):
+        scan_site(tmp_path)
+
+
+def test_a_class_with_the_name_of_a_split_is_reported(tmp_path):
+    for name in ("invalid/1.png", "valid/1.png"):
+        image(tmp_path / name)
+    scan = scan_site(tmp_path)
+    assert scan.classes == ("invalid", "valid")
+    assert [(f.severity, f.where) for f in scan.findings] == [("warning", "valid")]
+    assert "read as a class" in scan.findings[0].what
 
 
 def test_corpus_takes_images_of_any_depth_and_archives(tmp_path):

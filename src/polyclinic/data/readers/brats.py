@@ -47,10 +47,10 @@ def recognise(folder: Path) -> float:
 def scan(folder: Path, task: TaskChoice) -> Scan:
     """List the axial slices of every case as `CASE#Z`, Z from the feet up; patient is the case.
 
-    A case that cannot be read, or has no segmentation, stays in the list as one item, so that it
-    counts as unreadable. Images are uint8 (H, W, 3): `CHANNELS`, zero where a sequence is
-    missing; each volume is scaled by the percentiles 0.5 and 99.5 of its nonzero voxels. Rows run
-    from anterior to posterior, columns from the patient's right to left.
+    A case that cannot be read, has no segmentation, or no slice worth using stays in the list as
+    one item, so that it counts as unreadable. Images are uint8 (H, W, 3): `CHANNELS`, zero where a
+    sequence is missing; each volume is scaled by the percentiles 0.5 and 99.5 of its nonzero
+    voxels. Rows run from anterior to posterior, columns from the patient's right to left.
     """
     require_task("brats", task, "segmentation")
     files, refused = list_files(folder)
@@ -107,7 +107,9 @@ def _slices(folder: Path, case: str, files: dict[str, str]) -> list[int] | str:
     except DataError as error:
         return str(error).removeprefix(f"{case}/")
     share = np.count_nonzero(volume, axis=(0, 1)) / (volume.shape[0] * volume.shape[1])
-    return [int(z) for z in np.flatnonzero(share >= MIN_NONZERO)]
+    found = [int(z) for z in np.flatnonzero(share >= MIN_NONZERO)]
+    where = first.removeprefix(f"{case}/")
+    return found or f"{where} has no slice with {100 * MIN_NONZERO:g} % of its pixels nonzero"
 
 
 def _loader(

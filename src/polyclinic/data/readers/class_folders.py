@@ -1,12 +1,13 @@
 """`class-folders`: one sub-folder of images per class, below train/val/test or not."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic.data.dataset import Finding, Image, Item, Scan, Split
+from polyclinic.data.dataset import Finding, Image, Item, Scan, Split, counted
 from polyclinic.data.files import is_hidden, is_image, list_files, other_files
 from polyclinic.data.images import read_image
 from polyclinic.data.readers.reader import SPLIT_NAMES, Reader, TaskChoice, require_task
@@ -27,20 +28,22 @@ def recognise(folder: Path) -> float:
 
 
 def scan(folder: Path, task: TaskChoice) -> Scan:
-    """List `folder/CLASS/**/image` or `folder/SPLIT/CLASS/**/image`; classes in order of names."""
+    """List `folder/CLASS/**/image` or `folder/SPLIT/CLASS/**/image`; classes in order of names.
+
+    Images above the class folders are left out, and reported. Raises `DataError` where it cannot
+    be told whether folders are splits or classes.
+    """
     require_task("class-folders", task, "single-label")
     files, refused = list_files(folder)
     findings = [*refused, *other_files(files)]
     parts = [tuple(name.split("/")) for name in files if is_image(name)]
-    loose = [path for path in parts if len(path) == 1]
-    if loose:
-        what = f"{len(loose)} images lie outside of the class folders and were left out"
-        findings.append(Finding("warning", loose[0][0], what, "move them into a class folder"))
-    parts = [path for path in parts if len(path) > 1]
-    by_split = bool(parts) and all(
-        path[0].lower() in SPLIT_NAMES and len(path) > 2 for path in parts
-    )
+    by_split = _splits_above_classes(folder, parts)
     level = 1 if by_split else 0
+    loose = ["/".join(path) for path in parts if len(path) < level + 2]
+    if loose:
+        what = f"{counted(len(loose), 'image')} outside of the class folders, left out"
+        findings.append(Finding("warning", loose[0], what, "move them into a class folder"))
+    parts = [path for path in parts if len(path) >= level + 2]
     classes = tuple(sorted({path[level] for path in parts}))
     if not classes:
         raise DataError(f"{folder}: no sub-folder holds an image; expected one folder per class")
@@ -52,6 +55,8 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
         items.append(Item(key, patient=key, target=index[path[level]], split=split))
     if not by_split:
         findings += _empty_classes(folder, classes)
+        what, do = "has a split's name, but is read as a class", "rename it, or move it away"
+        findings += [Finding("warning", c, what, do) for c in classes if c.lower() in SPLIT_NAMES]
 
     def load(item: Item) -> tuple[Image, NDArray[np.uint8] | None]:
         return read_image(folder / item.key, item.key), None
@@ -59,6 +64,28 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
     return Scan(
         folder, "class-folders", "single-label", classes, tuple(items), load, False, tuple(findings)
     )
+
+
+def _splits_above_classes(folder: Path, parts: Sequence[tuple[str, ...]]) -> bool:
+    """Whether the top folders are splits, and the classes lie below them.
+
+    Loose images do not count: one stray file must not turn splits into classes.
+    """
+    tops = {path[0] for path in parts if len(path) > 1}
+    named = {top for top in tops if top.lower() in SPLIT_NAMES}
+    divided = sorted({path[0] for path in parts if len(path) > 2} & named)
+    others = sorted(tops - named)
+    if divided and others:
+        raise DataError(
+            f"{folder}: {divided[0]}/ holds folders as a split does, but {others[0]}/ beside it is "
+            "no split; expected only splits, or only classes; rename or move away one of the two"
+        )
+    if named and not divided and not others:
+        raise DataError(
+            f"{folder}: {' and '.join(f'{top}/' for top in sorted(named))} without a folder for "
+            "each class; expected SPLIT/CLASS/image; sort the images into such folders"
+        )
+    return bool(divided)
 
 
 def _holds_image(folder: Path) -> bool:

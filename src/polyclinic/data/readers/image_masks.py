@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic.data.dataset import IGNORE, Finding, Image, Item, Scan
+from polyclinic.data.dataset import IGNORE, Finding, Image, Item, Scan, counted
 from polyclinic.data.files import cap_findings, is_image, list_files, other_files
 from polyclinic.data.images import read_image, read_label_map
 from polyclinic.data.readers.reader import Reader, TaskChoice, require_task
@@ -106,7 +106,8 @@ def _unpaired(
     used = set(partner.values())
     idle = [Finding("warning", n, "is a mask without an image") for n in masks if n not in used]
     twice = len(partner) - len(used)
-    shared = [Finding("error", "", f"{twice} masks serve two images", "rename")] if twice else []
+    what = f"{counted(twice, 'mask')} shared by two images"
+    shared = [Finding("error", "", what, "rename")] if twice else []
     return [*cap_findings(alone), *cap_findings(idle), *shared]
 
 

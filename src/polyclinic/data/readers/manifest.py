@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic.data.dataset import Finding, Image, Item, Scan, Split, Target, Task
+from polyclinic.data.dataset import Finding, Image, Item, Scan, Split, Target, Task, counted
 from polyclinic.data.files import cap_findings, inside
 from polyclinic.data.images import read_image
 from polyclinic.data.readers.reader import SPLIT_NAMES, Reader, TaskChoice
@@ -61,7 +61,7 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
     has_patients = "patient_id" in table.columns
     nameless = sum(not row.patient for row in rows)
     if has_patients and nameless:
-        what = f"{nameless} rows without patient_id; each counts as a patient of its own"
+        what = f"{counted(nameless, 'row')} without patient_id; each counts as a patient of its own"
         findings.append(Finding("warning", TABLE, what, "fill in patient_id"))
     items = tuple(
         Item(row.path, row.patient or row.path, target, row.split)
@@ -115,9 +115,8 @@ def read_table(path: Path) -> Table:
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) != len(columns):
-                raise DataError(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells; expected {len(columns)}"
-                )
+                got = counted(len(cells), "cell")
+                raise DataError(f"{path}, line {reader.line_num}: {got}; expected {len(columns)}")
             rows.append((reader.line_num, dict(zip(columns, map(str.strip, cells), strict=True))))
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic.data.dataset import SPLITS, Finding, Image, Item, Scan, Split, Target, Task
+from polyclinic.data.dataset import SPLITS, Finding, Image, Item, Scan, Split, Target, Task, counted
 from polyclinic.data.files import inside, is_hidden
 from polyclinic.data.images import to_uint8
 from polyclinic.data.readers.reader import Reader, TaskChoice
@@ -53,8 +53,8 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
         part = read(f"{prefix}labels")
         if len(part.shape) == 0 or len(part) != count:
             raise DataError(
-                f"{path}: {prefix}images holds {count} images, {prefix}labels has shape "
-                f"{part.shape}; expected one label per image"
+                f"{path}: {prefix}images holds {counted(count, 'image')}, {prefix}labels has "
+                f"shape {part.shape}; expected one label per image"
             )
         if count:
             labels.append(part.reshape(count, -1))
