@@ -50,7 +50,7 @@ def test_out_of_range_values_are_clipped_to_the_type():
 
 
 def test_what_cannot_be_scaled():
-    with pytest.raises(DataError, match="^a: all values are 0"):
+    with pytest.raises(DataError, match=r"^a: all values are 0"):
         scaling_of(np.zeros((2, 2)), "a")
-    with pytest.raises(DataError, match="^a: values that are NaN or infinite"):
+    with pytest.raises(DataError, match=r"^a: values that are NaN or infinite"):
         scaling_of(np.array([1.0, np.nan]), "a")

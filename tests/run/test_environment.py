@@ -10,7 +10,7 @@ from polyclinic.config import Config
 from polyclinic.errors import ConfigError, RunError
 from polyclinic.models import device
 from polyclinic.run import experiment
-from polyclinic.run.directory import RunDirectory
+from polyclinic.run.directory import RunDirectory, open_run
 from polyclinic.run.environment import settle
 from polyclinic.run.experiment import run_experiment
 from polyclinic.run.progress import Progress, silent
@@ -18,7 +18,7 @@ from polyclinic.run.progress import Progress, silent
 
 @pytest.fixture
 def directory(exact, config: Config, tmp_path: Path):
-    with RunDirectory(tmp_path / "run", config, resume=False) as opened:
+    with open_run(tmp_path / "run", config, resume=False) as opened:
         yield opened
 
 

@@ -22,6 +22,7 @@ _DOING = {
     "probe": "linear probe",
     "fine-tune": "fine-tuning",
     "report": "writing the report",
+    "paint": "training the painter",
 }
 
 

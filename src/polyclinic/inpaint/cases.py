@@ -20,7 +20,7 @@ from polyclinic.data.nifti import axial, read_volume
 from polyclinic.data.readers import image_masks
 from polyclinic.data.readers.brats import kind_of
 from polyclinic.errors import DataError
-from polyclinic.inpaint.components import LABELS, SEQUENCES, UNKNOWN_SEQUENCE, from_labels
+from polyclinic.inpaint.components import SEQUENCES, UNKNOWN_SEQUENCE, from_labels
 from polyclinic.inpaint.intensity import BLACK, Scaling, scaling_of
 
 Order = Literal["auto", "brats", "msd", "mask"]
@@ -34,13 +34,14 @@ MIN_HEAD = 0.02
 class Case:
     """One patient's head. `volumes` maps a number of `SEQUENCES` (or `UNKNOWN_SEQUENCE`) to
     scaled intensities, float32 (Z, H, W); `components` uint8 and `head` bool have that shape.
-    `scalings` leads back to stored values."""
+    `scalings` leads back to stored values; `head_px` is the head's extent in its largest slice."""
 
     key: str
     volumes: dict[int, NDArray[np.float32]]
     components: NDArray[np.uint8]
     head: NDArray[np.bool_]
     scalings: dict[int, Scaling]
+    head_px: float
 
 
 @dataclass(frozen=True)
@@ -213,4 +214,5 @@ def _case(
         components[kept],
         head[kept],
         scalings,
+        head_extent(head),
     )

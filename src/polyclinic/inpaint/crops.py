@@ -11,6 +11,7 @@ from torch import Tensor
 from polyclinic.inpaint.cases import Case
 from polyclinic.inpaint.conditioning import Request
 from polyclinic.inpaint.intensity import BLACK
+from polyclinic.inpaint.network import NetworkConfig
 from polyclinic.inpaint.regions import Mixture, draw_region
 from polyclinic.seeding import derive
 
@@ -43,8 +44,10 @@ class Batch:
 class Crops:
     """Random crops of cases: the number of a batch and a seed say what is in it."""
 
-    def __init__(self, cases: list[Case], side: int, seed: int, views: Views, mixture: Mixture):
-        self.cases, self.side, self.seed = cases, side, seed
+    def __init__(
+        self, cases: list[Case], network: NetworkConfig, seed: int, views: Views, mixture: Mixture
+    ) -> None:
+        self.cases, self.network, self.side, self.seed = cases, network, network.crop, seed
         self.views, self.mixture = views, mixture
         self.shapes = outlines(cases)
         slices = [(c, z) for c, case in enumerate(cases) for z in range(len(case.components))]
@@ -87,7 +90,7 @@ class Crops:
         near = case.components[z] > 0
         if not (near.any() and rng.random() < views.near_tumour):
             near = case.head[z]
-        affine = self._view(np.argwhere(near), rng)
+        affine = self._view(np.argwhere(near), self.network.scale(case.head_px), rng)
         image = _cut(volume[z], affine, self.side, order=1, outside=BLACK)
         beside = np.zeros_like(image)
         if has_beside:
@@ -114,16 +117,18 @@ class Crops:
         )
 
     def _view(
-        self, places: NDArray[np.integer], rng: np.random.Generator
+        self, places: NDArray[np.integer], resolution: float, rng: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Matrix (2, 2) and offset (2) that lead from pixels of the crop to pixels of the slice."""
         views = self.views
         centre = places[rng.integers(len(places))] + rng.uniform(-0.15, 0.15, 2) * self.side
         angle = np.deg2rad(rng.uniform(-views.rotation, views.rotation))
-        scale = np.exp(rng.uniform(-views.zoom, views.zoom))
+        scale = np.exp(rng.uniform(-views.zoom, views.zoom)) / resolution
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         matrix = scale * turn @ np.diag([1.0, rng.choice([-1.0, 1.0])])
-        if rng.random() < 0.5:  # half of the crops are the scanner's own pixels, not interpolated
+        if (
+            resolution == 1 and rng.random() < 0.5
+        ):  # half of the crops are the scanner's own pixels, not interpolated
             matrix = np.diag([1.0, rng.choice([-1.0, 1.0])])
             centre = np.round(centre)
         middle = np.full(2, float(self.side // 2))

@@ -14,6 +14,9 @@ from polyclinic.seeding import derive
 
 PainterSize = Literal["small", "large"]
 
+SAME_SCALE = (0.8, 1.25)
+"""Scales that count as 1."""
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -24,6 +27,15 @@ class NetworkConfig:
     blocks: int  # residual blocks a level
     patch: int  # px; the network works at 1 / patch of the resolution
     crop: int  # px; side of the crops that it is trained on
+    head_px: float  # larger side of a head, to which images of another resolution are brought
+
+    def scale(self, head_px: float) -> float:
+        """Network pixels a pixel of an image whose head measures `head_px`.
+
+        1 where that is near: an image's own pixels are better than interpolated ones.
+        """
+        scale = self.head_px / head_px
+        return 1.0 if SAME_SCALE[0] <= scale <= SAME_SCALE[1] else scale
 
     @property
     def stride(self) -> int:
@@ -32,9 +44,11 @@ class NetworkConfig:
 
 
 SIZES: Mapping[PainterSize, NetworkConfig] = {
-    "small": NetworkConfig((48, 96, 128), (False, False, True), blocks=1, patch=2, crop=64),
+    "small": NetworkConfig(
+        (48, 96, 128), (False, False, True), blocks=1, patch=2, crop=64, head_px=105
+    ),
     "large": NetworkConfig(
-        (128, 256, 384, 512), (False, False, True, True), blocks=2, patch=2, crop=192
+        (128, 256, 384, 512), (False, False, True, True), blocks=2, patch=2, crop=192, head_px=190
     ),
 }
 

@@ -20,12 +20,10 @@ from polyclinic.models.state import State, load_into, load_state, save_state, st
 
 @dataclass(frozen=True)
 class Painter:
-    """`head_px` is the median extent, in pixels, of the heads that it was trained on; `digest`
-    the SHA-256 of its weights; `card` says more about its training, for people."""
+    """`digest` is the SHA-256 of its weights; `card` says more about its training, for people."""
 
     network: PainterNetwork
     objective: Objective
-    head_px: float
     digest: str
     card: dict[str, Any] = field(default_factory=dict)
 
@@ -57,7 +55,6 @@ def save_painter(painter: Painter, path: Path) -> None:
     about = {
         "network": asdict(painter.network.config),
         "objective": painter.objective.name,
-        "head_px": painter.head_px,
         "card": painter.card,
     }
     save_state(state, path, {"painter": json.dumps(about)})
@@ -82,7 +79,7 @@ def load_painter(path: Path) -> Painter:
             "expected a file that `polyclinic inpaint train` wrote"
         ) from None
     network.to(device()).eval()
-    return Painter(network, objective, float(about["head_px"]), _digest(state), about["card"])
+    return Painter(network, objective, _digest(state), about["card"])
 
 
 def _digest(state: State) -> str:

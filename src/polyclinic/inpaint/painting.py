@@ -25,8 +25,6 @@ MARGIN = 0.35
 """Surroundings that the model sees on every side of a region, as a share of a training crop."""
 MAX_CROP = 2.0
 """Largest crop, in sides of a training crop: a larger one is shrunk."""
-SAME_SCALE = (0.8, 1.25)
-"""A head of so many times the trained size is painted at its own resolution."""
 
 
 @dataclass(frozen=True)
@@ -171,9 +169,7 @@ class _Window:
 def _window(painted_mask: NDArray[np.bool_], painter: Painter, head_px: float) -> _Window:
     """Around everything that is to be painted, at the resolution that the painter knows."""
     config = painter.network.config
-    scale = painter.head_px / head_px  # network pixels a pixel of the slice
-    if SAME_SCALE[0] <= scale <= SAME_SCALE[1]:
-        scale = 1.0
+    scale = config.scale(head_px)
     rows, columns = np.flatnonzero(painted_mask.any(1)), np.flatnonzero(painted_mask.any(0))
     longest = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
     largest = MAX_CROP * config.crop
@@ -182,7 +178,7 @@ def _window(painted_mask: NDArray[np.bool_], painter: Painter, head_px: float) -
     for line in (rows, columns):
         shown = (line[-1] - line[0] + 1) * scale + 2 * MARGIN * config.crop
         size = max(config.crop, int(np.ceil(shown / config.stride)) * config.stride)
-        side = size if scale == 1 else int(round(size / scale))
+        side = size if scale == 1 else round(size / scale)
         sizes.append(size)
         sides.append(side)
         starts.append(int((line[0] + line[-1] + 1) // 2 - side // 2))

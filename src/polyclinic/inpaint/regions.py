@@ -83,9 +83,7 @@ def box_around(mask: Mask, margin: int = 0) -> Mask:
     return box
 
 
-def _on_tumour(
-    components: NDArray[np.uint8], rng: np.random.Generator, mixture: Mixture
-) -> Region:
+def _on_tumour(components: NDArray[np.uint8], rng: np.random.Generator, mixture: Mixture) -> Region:
     region = empty(components.shape)
     tumour = components > 0
     present = [int(c) for c in np.unique(components[tumour])]
@@ -125,9 +123,7 @@ def healthy_shape(
     return stamp(free.shape, shape, centre) & free
 
 
-def brush(
-    shape: tuple[int, ...], start: NDArray[np.integer], rng: np.random.Generator
-) -> Mask:
+def brush(shape: tuple[int, ...], start: NDArray[np.integer], rng: np.random.Generator) -> Mask:
     """A few strokes of a round brush from `start` (row, column)."""
     painted = np.zeros(shape, bool)
     rows, columns = np.ogrid[: shape[0], : shape[1]]
@@ -150,7 +146,7 @@ def deform(shape: Mask, rng: np.random.Generator) -> Mask:
     matrix = turn @ np.diag(stretch * rng.choice([-1, 1], 2))
     grid = np.indices(soft.shape).reshape(2, -1) - (side[:, None] - 1) / 2
     coarse = rng.normal(0, 1, (2, 4, 4))
-    bend = np.stack([ndimage.zoom(c, side / 4, order=1, grid_mode=True, mode="nearest") for c in coarse])
+    bend = np.stack([ndimage.zoom(c, side / 4, order=1, mode="nearest") for c in coarse])
     bend = bend.reshape(2, -1) * 0.08 * max(shape.shape)
     source = matrix @ grid + (side[:, None] - 1) / 2 + bend
     values = ndimage.map_coordinates(soft, source, order=1).reshape(soft.shape)

@@ -56,7 +56,7 @@ class Trainer:
         self.plan = plan
         self.config = SIZES[plan.size]
         self.objective = OBJECTIVES[plan.objective]
-        self.crops = Crops(cases, self.config.crop, plan.seed, plan.views, plan.mixture)
+        self.crops = Crops(cases, self.config, plan.seed, plan.views, plan.mixture)
         self.network = build_network(self.config, plan.seed).to(device())
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.optimiser = torch.optim.AdamW(
@@ -76,9 +76,7 @@ class Trainer:
             while self.step < until:
                 batch = waiting.result()
                 if self.step + 1 < until:
-                    waiting = ahead.submit(
-                        self.crops.batch, self.step + 1, self.plan.batch_size
-                    )
+                    waiting = ahead.submit(self.crops.batch, self.step + 1, self.plan.batch_size)
                 yield self._step(batch)
 
     def _step(self, batch: Batch) -> float:

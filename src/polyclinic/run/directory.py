@@ -14,8 +14,9 @@ RUN/
 import contextlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from polyclinic.config import Config, config_to_dict
 from polyclinic.errors import ConfigError, RunError
@@ -23,15 +24,33 @@ from polyclinic.models.state import disk_error
 from polyclinic.run.start import is_unused
 
 Record = dict[str, Any]
+C = TypeVar("C")
 
-_MAY_CHANGE = {"jobs", "methods", "seeds"}
+_MAY_CHANGE = frozenset({"jobs", "methods", "seeds"})
 """Options that a resumed run may have changed: they add work, or only say how it is done."""
 
 
-class RunDirectory:
-    """Opens `path` for a run of `config`; a second process is refused while one works in it."""
+def open_run(path: Path, config: Config, *, resume: bool) -> "RunDirectory[Config]":
+    """The directory of a federation's run."""
+    return RunDirectory(path, config, config_to_dict, resume=resume, may_change=_MAY_CHANGE)
 
-    def __init__(self, path: Path, config: Config, *, resume: bool) -> None:
+
+class RunDirectory(Generic[C]):
+    """Opens `path` for a run of `config`; a second process is refused while one works in it.
+
+    `as_dict` makes JSON of a configuration. A run is resumed with the configuration that it was
+    started with, except for the keys in `may_change`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: C,
+        as_dict: Callable[[C], Record],
+        *,
+        resume: bool,
+        may_change: frozenset[str] = frozenset(),
+    ) -> None:
         self.path = path
         self.config = config
         stored = path / "config.json"
@@ -41,7 +60,7 @@ class RunDirectory:
                     f"{path}: already holds a run; continue it with --resume or choose another "
                     "--out"
                 )
-            _same(read_json(stored), config, path)
+            _same(read_json(stored), as_dict(config), may_change, path)
         elif not is_unused(path):
             raise RunError(f"{path}: not empty and not a run; choose another --out")
         elif resume and not path.exists():
@@ -52,7 +71,7 @@ class RunDirectory:
             raise disk_error(error, path) from None
         with contextlib.ExitStack() as opened:  # a start that fails lets go of the lock
             opened.enter_context(_lock(path / ".lock"))
-            self.write_json("config.json", config_to_dict(config))
+            self.write_json("config.json", as_dict(config))
             self.records = self._read_records()
             self._log = opened.enter_context((path / "log.txt").open("a", encoding="utf-8"))
             self._opened = opened.pop_all()
@@ -61,7 +80,7 @@ class RunDirectory:
         """Let another process work in the directory."""
         self._opened.close()
 
-    def __enter__(self) -> "RunDirectory":
+    def __enter__(self) -> "RunDirectory[C]":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -137,9 +156,9 @@ def _write_whole(path: Path, text: str) -> None:
         raise disk_error(error, path) from None
 
 
-def _same(stored: Record, config: Config, path: Path) -> None:
-    now = json.loads(json.dumps(config_to_dict(config)))
-    for key in sorted((stored.keys() | now.keys()) - _MAY_CHANGE):
+def _same(stored: Record, asked: Record, may_change: frozenset[str], path: Path) -> None:
+    now = json.loads(json.dumps(asked))
+    for key in sorted((stored.keys() | now.keys()) - may_change):
         if stored.get(key) != now.get(key):
             raise ConfigError(
                 f"{path}: the run to resume has another `{key}`: "

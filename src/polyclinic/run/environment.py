@@ -1,5 +1,7 @@
 """What a run computes with: settled when it starts, and kept when it is resumed."""
 
+from typing import Any
+
 import torch
 
 from polyclinic.errors import ConfigError, RunError
@@ -12,7 +14,7 @@ _DECIDE = ("machine", "device", "threads", "torch")
 """What has a say in the last bits of a result, apart from the precision."""
 
 
-def settle(directory: RunDirectory, tell: Tell) -> torch.dtype:
+def settle(directory: RunDirectory[Any], tell: Tell) -> torch.dtype:
     """The precision of the whole run: chosen at its start, and afterwards read from the record.
 
     The record stays as it was at the start; `tell` hears what is different now. Raises

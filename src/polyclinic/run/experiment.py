@@ -25,7 +25,7 @@ from polyclinic.models.memory import peak_memory, shortage_explained
 from polyclinic.models.state import State, disk_error, load_state, save_state
 from polyclinic.models.training import TrainPlan
 from polyclinic.run import work
-from polyclinic.run.directory import RunDirectory
+from polyclinic.run.directory import RunDirectory, open_run
 from polyclinic.run.environment import settle
 from polyclinic.run.examples import write_examples
 from polyclinic.run.predictions import predictions_path
@@ -53,7 +53,7 @@ def run_experiment(config: Config, out: Path, *, resume: bool = False, tell: Tel
     """
     device()  # nonsense in the environment is found before anything is written
     asked_precision()
-    with RunDirectory(out, config, resume=resume) as directory:
+    with open_run(out, config, resume=resume) as directory:
 
         def told(progress: Progress) -> None:
             directory.log(_line(progress))
@@ -126,7 +126,7 @@ def cache_folder() -> Path:
 class _MethodRun:
     """One method with one seed."""
 
-    directory: RunDirectory
+    directory: RunDirectory[Config]
     data: Prepared
     workers: Workers
     meter: Meter
@@ -271,7 +271,7 @@ def _done(store: StageStore, total: int) -> int:
 
 
 def _pretrained(
-    directory: RunDirectory, corpus: NDArray[np.uint8], seed: int, meter: Meter
+    directory: RunDirectory[Config], corpus: NDArray[np.uint8], seed: int, meter: Meter
 ) -> State:
     config = directory.config
     folder = directory.path / f"seed-{seed}" / "mim"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Phase = Literal["prepare", "mim", "train", "distil", "probe", "fine-tune", "report"]
+Phase = Literal["prepare", "mim", "train", "distil", "probe", "fine-tune", "report", "paint"]
 
 
 @dataclass(frozen=True)

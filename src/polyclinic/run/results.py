@@ -31,7 +31,7 @@ Found = dict[Cell, Mapping[int, Predictions]]
 
 
 def collect(
-    directory: RunDirectory,
+    directory: RunDirectory[Config],
     sites: Mapping[str, SiteData],
     corpus: NDArray[np.uint8],
     corpus_findings: Sequence[Finding] = (),
@@ -93,7 +93,7 @@ def collect(
     return clean
 
 
-def _predictions(directory: RunDirectory, sites: Mapping[str, SiteData]) -> Found:
+def _predictions(directory: RunDirectory[Config], sites: Mapping[str, SiteData]) -> Found:
     config = directory.config
     cells = ((m, s, p) for m in config.methods for s in sites for p in PROTOCOLS)
     found = {(m, s, p): load_predictions(directory.path, config, m, s, p) for m, s, p in cells}

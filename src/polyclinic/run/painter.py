@@ -1,0 +1,211 @@
+"""Training a painter as a run: a directory that can be resumed, validation, previews.
+
+RUN/
+  config.json               what it was asked for
+  environment.json          machine and versions
+  splits.json               patients of each split; the test split is for `inpaint evaluate`
+  metrics.jsonl             loss and validation every few hundred steps
+  log.txt
+  previews/step-000500.png  crops of validation patients, painted
+  checkpoint.safetensors    to resume from
+  painter.safetensors       the painter: the running average of the weights
+"""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from polyclinic import __version__
+from polyclinic.data.dataset import SPLITS, Finding, Item, Split
+from polyclinic.data.splits import split_items
+from polyclinic.errors import DataError
+from polyclinic.inpaint.cases import Case, CaseFolder, Order, find_cases, read_cases
+from polyclinic.inpaint.components import COMPONENTS
+from polyclinic.inpaint.crops import Batch, Crops
+from polyclinic.inpaint.painter import Painter, save_painter
+from polyclinic.inpaint.training import PaintPlan, Trainer
+from polyclinic.inpaint.validation import preview, validate
+from polyclinic.models.device import fixed_precision
+from polyclinic.models.memory import shortage_explained
+from polyclinic.models.state import disk_error
+from polyclinic.run.directory import Record, RunDirectory
+from polyclinic.run.environment import settle
+from polyclinic.run.progress import Progress, Tell, silent
+
+VALIDATION_BATCHES = 4
+MIN_CASES = 3
+"""One patient for each split."""
+
+
+@dataclass(frozen=True)
+class PainterRun:
+    """Everything that decides what a training of a painter computes."""
+
+    data: tuple[Path, ...]
+    order: Order = "auto"
+    split_seed: int = 0
+    val_share: float = 0.15
+    test_share: float = 0.2
+    every: int = 500  # steps between validations and checkpoints
+    plan: PaintPlan = field(default_factory=PaintPlan)
+
+
+@shortage_explained()
+def train_painter(
+    config: PainterRun, out: Path, *, resume: bool = False, tell: Tell = silent
+) -> Path:
+    """Train in the directory `out`; returns the path of the painter's weights.
+
+    A run that was killed at any moment continues with `resume` and ends with the same weights.
+    Raises `ConfigError`, `DataError`, `RunError`.
+    """
+    with RunDirectory(out, config, _as_dict, resume=resume) as directory:
+
+        def told(progress: Progress) -> None:
+            if progress.message:
+                directory.log(progress.message)
+            tell(progress)
+
+        with fixed_precision(settle(directory, told)):
+            cases = load_cases(config.data, config.order, told)
+            split = split_cases(cases, config)
+            directory.write_json(
+                "splits.json", {name: [cases[row].key for row in split[name]] for name in SPLITS}
+            )
+            return _train(
+                directory, {name: [cases[r] for r in split[name]] for name in SPLITS}, told
+            )
+
+
+def load_cases(folders: Sequence[Path], order: Order, tell: Tell = silent) -> list[Case]:
+    """All cases of all folders; tells what was recognised and what cannot be used.
+
+    Raises `DataError` where too few are left.
+    """
+    cases: list[Case] = []
+    for folder in folders:
+        found = find_cases(folder, order)
+        tell(Progress("prepare", 0.0, message=f"{folder}: {found.describe()}"))
+        cases += _usable(found, tell)
+    keys = [case.key for case in cases]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise DataError(f"case {twice}: in two of the folders; expected each patient once")
+    if len(cases) < MIN_CASES:
+        raise DataError(
+            f"{', '.join(map(str, folders))}: {len(cases)} usable cases; expected at least "
+            f"{MIN_CASES} patients"
+        )
+    return cases
+
+
+def split_cases(cases: Sequence[Case], config: PainterRun) -> dict[Split, np.ndarray]:
+    """Row numbers of each split: by patient, stratified by the components that a case shows."""
+    presence = np.array(
+        [[(case.components == c).any() for c in range(1, len(COMPONENTS))] for case in cases]
+    )
+    return split_items(
+        [Item(case.key, patient=case.key) for case in cases],
+        COMPONENTS[1:],
+        seed=config.split_seed,
+        val_share=config.val_share,
+        test_share=config.test_share,
+        presence=presence,
+    )
+
+
+def _usable(found: CaseFolder, tell: Tell) -> list[Case]:
+    cases = []
+    for number, case in enumerate(read_cases(found), 1):
+        if isinstance(case, Finding):
+            tell(Progress("prepare", 0.0, message=f"{case.where}: {case.what}; left out"))
+        else:
+            cases.append(case)
+        tell(Progress("prepare", 0.0, site=f"{found.folder.name} ({number})"))
+    return cases
+
+
+def _train(directory: RunDirectory[PainterRun], cases: dict[Split, list[Case]], tell: Tell) -> Path:
+    config, plan = directory.config, directory.config.plan
+    trainer = Trainer(cases["train"], plan)
+    checkpoint = directory.path / "checkpoint.safetensors"
+    if checkpoint.exists():
+        trainer.resume(checkpoint)
+    plain = dataclasses.replace(plan.views, dropped=0.0, contrast=0.0, brightness=0.0)
+    held_out = Crops(cases["val"], trainer.config, plan.seed, plain, plan.mixture)
+    batches = [held_out.batch(-1 - n, plan.batch_size) for n in range(VALIDATION_BATCHES)]
+    began, done_before = time.perf_counter(), trainer.step
+    while trainer.step < plan.steps:
+        losses = []
+        for loss in trainer.run(config.every - trainer.step % config.every):
+            losses.append(loss)
+            seconds = (time.perf_counter() - began) / (trainer.step - done_before)
+            tell(
+                Progress(
+                    "paint",
+                    trainer.step / plan.steps,
+                    loss=loss,
+                    seconds_left=seconds * (plan.steps - trainer.step),
+                )
+            )
+        trainer.save(checkpoint)
+        _look(directory, trainer, batches, float(np.mean(losses)), tell)
+    path = directory.path / "painter.safetensors"
+    save_painter(_painter(trainer, directory.config, cases), path)
+    return path
+
+
+def _look(
+    directory: RunDirectory[PainterRun],
+    trainer: Trainer,
+    batches: list[Batch],
+    loss: float,
+    tell: Tell,
+) -> None:
+    """Validate, record, and write a preview."""
+    painter = Painter(trainer.average, trainer.objective, digest="")
+    scores = validate(painter, batches, trainer.plan.tumour_map_weight)
+    directory.record(
+        {
+            "unit": f"step-{trainer.step:06d}",
+            "kind": "painter",
+            "step": trainer.step,
+            "loss": loss,
+            **{f"validation_{name}": value for name, value in scores.items()},
+        }
+    )
+    tell(
+        Progress(
+            "paint",
+            trainer.step / trainer.plan.steps,
+            message=f"step {trainer.step}: loss {loss:.4f}, validation {scores['loss']:.4f}, "
+            f"posterior mean {scores['psnr_mean']:.2f} dB",
+        )
+    )
+    path = directory.path / "previews" / f"step-{trainer.step:06d}.png"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        preview(painter, batches[0]).save(path)
+    except OSError as error:
+        raise disk_error(error, path) from None
+
+
+def _painter(trainer: Trainer, config: PainterRun, cases: dict[Split, list[Case]]) -> Painter:
+    card = {
+        "version": __version__,
+        "data": [path.name for path in config.data],
+        "patients": {name: len(cases[name]) for name in SPLITS},
+        "steps": trainer.step,
+        "seed": trainer.plan.seed,
+    }
+    return Painter(trainer.average, trainer.objective, digest="", card=card)
+
+
+def _as_dict(config: PainterRun) -> Record:
+    record = dataclasses.asdict(config)
+    record["data"] = [str(path.resolve()) for path in config.data]
+    return record
