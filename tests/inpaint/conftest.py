@@ -1,0 +1,51 @@
+"""Made-up heads and a network of a few thousand weights."""
+
+import numpy as np
+import pytest
+
+from polyclinic.inpaint import network
+from polyclinic.inpaint.cases import Case, head_extent, head_mask
+from polyclinic.inpaint.components import CORE, ENHANCING, OEDEMA
+from polyclinic.inpaint.intensity import Scaling
+from polyclinic.inpaint.network import NetworkConfig
+from polyclinic.seeding import derive
+
+TINY = NetworkConfig((16, 16), (False, False), blocks=1, patch=2, crop=16, head_px=28)
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """A network for crops of 16 px."""
+    return TINY
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The small painter, made tiny."""
+    monkeypatch.setitem(network.SIZES, "small", TINY)
+    return TINY
+
+
+def make_case(number=0, side=32, slices=3, sequences=(1, 3), tumour=True):
+    """A round head with a round tumour; bright tissue on air of exactly -1."""
+    rng = np.random.default_rng(derive("case", number))
+    rows, columns = np.mgrid[:side, :side] - side / 2
+    head = np.hypot(rows, columns) < 0.44 * side
+    components = np.zeros((slices, side, side), np.uint8)
+    if tumour:
+        distance = np.hypot(rows - rng.uniform(-5, 5), columns - rng.uniform(-5, 5))
+        components[:, distance < 5] = OEDEMA
+        components[:, distance < 3] = ENHANCING
+        components[:, distance < 1.5] = CORE
+    volumes = {}
+    for sequence in sequences:
+        tissue = 0.1 * sequence + 0.1 * rng.normal(size=components.shape) + 0.2 * components
+        volumes[sequence] = np.where(head, tissue, -1.0).astype(np.float32)
+    found = head_mask(list(volumes.values()))
+    scalings = dict.fromkeys(volumes, Scaling(0.0, 100.0))
+    return Case(f"case-{number}", volumes, components, found, scalings, head_extent(found))
+
+
+@pytest.fixture
+def cases():
+    return [make_case(number) for number in range(4)]

@@ -1,0 +1,150 @@
+"""Painting: nothing changes outside, whatever the region, the size and the network."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polyclinic.errors import ConfigError, DataError
+from polyclinic.inpaint.components import KEEP, OEDEMA, TUMOUR_FREE
+from polyclinic.inpaint.network import build_network
+from polyclinic.inpaint.objectives import OBJECTIVES
+from polyclinic.inpaint.painter import Painter, load_painter, save_painter
+from polyclinic.inpaint.painting import Settings, paint
+from polyclinic.inpaint.regions import Region, empty
+
+pytestmark = pytest.mark.usefixtures("exact")
+
+
+@pytest.fixture(scope="module")
+def painter(tiny_config):
+    return Painter(build_network(tiny_config, seed=0).eval(), OBJECTIVES["flow"], digest="")
+
+
+def square(shape, top, left, side, component=OEDEMA, boxed=False):
+    region = empty(shape)
+    region.fill_map[top : top + side, left : left + side] = component
+    region.boxed[top : top + side, left : left + side] = boxed
+    return region
+
+
+def head(slices=1, height=32, width=32):
+    rng = np.random.default_rng(0)
+    return rng.uniform(-0.5, 1, (slices, height, width)).astype(np.float32)
+
+
+@settings(max_examples=25, derandomize=True, database=None, deadline=None)
+@given(data=st.data())
+def test_nothing_changes_outside(painter, data):
+    draw = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731
+    slices = head(draw(1, 3), draw(9, 50), draw(9, 50))
+    regions = []
+    for _ in slices:
+        fill_map = np.full(slices.shape[1:], KEEP, np.int8)
+        for _ in range(draw(0, 2)):
+            row, column = draw(0, fill_map.shape[0] - 1), draw(0, fill_map.shape[1] - 1)
+            fill_map[row : row + draw(1, 20), column : column + draw(1, 20)] = draw(0, 4)
+        regions.append(Region(fill_map, np.full(fill_map.shape, data.draw(st.booleans()))))
+    if all((region.fill_map == KEEP).all() for region in regions):
+        return
+    before = slices.copy()
+    head_px = data.draw(st.sampled_from([14.0, 28.0, 60.0]))
+    painted = paint(painter, slices, regions, 3, head_px, Settings(steps=1))
+    outside = np.stack([region.fill_map for region in regions]) == KEEP
+    assert np.array_equal(painted.slices[outside], before[outside])
+    assert np.array_equal(slices, before)
+    assert ((painted.realised == KEEP) == outside).all()
+
+
+def test_a_seed_paints_the_same_and_another_something_else(painter):
+    slices, regions = head(), [square((32, 32), 10, 10, 8)]
+    one, again, other = (
+        paint(painter, slices, regions, 3, 28, Settings(steps=2, seed=s)).slices for s in (0, 0, 1)
+    )
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_what_lies_under_the_region_does_not_matter(painter):
+    slices, regions = head(), [square((32, 32), 10, 10, 8)]
+    other = slices.copy()
+    other[0, 10:18, 10:18] = 3.0
+    for head_px in (28.0, 56.0, 14.0):
+        one, two = (
+            paint(painter, s, regions, 3, head_px, Settings()).slices for s in (slices, other)
+        )
+        assert np.array_equal(one, two)
+
+
+def test_exact_regions_are_realised_as_asked(painter):
+    regions = [square((32, 32), 4, 4, 6), square((32, 32), 20, 20, 6, TUMOUR_FREE)]
+    painted = paint(painter, head(2), regions, 3, 28, Settings(steps=1))
+    assert np.array_equal(painted.realised, np.stack([r.fill_map for r in regions]))
+
+
+def test_in_a_box_every_pixel_is_the_component_or_free(painter):
+    region = square((32, 32), 8, 8, 12, OEDEMA, boxed=True)
+    realised = paint(painter, head(), [region], 3, 28, Settings(steps=2)).realised[0]
+    inside = region.fill_map != KEEP
+    assert set(np.unique(realised[inside])) <= {TUMOUR_FREE, OEDEMA}
+    assert (realised[~inside] == KEEP).all()
+
+
+def test_slices_are_painted_outwards_each_shown_the_one_before(painter, monkeypatch):
+    seen = []
+    estimate = Painter.estimate
+
+    def watched(self, state, level, request, guidance):
+        seen.append((bool(request.has_beside[0]), request.beside.clone()))
+        return estimate(self, state, level, request, guidance)
+
+    monkeypatch.setattr(Painter, "estimate", watched)
+    sizes = [3, 9, 5, 0]
+    regions = [square((32, 32), 10, 10, side) for side in sizes]
+    painted = paint(painter, head(4), regions, 3, 28, Settings(steps=1))
+    assert [has for has, _ in seen] == [False, True, True]
+    window = painted.slices[1]  # the largest region comes first; both neighbours are shown it
+    assert all(np.isin(beside.numpy(), np.append(window, -1)).all() for _, beside in seen[1:])
+
+
+@pytest.mark.parametrize("mode", ["sample", "mean"])
+def test_guidance_asks_the_network_twice(painter, monkeypatch, mode):
+    calls = []
+    monkeypatch.setattr(
+        painter.network, "forward", lambda state, *_: calls.append(1) or torch.zeros_like(state)
+    )
+    for guidance, expected in ((1.0, 3), (2.0, 6)):
+        calls.clear()
+        settings = Settings(steps=3, guidance=guidance, mode=mode)
+        paint(painter, head(), [square((32, 32), 10, 10, 4)], 3, 28, settings)
+        assert len(calls) == expected
+
+
+def test_an_empty_region(painter):
+    with pytest.raises(DataError, match=r"the region is empty"):
+        paint(painter, head(), [empty((32, 32))], 3, 28, Settings())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"steps": 0}, r"steps: expected 1 or more, got 0"),
+     ({"mode": "median"}, r"mode: expected sample or mean, got 'median'"),
+     ({"sampler": "euler"}, r"sampler: expected one of ddim, heun, ancestral, got 'euler'")],
+)  # fmt: skip
+def test_settings_that_make_no_sense(options, message):
+    with pytest.raises(ConfigError, match=message):
+        Settings(**options)
+
+
+def test_a_painter_is_kept_in_half_precision_and_read_again(painter, tiny_config, tmp_path):
+    path = tmp_path / "painter.safetensors"
+    save_painter(painter, path)
+    one, two = load_painter(path), load_painter(path)
+    assert one.digest == two.digest != ""
+    assert one.network.config == tiny_config
+    settings = (head(), [square((32, 32), 10, 10, 8)], 3, 28.0, Settings(steps=2))
+    assert np.array_equal(paint(one, *settings).slices, paint(two, *settings).slices)
+    np.testing.assert_allclose(
+        paint(one, *settings).slices, paint(painter, *settings).slices, atol=0.02
+    )
