@@ -115,7 +115,7 @@ def test_later_regions_win():
     assert region.boxed[:, 0].tolist() == [False, True, True, False]
 
 
-@pytest.mark.parametrize(("margin", "expected"), [(0, 6), (1, 16), (9, 30)])
+@pytest.mark.parametrize(("margin", "expected"), [(0, 6), (1, 20), (9, 30)])
 def test_boxes(margin, expected):
     mask = np.zeros((5, 6), bool)
     mask[1, 2], mask[2, 4] = True, True

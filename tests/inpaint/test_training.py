@@ -1,6 +1,7 @@
 """Training: it learns, it stops and goes on as if nothing had been, and it keeps to the region."""
 
 import dataclasses
+from statistics import median
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ def test_a_checkpoint_of_another_network_is_refused(cases, tiny, tmp_path, monke
 def test_the_loss_falls(cases, tiny):
     plan = dataclasses.replace(PLAN, steps=120, batch_size=8, learning_rate=2e-3)
     losses = list(Trainer(cases, plan).run(120))
-    assert sum(losses[-20:]) < 0.7 * sum(losses[:20])
+    assert median(losses[-30:]) < 0.7 * median(losses[:30])  # means follow single low levels
 
 
 class Fixed(torch.nn.Module):

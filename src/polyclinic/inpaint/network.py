@@ -73,7 +73,7 @@ class PainterNetwork(nn.Module):
             channels=config.channels,
             attention_levels=config.attention,
             norm_num_groups=16,
-            num_head_channels=32,
+            num_head_channels=min(32, config.channels[-1]),
             num_class_embeds=len(SEQUENCES) + 1,
         )
 

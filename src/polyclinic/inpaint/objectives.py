@@ -20,7 +20,7 @@ from torch import Tensor
 
 ObjectiveName = Literal["flow", "ddpm"]
 
-LEAST_LEVEL = 0.05
+LEAST_LEVEL = 0.1
 """Velocities divide by the level: below this one they are cut off."""
 PURE_NOISE_SHARE = 0.1
 """Share of a flow's training at level 1, where the estimate is the posterior mean."""
