@@ -1,8 +1,8 @@
 """The heavy parts, imported when a command calls them, so that `--help` need not wait."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from polyclinic.config import Config
 from polyclinic.run.progress import Tell
@@ -10,6 +10,7 @@ from polyclinic.run.progress import Tell
 if TYPE_CHECKING:
     from polyclinic.data.dataset import Scan
     from polyclinic.data.readers.reader import TaskChoice
+    from polyclinic.inpaint.files.output import Written
 
 
 def scan_site(folder: Path, *, format: str = "auto", task: "TaskChoice" = "auto") -> "Scan":
@@ -47,3 +48,68 @@ def write_report(run: Path) -> Path:
     from polyclinic import report
 
     return report.write_report(run)
+
+
+def train_painter(
+    data: Sequence[Path],
+    out: Path,
+    *,
+    size: Literal["small", "large"],
+    objective: Literal["flow", "ddpm", "regression"],
+    steps: int,
+    batch_size: int,
+    seed: int,
+    labels: Literal["auto", "brats", "msd", "mask"],
+    resume: bool,
+    tell: Tell,
+) -> Path:
+    """See `polyclinic.run.painter.train_painter`."""
+    from polyclinic.inpaint.training import PaintPlan
+    from polyclinic.run import painter
+
+    plan = PaintPlan(size=size, objective=objective, steps=steps, batch_size=batch_size, seed=seed)
+    config = painter.PainterRun(data=tuple(data), order=labels, plan=plan)
+    return painter.train_painter(config, out, resume=resume, tell=tell)
+
+
+def edit_file(
+    path: Path,
+    asks: Sequence[tuple[str, str | None]],
+    out: Path,
+    *,
+    boxed: bool,
+    slices: tuple[int, int] | None,
+    sequence: str | None,
+    steps: int,
+    guidance: float,
+    seed: int,
+    mode: Literal["sample", "mean"],
+    samples: int,
+    painter: Path | None,
+    force: bool,
+) -> "list[Written]":
+    """See `polyclinic.inpaint.edit.edit_file`."""
+    from polyclinic.inpaint import edit
+    from polyclinic.inpaint.painting import Settings
+
+    return edit.edit_file(
+        edit.open_painter(painter),
+        path,
+        [edit.Ask(region, component) for region, component in asks],
+        out,
+        Settings(steps=steps, guidance=guidance, seed=seed, mode=mode),
+        boxed=boxed,
+        slices=slices,
+        sequence=sequence,
+        samples=samples,
+        force=force,
+    )
+
+
+def replay_edit(
+    sidecar: Path, out: Path, *, path: Path | None, painter: Path | None, force: bool
+) -> "Written":
+    """See `polyclinic.inpaint.edit.replay`."""
+    from polyclinic.inpaint import edit
+
+    return edit.replay(sidecar, edit.open_painter(painter), out, path=path, force=force)

@@ -24,6 +24,7 @@ from polyclinic import __version__
 from polyclinic.cli.completion import completion
 from polyclinic.cli.demo import demo
 from polyclinic.cli.init import init
+from polyclinic.cli.inpaint import inpaint
 from polyclinic.cli.interrupt import Interrupted
 from polyclinic.cli.report import report
 from polyclinic.cli.run import run
@@ -60,7 +61,7 @@ def polyclinic(context: click.Context, debug: bool) -> None:
         click.echo(context.get_help())
 
 
-for _command in (demo, init, run, report, completion):
+for _command in (demo, init, run, report, inpaint, completion):
     polyclinic.add_command(_command)
 
 

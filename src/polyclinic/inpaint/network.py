@@ -45,7 +45,7 @@ class NetworkConfig:
 
 SIZES: Mapping[PainterSize, NetworkConfig] = {
     "small": NetworkConfig(
-        (48, 96, 128), (False, False, True), blocks=1, patch=2, crop=64, head_px=105
+        (32, 64, 128), (False, False, True), blocks=1, patch=2, crop=64, head_px=105
     ),
     "large": NetworkConfig(
         (128, 256, 384, 512), (False, False, True, True), blocks=2, patch=2, crop=192, head_px=190

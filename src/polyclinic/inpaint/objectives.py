@@ -2,13 +2,17 @@
 
 At level u in [0, 1] the state is x_u = alpha(u) x + sigma(u) noise: the image at u = 0, noise at
 u = 1. Both objectives turn the network's output into an estimate of x, so that one set of samplers
-serves both.
+serves both. A third one paints without noise, for comparison.
 
 `flow` (the default): alpha = 1 - u, sigma = u (rectified flow, Liu et al., arXiv 2209.03003). The
 network predicts x; the loss compares velocities, (x_u - x) / u (Li and He, arXiv 2511.13720).
 
 `ddpm` (the reference): the linear schedule of 1000 steps and the prediction of noise (Ho et al.,
 arXiv 2006.11239, equation 14), as in Rouzrokh et al., arXiv 2210.12113.
+
+`regression` (for comparison): no noise and no levels. The state is 0 throughout, and the network
+predicts x from the surroundings and the request, by plain squared error. There is nothing to
+sample: it gives the `mean` only.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-ObjectiveName = Literal["flow", "ddpm"]
+ObjectiveName = Literal["flow", "ddpm", "regression"]
 
 LEAST_LEVEL = 0.1
 """Velocities divide by the level: below this one they are cut off."""
@@ -91,6 +95,10 @@ def _ddpm_loss(output: Tensor, _: Tensor, __: Tensor, ___: Tensor, noise: Tensor
     return (output - noise).square()
 
 
+def _regression_loss(output: Tensor, _: Tensor, __: Tensor, x: Tensor, ___: Tensor) -> Tensor:
+    return (output - x).square()
+
+
 OBJECTIVES: Mapping[ObjectiveName, Objective] = {
     "flow": Objective(
         name="flow",
@@ -107,5 +115,13 @@ OBJECTIVES: Mapping[ObjectiveName, Objective] = {
         draw_levels=_ddpm_levels,
         estimate=_ddpm_estimate,
         loss=_ddpm_loss,
+    ),
+    "regression": Objective(
+        name="regression",
+        alpha=torch.zeros_like,
+        sigma=torch.zeros_like,
+        draw_levels=lambda count, _: torch.ones(count),
+        estimate=lambda output, _, __: output,
+        loss=_regression_loss,
     ),
 }

@@ -204,6 +204,8 @@ def _sample(painter: Painter, request: Request, noise: Tensor, settings: Setting
     """What the network makes of a request, (1, 2, *size)."""
     if settings.mode == "mean":
         return posterior_mean(painter, request, settings)
+    if painter.objective.name == "regression":
+        raise ConfigError("mode: a painter trained with `regression` has only the mode `mean`")
     gen = generator(settings.seed, "sampler")
     return SAMPLERS[settings.sampler](
         lambda state, level: painter.estimate(state, level, request, settings.guidance),
@@ -219,13 +221,17 @@ def posterior_mean(painter: Painter, request: Request, settings: Settings) -> Te
 
     At level 1 the state says nothing about the image, so the least-squares estimate is the mean of
     all images that fit. It is taken from `steps` draws of noise, since no network ignores them
-    entirely. A network that predicts noise cannot give it: `ConfigError`.
+    entirely; a regression sees no noise. A network that predicts noise cannot give it:
+    `ConfigError`.
     """
-    if painter.objective.name != "flow":
-        raise ConfigError("mode: `mean` needs a painter trained with the objective `flow`")
+    if painter.objective.name == "ddpm":
+        raise ConfigError(
+            "mode: `mean` needs a painter trained with the objective `flow` or `regression`"
+        )
+    sigma = float(painter.objective.sigma(torch.ones(())))
     gen = generator(settings.seed, "paint")
     total = torch.zeros_like(request.known).repeat(1, DIFFUSED, 1, 1)
     for _ in range(settings.steps):
-        noise = torch.randn(total.shape, generator=gen).to(total)
+        noise = sigma * torch.randn(total.shape, generator=gen).to(total)
         total += painter.estimate(noise, 1.0, request, settings.guidance)
     return total / settings.steps

@@ -35,9 +35,9 @@ class PaintPlan:
 
     size: PainterSize = "small"
     objective: ObjectiveName = "flow"
-    steps: int = 20_000
-    batch_size: int = 32
-    learning_rate: float = 4e-4
+    steps: int = 18_000
+    batch_size: int = 16
+    learning_rate: float = 5e-4
     weight_decay: float = 0.01
     warm_up: int = 200  # steps
     decay_from: float = 0.7  # share of the steps after which the learning rate falls to 0

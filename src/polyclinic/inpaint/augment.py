@@ -1,0 +1,409 @@
+"""New labelled cases: tumours of real shapes painted into real tumour-free tissue.
+
+First everything is planned from a seed (which case, which slices, which shape, where), then each
+plan is painted. No case that goes in is changed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage, signal
+
+from polyclinic.data.images import scale
+from polyclinic.errors import ConfigError, DataError
+from polyclinic.inpaint.cases import Case
+from polyclinic.inpaint.components import COLOURS, COMPONENTS, KEEP, TUMOUR_FREE
+from polyclinic.inpaint.painter import Painter
+from polyclinic.inpaint.painting import Settings, paint
+from polyclinic.inpaint.regions import Region
+from polyclinic.seeding import derive
+
+Balance = Literal["size", "component", "site", "none"]
+
+MIN_PIXELS = 12
+"""Voxels that a tumour has at least to lend its shape, and that are painted at least."""
+MARGIN = 0.03
+"""Distance that a new tumour keeps from the head's edge, as a share of the head's extent."""
+REMOVED_MARGIN = 2
+"""Pixels around a tumour that are painted tumour-free with it: its border blurs."""
+SIZES = 3
+"""Classes of equal width, in the logarithm of the volume, that `size` balances."""
+SHRINKS = (1.0, 0.85, 0.7, 0.55)
+"""A shape that fits nowhere is tried again at these scales."""
+ATTEMPTS = 60
+"""Draws for one edit before it is given up."""
+SHOWN = 24
+"""Edits in a contact sheet."""
+TILE = 160
+"""Side of its pictures, px."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedEdit:
+    """One case to be made. `parts` uint8 (n, h, w) are the components to paint, 0 for none, with
+    their first voxel at `corner` (slice, row, column) of the case `target`; `donor` is the case
+    that lent the shape; `removes` paints the target's own tumour away first."""
+
+    key: str
+    target: str
+    donor: str
+    corner: tuple[int, int, int]
+    parts: NDArray[np.uint8]
+    removes: bool
+    seed: int
+
+    def component_map(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """`parts` in their place in an empty volume of `shape` (Z, H, W)."""
+        placed = np.zeros(shape, np.uint8)
+        z, row, column = self.corner
+        n, h, w = self.parts.shape
+        placed[z : z + n, row : row + h, column : column + w] = self.parts
+        return placed
+
+
+def plan_edits(
+    cases: Sequence[Case],
+    count: int,
+    balance: Balance,
+    components: Sequence[int],
+    *seed: int | str,
+    sites: Mapping[str, str] | None = None,
+    removes: bool = False,
+) -> list[PlannedEdit]:
+    """`count` edits; the first ones of a longer list are the same.
+
+    Shapes are of the parts of real tumours that are in `components`, all parts if it is empty,
+    never of the case that is painted into, and deformed. `balance` draws all alike: `component`
+    each component, `size` large and small tumours, `site` the hospitals in `sites` (case to
+    hospital); `none` every case. New tumours lie in slices without any, or anywhere if `removes`.
+    Raises `ConfigError`, and `DataError` where there is no shape to lend or no room for one.
+    """
+    _check(cases, count, balance, components, sites)
+    donors = _donors(cases, components)
+    if not donors:
+        names = ", ".join(COMPONENTS[c] for c in components) or "tumour"
+        raise DataError(f"no case shows {names}; expected one at least whose shape can be lent")
+    return [
+        _plan(
+            cases,
+            donors,
+            balance,
+            sites,
+            removes,
+            key=f"painted-{number:05d}",
+            seed=derive(*seed, "edit", number),
+        )
+        for number in range(count)
+    ]
+
+
+def apply_edit(
+    painter: Painter, cases: Sequence[Case], planned: PlannedEdit, settings: Settings
+) -> Case:
+    """The case that `planned` describes: every sequence painted, the component map to match.
+
+    The seed of `settings` adds to the edit's own. Raises `DataError` where the target is not among
+    `cases`, the edit does not fit into it, or would cover a tumour that it has.
+    """
+    target = next((case for case in cases if case.key == planned.target), None)
+    if target is None:
+        raise DataError(f"{planned.key}: no case {planned.target!r} to paint into")
+    components = target.components.copy()
+    volumes = {number: volume.copy() for number, volume in target.volumes.items()}
+    chosen = replace(settings, seed=derive(settings.seed, planned.seed))
+    if planned.removes and (components > 0).any():
+        around = np.ones((1, 1 + 2 * REMOVED_MARGIN, 1 + 2 * REMOVED_MARGIN), bool)
+        removed = ndimage.binary_dilation(components > 0, around)
+        fill_map = np.where(removed, TUMOUR_FREE, KEEP).astype(np.int8)
+        volumes = _painted(painter, target, volumes, fill_map, chosen)
+        components[:] = 0
+    corner_and_extent = zip(planned.corner, planned.parts.shape, components.shape, strict=True)
+    fits = all(first + extent <= side for first, extent, side in corner_and_extent)
+    added = planned.component_map(components.shape) if fits else components
+    if not fits or ((added > 0) & (components > 0)).any():
+        raise DataError(
+            f"{planned.key}: does not fit into {target.key} or covers its tumour; expected the "
+            "cases that the edit was planned for"
+        )
+    fill_map = np.where(added > 0, added, KEEP).astype(np.int8)
+    return replace(
+        target,
+        key=planned.key,
+        volumes=_painted(painter, target, volumes, fill_map, chosen),
+        components=np.where(added > 0, added, components).astype(np.uint8),
+        head=target.head.copy(),
+    )
+
+
+def painted_slices(case: Case, planned: PlannedEdit) -> Case:
+    """Only the slices of a painted case that its new tumour lies in: the others repeat a real case,
+    which would count twice in a training on both."""
+    new = slice(planned.corner[0], planned.corner[0] + len(planned.parts))
+    return replace(
+        case,
+        volumes={number: volume[new] for number, volume in case.volumes.items()},
+        components=case.components[new],
+        head=case.head[new],
+    )
+
+
+def deform_parts(
+    parts: NDArray[np.uint8], zoom: float, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """A component map (n, h, w) turned, stretched, mirrored and bent in the plane at random.
+
+    All slices and components move as one, so that they stay in contact: the random family of
+    `regions.deform`, at `zoom` times the size. The result is cut to the tumour.
+    """
+    height, width = parts.shape[1:]
+    longest = max(height, width)
+    side = int(np.ceil(3 * zoom * longest)) + 4  # room for a turned and stretched one
+    angle, stretch = rng.uniform(0, 2 * np.pi), np.exp(rng.normal(0, 0.2, 2))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = turn @ np.diag(stretch * rng.choice([-1, 1], 2)) / zoom
+    grid = np.indices((side, side)).reshape(2, -1) - (side - 1) / 2
+    coarse = rng.normal(0, 1, (2, 4, 4))
+    bend = np.stack([ndimage.zoom(c, side / 4, order=1, mode="nearest") for c in coarse])
+    bend = bend.reshape(2, -1) * 0.08 * longest
+    middle = (np.array([[height], [width]]) - 1) / 2
+    source = matrix @ grid + middle + bend
+    moved = np.stack(
+        [ndimage.map_coordinates(plane, source, order=0).reshape(side, side) for plane in parts]
+    )
+    return _cut(moved) if (moved > 0).any() else parts
+
+
+def contact_sheet(
+    cases: Sequence[Case], planned: Sequence[PlannedEdit], painted: Sequence[Case]
+) -> Image.Image:
+    """A picture with a row an edit, at most `SHOWN`: before, what is asked for, after.
+
+    The slice with most to paint is shown, in each of the case's sequences. Raises `DataError`
+    where there is no edit.
+    """
+    by_key = {case.key: case for case in cases}
+    rows = [
+        _row(by_key[edit.target], edit, after)
+        for edit, after in list(zip(planned, painted, strict=True))[:SHOWN]
+    ]
+    if not rows:
+        raise DataError("no edit to show; expected one at least")
+    width = max(row.shape[1] for row in rows)
+    padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows]
+    return Image.fromarray(np.concatenate(padded))
+
+
+@dataclass(frozen=True, eq=False)
+class _Donor:
+    """A case and the part of its tumour that may be lent: `parts` (n, h, w), cut out."""
+
+    case: Case
+    parts: NDArray[np.uint8]
+
+    @property
+    def volume(self) -> int:
+        return int((self.parts > 0).sum())
+
+    def shows(self, component: int) -> bool:
+        return bool((self.parts == component).any())
+
+
+def _donors(cases: Sequence[Case], components: Sequence[int]) -> list[_Donor]:
+    wanted = list(components) or list(range(1, len(COMPONENTS)))
+    donors = []
+    for case in cases:
+        parts = np.where(np.isin(case.components, wanted), case.components, 0).astype(np.uint8)
+        if (parts > 0).sum() >= MIN_PIXELS:
+            donors.append(_Donor(case, _cut(parts)))
+    return donors
+
+
+def _check(
+    cases: Sequence[Case],
+    count: int,
+    balance: Balance,
+    components: Sequence[int],
+    sites: Mapping[str, str] | None,
+) -> None:
+    if count < 1:
+        raise ConfigError(f"count: expected 1 edit or more, got {count}")
+    if balance not in ("size", "component", "site", "none"):
+        raise ConfigError(f"balance: expected one of size, component, site, none, got {balance!r}")
+    if any(not 0 < component < len(COMPONENTS) for component in components):
+        raise ConfigError(
+            f"components: expected numbers of parts of a tumour, 1 to {len(COMPONENTS) - 1}, got "
+            f"{list(components)}"
+        )
+    if balance == "site":
+        unknown = [case.key for case in cases if case.key not in (sites or {})]
+        if unknown:
+            raise ConfigError(
+                f"balance: `site` needs the hospital of each case; none is told for {unknown[0]}"
+            )
+
+
+def _plan(
+    cases: Sequence[Case],
+    donors: list[_Donor],
+    balance: Balance,
+    sites: Mapping[str, str] | None,
+    removes: bool,
+    key: str,
+    seed: int,
+) -> PlannedEdit:
+    """One edit; draws again what has no room, or lost the component that it was drawn for."""
+    rng = np.random.default_rng(seed)
+    for _ in range(ATTEMPTS):
+        target = _target(cases, balance, sites, rng)
+        others = [donor for donor in donors if donor.case.key != target.key]
+        if not others:
+            continue
+        donor, component = _donor(others, balance, rng)
+        placed = _place(target, donor, removes, rng)
+        if placed is not None and (component is None or (placed[1] == component).any()):
+            corner, parts = placed
+            return PlannedEdit(key, target.key, donor.case.key, corner, parts, removes, seed)
+    raise DataError(
+        f"{key}: no room for a new tumour after {ATTEMPTS} draws; expected cases with slices that "
+        "show head but no tumour, beside the case that lends its shape, or allow existing tumours "
+        "to be removed"
+    )
+
+
+def _target(
+    cases: Sequence[Case],
+    balance: Balance,
+    sites: Mapping[str, str] | None,
+    rng: np.random.Generator,
+) -> Case:
+    """A case to paint into."""
+    among = list(cases)
+    if balance == "site" and sites is not None:
+        names = sorted({sites[case.key] for case in cases})
+        chosen = names[rng.integers(len(names))]
+        among = [case for case in cases if sites[case.key] == chosen]
+    return among[rng.integers(len(among))]
+
+
+def _donor(
+    donors: list[_Donor], balance: Balance, rng: np.random.Generator
+) -> tuple[_Donor, int | None]:
+    """One of the donors, as `balance` says, and the component that it was drawn for."""
+    component = None
+    if balance == "component":
+        present = [c for c in range(1, len(COMPONENTS)) if any(d.shows(c) for d in donors)]
+        component = present[rng.integers(len(present))]
+        donors = [donor for donor in donors if donor.shows(component)]
+    if balance == "size":
+        volumes = np.log([donor.volume for donor in donors])
+        span = max(float(np.ptp(volumes)), 1e-9)
+        classes = np.minimum((volumes - volumes.min()) / span * SIZES, SIZES - 1).astype(int)
+        kinds = sorted(set(classes.tolist()))
+        chosen = kinds[rng.integers(len(kinds))]
+        donors = [donor for donor, kind in zip(donors, classes, strict=True) if kind == chosen]
+    return donors[rng.integers(len(donors))], component
+
+
+def _place(
+    target: Case, donor: _Donor, removes: bool, rng: np.random.Generator
+) -> tuple[tuple[int, int, int], NDArray[np.uint8]] | None:
+    """Corner and parts of the donor's tumour, deformed, in the target; None where it has no room.
+
+    A tumour of more slices than are free is pressed together, not cut off.
+    """
+    tumour = target.components > 0
+    usable = target.head.any((1, 2)) & (removes | ~tumour.any((1, 2)))
+    runs = list(_runs(usable))
+    if not runs:
+        return None
+    lengths = np.array([stop - start for start, stop in runs])
+    start, stop = runs[int(rng.choice(len(runs), p=lengths / lengths.sum()))]
+    depth = min(stop - start, len(donor.parts))
+    first = int(rng.integers(start, stop - depth + 1))
+    chosen = ((np.arange(depth) + 0.5) / depth * len(donor.parts)).astype(int)
+    parts = donor.parts[chosen]
+    if not (parts > 0).any():  # two tumours, one above the other, with a gap between
+        return None
+    margin = max(1, round(MARGIN * target.head_px))
+    head = target.head[first : first + depth].all(axis=0)
+    free = ndimage.binary_erosion(head, iterations=margin)
+    zoom = target.head_px / donor.case.head_px
+    state = rng.bit_generator.state
+    for shrink in SHRINKS:
+        rng.bit_generator.state = state  # the same deformation, smaller
+        shape = deform_parts(parts, zoom * shrink, rng)
+        corners = _corners(free, (shape > 0).any(axis=0))
+        if len(corners) and (shape > 0).sum() >= MIN_PIXELS:
+            row, column = corners[rng.integers(len(corners))]
+            return (first, int(row), int(column)), shape
+    return None
+
+
+def _corners(free: NDArray[np.bool_], footprint: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Where the first row and column of `footprint` may lie so that all of it is in `free`."""
+    if footprint.shape[0] > free.shape[0] or footprint.shape[1] > free.shape[1]:
+        return np.empty((0, 2), np.intp)
+    blocked = signal.fftconvolve(
+        (~free).astype(np.float64), footprint[::-1, ::-1].astype(np.float64), mode="valid"
+    )
+    return np.argwhere(blocked < 0.5)
+
+
+def _runs(usable: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Start and stop of each run of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], usable.astype(np.int8), [0]])))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+
+
+def _cut(parts: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The smallest box of a component map that holds its tumour."""
+    bounds = [np.flatnonzero((parts > 0).any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    return parts[tuple(slice(line[0], line[-1] + 1) for line in bounds)]
+
+
+def _painted(
+    painter: Painter,
+    target: Case,
+    volumes: dict[int, NDArray[np.float32]],
+    fill_map: NDArray[np.int8],
+    settings: Settings,
+) -> dict[int, NDArray[np.float32]]:
+    """Every sequence with the same regions painted, from the same noise."""
+    regions = [Region(plane, np.zeros(plane.shape, bool)) for plane in fill_map]
+    return {
+        number: paint(painter, volume, regions, number, target.head_px, settings).slices
+        for number, volume in volumes.items()
+    }
+
+
+def _row(before: Case, edit: PlannedEdit, after: Case) -> NDArray[np.uint8]:
+    added = edit.component_map(before.components.shape)
+    z = int((added > 0).sum(axis=(1, 2)).argmax())
+    tiles = []
+    for number, volume in before.volumes.items():
+        image = _grey(volume[z])
+        asked = image.copy()
+        for colour, component in COLOURS.items():
+            if component != TUMOUR_FREE:
+                asked[added[z] == component] = colour
+        tiles += [image, asked, _grey(after.volumes[number][z])]
+    return np.concatenate([_tile(tile) for tile in tiles], axis=1)
+
+
+def _grey(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Scaled intensities as grey RGB (H, W, 3)."""
+    return np.repeat(scale(plane, -1, 1)[..., None], 3, axis=-1)
+
+
+def _tile(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture brought to `TILE` px, its proportions kept, on black."""
+    image = Image.fromarray(picture)
+    factor = min(TILE / image.width, TILE / image.height)
+    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+    tile = Image.new("RGB", (TILE, TILE))
+    tile.paste(image.resize(size, Image.Resampling.BILINEAR))
+    return np.asarray(tile)

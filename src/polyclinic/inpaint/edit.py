@@ -1,0 +1,274 @@
+"""From a file and regions to an edited file, and the same edit again from its record.
+
+Pixels outside of the regions are copied, not computed: they keep every bit.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic.errors import ConfigError, DataError
+from polyclinic.inpaint.cases import head_extent, head_mask
+from polyclinic.inpaint.components import KEEP, SEQUENCES, UNKNOWN_SEQUENCE, component
+from polyclinic.inpaint.files import read_source
+from polyclinic.inpaint.files.output import Output, Written
+from polyclinic.inpaint.files.region import digest, merge, read_region
+from polyclinic.inpaint.files.source import Source, sequence_name
+from polyclinic.inpaint.intensity import Scaling, scaling_of
+from polyclinic.inpaint.likeness import NOT_A_BRAIN, unlikeness
+from polyclinic.inpaint.painter import Painter, load_painter
+from polyclinic.inpaint.painting import Settings, paint
+from polyclinic.inpaint.provenance import (
+    Asked,
+    Provenance,
+    array_digest,
+    differing,
+    file_digests,
+    pack,
+    pixel_counts,
+    read_provenance,
+    unpack,
+)
+from polyclinic.inpaint.regions import Region
+from polyclinic.models.device import PRECISIONS, describe, fixed_precision, precision
+
+WEIGHTS = Path(__file__).parent / "weights" / "small.safetensors"
+"""The painter that comes with the package."""
+CONTOUR_FROM = tuple(SEQUENCES.index(name) for name in ("t2f", "t1c", "t2w", "t1n"))
+"""The first of these that is there decides the contour in boxes: where tumours show best."""
+DRAWN = "drawn"
+"""In the place of a component: the colours of a drawing say it."""
+
+
+@dataclass(frozen=True)
+class Edited:
+    """One edited source. `volumes` as in `Source`; `realised` int8 (Z, H, W) as in `Painted`;
+    `settings` with the seed of this very sample."""
+
+    volumes: dict[int, NDArray[Any]]
+    realised: NDArray[np.int8]
+    settings: Settings
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A region in the user's words, see `read_region`, and the name of what to paint there; None
+    or `DRAWN` where a drawing's colours say it."""
+
+    region: str
+    component: str | None = None
+
+    @property
+    def number(self) -> int | None:
+        """The number of the component; `ConfigError` if it is unknown."""
+        if self.component is None or self.component == DRAWN:
+            return None
+        return component(self.component)
+
+
+def open_painter(path: Path | None = None) -> Painter:
+    """The painter in `path`, or the one that comes with the package; `ConfigError` if missing."""
+    if path is None and not WEIGHTS.is_file():
+        raise ConfigError(
+            f"{WEIGHTS}: this installation comes without a painter; name one that `polyclinic "
+            "inpaint train` wrote with --painter"
+        )
+    if path is not None and not path.is_file():
+        raise ConfigError(
+            f"{path}: no such file; --painter expects one that `polyclinic inpaint train` wrote"
+        )
+    return load_painter(path or WEIGHTS)
+
+
+def edit(
+    painter: Painter,
+    source: Source,
+    regions: list[Region],
+    settings: Settings,
+    samples: int = 1,
+) -> list[Edited]:
+    """Paint `regions`, one a slice, into every sequence of `source`, `samples` times.
+
+    Sample k has the seed `settings.seed + k`. In boxes one sequence decides the contour (see
+    `CONTOUR_FROM`), and the others are painted within it. Raises `DataError` where regions and
+    slices do not match, nothing is to be painted, or values are NaN.
+    """
+    shapes = [region.fill_map.shape for region in regions]
+    if shapes != [source.shape[1:]] * source.shape[0]:
+        raise DataError(
+            f"{source.path}: expected a region for each of {source.shape[0]} slices of "
+            f"{source.shape[1:]} pixels, got {len(regions)} of {shapes[0] if shapes else 'none'}"
+        )
+    if samples < 1:
+        raise ConfigError(f"samples: expected 1 or more, got {samples}")
+    fill_mask = np.stack([region.fill_map for region in regions]) != KEEP
+    if not fill_mask.any():
+        raise DataError("the region is empty: no pixel of the image is to be painted")
+    scalings, scaled = {}, {}
+    for number in sorted(source.volumes, key=(*CONTOUR_FROM, UNKNOWN_SEQUENCE).index):
+        storage = source.storage[number]
+        real = storage.real(source.volumes[number])
+        scalings[number] = scaling_of(real, storage.name)
+        scaled[number] = scalings[number].apply(real)
+    head = head_mask(list(scaled.values()))
+    warnings = _warnings(next(iter(scaled.values())), head, fill_mask)
+    edited = []
+    for sample in range(samples):
+        chosen = dataclasses.replace(settings, seed=settings.seed + sample)
+        volumes, exact = {}, regions
+        for number, slices in scaled.items():
+            painted = paint(painter, slices, exact, number, head_extent(head), chosen)
+            volumes[number] = _stored(source, number, painted.slices, scalings[number], fill_mask)
+            exact = [Region(plane, np.zeros(plane.shape, bool)) for plane in painted.realised]
+        realised = np.stack([region.fill_map for region in exact])
+        edited.append(Edited(volumes, realised, chosen, warnings))
+    return edited
+
+
+def edit_file(
+    painter: Painter,
+    path: Path,
+    asks: Sequence[Ask],
+    out: Path,
+    settings: Settings | None = None,
+    *,
+    boxed: bool = False,
+    slices: tuple[int, int] | None = None,
+    sequence: str | None = None,
+    samples: int = 1,
+    force: bool = False,
+) -> list[Written]:
+    """Paint into the file or folder `path` and write image, mask and record; one result a sample.
+
+    `out` is a file where the input is one, else a folder; a name without a known extension is a
+    folder. Where regions overlap, the later one counts. `boxed`, `slices` as in `read_region`,
+    `sequence` as in `read_source`; `force` writes over what is in `out`. Nothing is written unless
+    everything could be computed. Raises `ConfigError`, `DataError`, `RunError`.
+    """
+    if not asks:
+        raise ConfigError("no region: say where to paint with --region, and what with --as")
+    numbers = [ask.number for ask in asks]
+    source = read_source(path, sequence)
+    output = Output(source, out, samples, force)
+    single = [
+        read_region(ask.region, source, number, boxed, slices)
+        for ask, number in zip(asks, numbers, strict=True)
+    ]
+    asked = tuple(
+        Asked(ask.region, ask.component, boxed, slices, digest(regions))
+        for ask, regions in zip(asks, single, strict=True)
+    )
+    regions = merge(single)
+    with fixed_precision(precision()):
+        edited = edit(painter, source, regions, settings or Settings(), samples)
+        records = [_record(painter, source, asked, regions, one) for one in edited]
+    return output.write([(e.volumes, e.realised, r) for e, r in zip(edited, records, strict=True)])
+
+
+def replay(
+    sidecar: Path, painter: Painter, out: Path, *, path: Path | None = None, force: bool = False
+) -> Written:
+    """Make the image of the record `sidecar` again; `path` is where its input is now.
+
+    Raises `DataError` where the input or the painter is another one. On another machine the last
+    bits may differ: then the result has a warning, and its own record.
+    """
+    record = read_provenance(sidecar)
+    if painter.digest != record.painter:
+        raise DataError(
+            f"{sidecar}: made with the painter {record.painter[:16]}, this is "
+            f"{painter.digest[:16]}; name the same one with --painter"
+        )
+    found = path or Path(record.input)
+    if not found.exists():
+        raise DataError(f"{found}: the input of {sidecar} is not there; say where with --input")
+    source = read_source(found, record.sequence)
+    others = list(differing(record, file_digests(source.files)))
+    if others or source.shape != record.shape:
+        raise DataError(
+            f"{found}: {', '.join(others[:3]) or 'its geometry'} differs from what {sidecar} was "
+            "made from; expected the same input, bit for bit"
+        )
+    output = Output(source, out, 1, force)
+    regions = unpack(record.fill, record.shape)
+    asked_precision = PRECISIONS.get(record.precision)
+    if asked_precision is None:
+        raise DataError(f"{sidecar}: precision {record.precision!r}; expected float32 or bfloat16")
+    with fixed_precision(asked_precision):
+        (edited,) = edit(painter, source, regions, record.settings)
+        again = _record(painter, source, record.asked, regions, edited)
+    if again.outputs == record.outputs:
+        again = record
+    else:
+        changed = [f"{k} was {v}" for k, v in record.machine.items() if again.machine.get(k) != v]
+        why = f": {'; '.join(changed)}" if changed else ""
+        text = f"the result differs from that of {sidecar.name}{why}"
+        again = dataclasses.replace(again, warnings=(*again.warnings, text))
+    (written,) = output.write([(edited.volumes, edited.realised, again)])
+    return written
+
+
+def _stored(
+    source: Source,
+    number: int,
+    painted: NDArray[np.float32],
+    scaling: Scaling,
+    fill_mask: NDArray[np.bool_],
+) -> NDArray[Any]:
+    """The stored values with painted ones in `fill_mask`, none darker than the darkest there is."""
+    before, storage = source.volumes[number], source.storage[number]
+    darkest = storage.real(before).min()
+    inside = scaling.undo(painted[fill_mask], np.dtype(np.float64)).clip(min=darkest)
+    after = before.copy()
+    after[fill_mask] = storage.stored(inside, before.dtype)
+    return after
+
+
+def _warnings(
+    slices: NDArray[np.float32], head: NDArray[np.bool_], fill_mask: NDArray[np.bool_]
+) -> tuple[str, ...]:
+    shown = np.flatnonzero(fill_mask.any(axis=(1, 2)))
+    largest = shown[head[shown].sum(axis=(1, 2)).argmax()]
+    score = unlikeness(slices[largest], head[largest])
+    warnings = []
+    if score >= NOT_A_BRAIN:
+        warnings.append(
+            f"slice {largest} does not look like an axial brain (score {score:.2f}, expected less "
+            f"than {NOT_A_BRAIN}): what is painted may mean nothing"
+        )
+    elif (head & fill_mask).sum() < fill_mask.sum() / 2:
+        warnings.append("most of the region lies outside of the head")
+    return tuple(warnings)
+
+
+def _record(
+    painter: Painter,
+    source: Source,
+    asked: tuple[Asked, ...],
+    regions: list[Region],
+    edited: Edited,
+) -> Provenance:
+    outputs = {sequence_name(number): array_digest(v) for number, v in edited.volumes.items()}
+    sequence = next(iter(outputs)) if source.format != "brats" else None
+    return Provenance(
+        input=str(source.path.resolve()),
+        format=source.format,
+        sequence=sequence,
+        inputs=file_digests(source.files),
+        painter=painter.digest,
+        asked=asked,
+        shape=source.shape,
+        fill=pack(regions),
+        settings=edited.settings,
+        precision=str(precision()).removeprefix("torch."),
+        outputs={**outputs, "realised": array_digest(edited.realised)},
+        pixels=pixel_counts(edited.realised),
+        warnings=edited.warnings,
+        machine=describe(),
+    )

@@ -1,0 +1,215 @@
+"""DICOM: a file with one slice, or a folder with one series of them.
+
+What is written is a new series that says in the standard's own words that it is not an
+acquisition: Synthetic Data (0008,001C), Image Type, Contributing Equipment, Derivation Description.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic.data.files import list_files
+from polyclinic.errors import DataError
+from polyclinic.inpaint.components import UNKNOWN_SEQUENCE
+from polyclinic.inpaint.files import dicom_output, nifti
+from polyclinic.inpaint.files.dicom_pixels import Cells, read_cells
+from polyclinic.inpaint.files.source import Grid, Source, Storage
+from polyclinic.inpaint.provenance import Provenance
+
+write_mask = nifti.write_mask
+_ALIKE = (
+    "SeriesInstanceUID",
+    "Rows",
+    "Columns",
+    "BitsStored",
+    "PixelRepresentation",
+    "PhotometricInterpretation",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+)
+"""What all slices of a series must share."""
+
+
+def read(path: Path, sequence: int | None) -> Source:
+    """A DICOM file, or all DICOM files in a folder and below it.
+
+    Slices of a series are sorted by their positions along the normal of their plane; without
+    positions, by instance number. Raises `DataError` for several series, several frames, colours,
+    and pixels that cannot be decoded.
+    """
+    named = {path.name: path} if path.is_file() else _files(path)
+    read_in: list[tuple[str, Any]] = []
+    for name, file in named.items():
+        dataset = _dataset(file)
+        if dataset is not None and "Rows" in dataset:
+            read_in.append((name, dataset))
+        elif path.is_file():
+            raise DataError(f"{path}: not a DICOM image; expected a file with pixel data")
+    if not read_in:
+        raise DataError(
+            f"{path}: no DICOM images in this folder; expected a series, or a BraTS case"
+        )
+    with _odd_values_allowed(path):
+        _check_alike(path, read_in)
+        ordered = _sorted(path, read_in)
+        cells = [
+            read_cells(dataset, path / name if path.is_dir() else path) for name, dataset in ordered
+        ]
+        datasets = [dataset for _, dataset in ordered]
+        grid, stack = _grid(datasets), np.stack([cell.values for cell in cells])
+    number = UNKNOWN_SEQUENCE if sequence is None else sequence
+    native = Grid(stack.shape[::-1], np.eye(4), turned=False) if grid is None else grid
+    return Source(
+        path,
+        "dicom",
+        {number: native.to_axial(stack.transpose(2, 1, 0))},
+        {number: _storage(path, datasets[0], cells[0])},
+        {name: named[name] for name, _ in ordered},
+        grid,
+        (
+            native,
+            [(name, dataset, cell) for (name, dataset), cell in zip(ordered, cells, strict=True)],
+        ),
+    )
+
+
+def write(
+    source: Source, edited: dict[int, NDArray[Any]], out: Path, provenance: Provenance
+) -> None:
+    """Write `out`: a file where the source is one, else a folder with a file for every slice.
+
+    All slices are written, so that the new series is complete. Pixels that were not edited keep
+    every bit, also those above Bits Stored.
+    """
+    native, held = source.held
+    (slices,) = edited.values()
+    planes = native.from_axial(slices).transpose(2, 1, 0)
+    for (name, dataset, cells), plane in zip(held, planes, strict=True):
+        file = out if source.path.is_file() else out / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with _odd_values_allowed(source.path):
+            dicom_output.write_file(dataset, cells.replaced(plane), file, provenance)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {name: folder / name for name in list_files(folder)[0]}
+
+
+def _dataset(path: Path) -> Any:
+    """The data set in `path`; None where it is no DICOM file."""
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # hospitals' files break the standard in many ways
+            return pydicom.dcmread(path)
+    except InvalidDicomError:
+        return None
+    except Exception as error:  # damaged files make the parser trip in many ways
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: not a readable DICOM file ({reason:.100})") from None
+
+
+@contextmanager
+def _odd_values_allowed(path: Path) -> Iterator[None]:
+    """Values that break the standard do not matter unless they are needed: then `DataError`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (DataError, OSError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: its DICOM header cannot be used ({reason:.100})") from None
+
+
+def _check_alike(path: Path, found: list[tuple[str, Any]]) -> None:
+    first_name, first = found[0]
+    for name, dataset in found[1:]:
+        for keyword in _ALIKE:
+            expected, came = first.get(keyword), dataset.get(keyword)
+            if not _same(expected, came):
+                raise DataError(
+                    f"{path}: {keyword} is {expected} in {first_name}, {came} in {name}; "
+                    "expected the slices of one series, and nothing else in the folder"
+                )
+
+
+def _same(expected: Any, came: Any) -> bool:
+    if expected == came:
+        return True
+    try:
+        return bool(np.allclose(np.array(expected, float), np.array(came, float), atol=1e-4))
+    except (TypeError, ValueError):
+        return False
+
+
+def _sorted(path: Path, found: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    if len(found) == 1:
+        return found
+    if all("ImagePositionPatient" in d and "ImageOrientationPatient" in d for _, d in found):
+        normal = _normal(found[0][1])
+        keys = [round(float(normal @ _floats(d.ImagePositionPatient)), 3) for _, d in found]
+        what = "position"
+    else:
+        keys = [float(d.get("InstanceNumber") or 0) for _, d in found]
+        what = "instance number"
+    if len(set(keys)) < len(keys):
+        raise DataError(
+            f"{path}: two slices have the same {what}; expected one series with each slice once"
+        )
+    return [found[row] for row in np.argsort(keys)]
+
+
+def _grid(datasets: list[Any]) -> Grid | None:
+    """Where (columns, rows, slices) lie; None where the files do not say.
+
+    DICOM's x runs to the patient's left and y to posterior (PS3.3, C.7.6.2.1.1), the grid's to
+    the right and to anterior.
+    """
+    first, last = datasets[0], datasets[-1]
+    needed = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+    if any(not dataset.get(keyword) for dataset in datasets for keyword in needed):
+        return None
+    start, spacing = _floats(first.ImagePositionPatient), _floats(first.PixelSpacing)
+    across, down = np.split(_floats(first.ImageOrientationPatient), 2)
+    if len(datasets) > 1:
+        step = (_floats(last.ImagePositionPatient) - start) / (len(datasets) - 1)
+    else:
+        thickness = first.get("SpacingBetweenSlices") or first.get("SliceThickness") or 1
+        step = _normal(first) * abs(float(thickness))
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack([across * spacing[1], down * spacing[0], step], axis=1)
+    affine[:3, 3] = start
+    affine[:2] *= -1
+    if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        return None
+    is_axial = int(np.abs(_normal(first)).argmax()) == 2
+    shape = (int(first.Columns), int(first.Rows), len(datasets))
+    return Grid(shape, affine, turned=is_axial or len(datasets) > 1)
+
+
+def _storage(path: Path, dataset: Any, cells: Cells) -> Storage:
+    slope = float(dataset.get("RescaleSlope") or 1)
+    intercept = float(dataset.get("RescaleIntercept") or 0)
+    if dataset.PhotometricInterpretation == "MONOCHROME1":  # the highest value is black
+        slope, intercept = -slope, slope * cells.highest
+    return Storage(str(path), slope, intercept, cells.lowest, cells.highest)
+
+
+def _normal(dataset: Any) -> NDArray[np.float64]:
+    across, down = np.split(_floats(dataset.ImageOrientationPatient), 2)
+    return np.cross(across, down)
+
+
+def _floats(values: Any) -> NDArray[np.float64]:
+    return np.array([float(value) for value in values], np.float64)

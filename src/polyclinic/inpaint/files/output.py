@@ -1,0 +1,161 @@
+"""Where an edit goes: image, mask and record, whole or not at all, and never over the input.
+
+`--out painted.nii.gz` writes
+
+    painted.nii.gz  painted.mask.nii.gz  painted.json
+
+and a folder gets the names of the input, in folders of their own where there are several samples:
+
+    OUT/scan.nii.gz  OUT/scan.mask.nii.gz  OUT/scan.json
+    OUT/sample-1/...  OUT/sample-2/...
+
+The mask and the record of a case or series are `mask.nii.gz` and `edit.json`.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic.errors import ConfigError, PolyclinicError, RunError
+from polyclinic.inpaint.components import KEEP
+from polyclinic.inpaint.files import FORMATS
+from polyclinic.inpaint.files.source import Source
+from polyclinic.inpaint.provenance import Provenance, as_record
+
+_KNOWN = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".nii.gz", ".gz", ".dcm")
+Result = tuple[dict[int, NDArray[Any]], NDArray[np.int8], Provenance]
+"""Edited volumes, realised components (Z, H, W), record."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: `image` is a folder where the input is one."""
+
+    image: Path
+    mask: Path
+    sidecar: Path
+    provenance: Provenance
+
+
+class Output:
+    """A place for `samples` edits of `source`.
+
+    Raises, before anything is computed, `ConfigError` where the name does not fit and `RunError`
+    where something is there already (unless `force`), or where the input would be written over.
+    """
+
+    def __init__(self, source: Source, out: Path, samples: int, force: bool) -> None:
+        self.source, self.out, self.format = source, out, FORMATS[source.format]
+        self.is_file = out.name.lower().endswith(_KNOWN) and not out.is_dir()
+        if self.is_file:
+            self._check_name(samples)
+        elif out.exists() and not out.is_dir():
+            raise RunError(f"{out}: a file; expected a folder, or a name with an extension")
+        inside = source.path.is_dir() and out.resolve().is_relative_to(source.path.resolve())
+        if inside:
+            raise RunError(f"{out}: within the input folder; choose another --out")
+        self.places = [self._place(number, samples) for number in range(1, samples + 1)]
+        inputs = {path.resolve() for path in source.files.values()}
+        for place in self.places:
+            taken = [path for path in self._files(place) if path.exists()]
+            if any(path.resolve() in inputs for path in self._files(place)):
+                raise RunError(f"{out}: would overwrite the input; choose another --out")
+            if taken and not force:
+                raise RunError(
+                    f"{taken[0]}: exists already; add --force to write over it, or choose "
+                    "another --out"
+                )
+
+    def write(self, results: Sequence[Result]) -> list[Written]:
+        """Write everything: first beside its place, then into it, the records last."""
+        parent = self.out if self.out.is_dir() else self.out.parent
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            workshop = Path(
+                tempfile.mkdtemp(prefix=f".{self.out.name}.", suffix=".part", dir=parent)
+            )
+            try:
+                ready = []
+                for number, (place, result) in enumerate(zip(self.places, results, strict=True)):
+                    room = workshop / str(number)
+                    room.mkdir()
+                    ready.append((place, room, self._prepare(room, place, result)))
+                for place, room, image in ready:
+                    self._move(place, room, image)
+            finally:
+                shutil.rmtree(workshop, ignore_errors=True)
+        except PolyclinicError:
+            raise
+        except OSError as error:
+            raise RunError(
+                f"{self.out}: cannot be written ({error.strerror or error}); free some space or "
+                "choose another --out"
+            ) from None
+        return [Written(*place, r[2]) for place, r in zip(self.places, results, strict=True)]
+
+    def _check_name(self, samples: int) -> None:
+        if not self.format.extensions or self.source.path.is_dir():
+            raise ConfigError(f"{self.out}: expected a folder, as {self.source.path} is one")
+        if not self.out.name.lower().endswith(self.format.extensions):
+            raise ConfigError(
+                f"{self.out}: {self.source.path.name} is written as "
+                f"{' or '.join(self.format.extensions)}; expected such a name, or a folder"
+            )
+        if samples > 1:
+            raise ConfigError(f"{self.out}: one file for {samples} samples; expected a folder")
+
+    def _place(self, number: int, samples: int) -> tuple[Path, Path, Path]:
+        """Image, mask and record of a sample."""
+        folder = self.out / f"sample-{number}" if samples > 1 else self.out
+        if self.source.path.is_dir():
+            return folder, folder / f"mask{self.format.mask}", folder / "edit.json"
+        if self.is_file:
+            image = self.out
+        elif self.source.format == "png":
+            image = folder / f"{self.source.path.stem}.png"
+        else:
+            image = folder / self.source.path.name
+        ending = ".nii.gz" if image.name.lower().endswith(".nii.gz") else image.suffix
+        stem = image.name[: len(image.name) - len(ending)]
+        mask, sidecar = f"{stem}.mask{self.format.mask}", f"{stem}.json"
+        return image, image.with_name(mask), image.with_name(sidecar)
+
+    def _files(self, place: tuple[Path, Path, Path]) -> list[Path]:
+        image, mask, sidecar = place
+        single = not self.source.path.is_dir()
+        images = [image] if single else [image / name for name in self.source.files]
+        return [*images, mask, sidecar]
+
+    def _prepare(self, room: Path, place: tuple[Path, Path, Path], result: Result) -> Path:
+        """Write one result into `room`; returns the image, a file or a folder, there."""
+        volumes, realised, record = result
+        image = room / "image"
+        image.mkdir()
+        if not self.source.path.is_dir():
+            image /= place[0].name
+        self.format.write(self.source, volumes, image, record)
+        labels = np.where(realised == KEEP, 0, realised).astype(np.uint8)
+        self.format.write_mask(self.source, labels, room / f"realised{self.format.mask}")
+        text = json.dumps(as_record(record), indent=1, ensure_ascii=False)
+        (room / "record.json").write_text(text + "\n", encoding="utf-8")
+        return image
+
+    def _move(self, place: tuple[Path, Path, Path], room: Path, image: Path) -> None:
+        target, mask, sidecar = place
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        if image.is_dir():
+            for file in sorted(path for path in image.rglob("*") if path.is_file()):
+                final = target / file.relative_to(image)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(final)
+        else:
+            image.replace(target)
+        (room / f"realised{self.format.mask}").replace(mask)
+        (room / "record.json").replace(sidecar)

@@ -1,0 +1,167 @@
+"""What an edit was made of: enough to say where an image comes from, and to make it again.
+
+The record lies beside every edited image as JSON. It holds the regions themselves, so that the
+input and the record are all that a replay needs.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic import __version__
+from polyclinic.errors import DataError
+from polyclinic.inpaint.components import COMPONENTS, KEEP
+from polyclinic.inpaint.painting import Settings
+from polyclinic.inpaint.regions import Region
+
+SCHEMA = "polyclinic.edit/1"
+_BOXED = 8
+"""Added to the number of a component where the model chooses the contour."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One region as it was asked for: `region` in the user's words, `component` by name or None
+    where a drawing's colours say it, `slices` first and after the last, `sha256` of its pixels."""
+
+    region: str
+    component: str | None
+    boxed: bool
+    slices: tuple[int, int] | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The record of one edited image. `inputs` and `outputs` are SHA-256 by name: of the files
+    that were read, and of the stored values (and `realised`, the mask) that came out. `fill` are
+    runs of equal pixels of all regions together, (code, length), of slices `shape` (Z, H, W).
+    `precision` is what was computed in."""
+
+    input: str
+    format: str
+    sequence: str | None
+    inputs: dict[str, str]
+    painter: str
+    asked: tuple[Asked, ...]
+    shape: tuple[int, ...]
+    fill: tuple[int, ...]
+    settings: Settings
+    precision: str
+    outputs: dict[str, str]
+    pixels: dict[str, int]
+    warnings: tuple[str, ...]
+    machine: dict[str, str | int]
+    version: str = __version__
+
+    @property
+    def summary(self) -> str:
+        """One line that fits into the header of a file, most important things first."""
+        return (
+            f"SYNTHETIC: painted by Polyclinic {self.version}, painter {self.painter[:8]}, "
+            f"seed {self.settings.seed}: {', '.join(self.pixels)}"
+        )
+
+    @property
+    def identity(self) -> str:
+        """A digest of all that says what came out, the same on every machine that made it."""
+        parts = {**as_record(self), "input": "", "machine": "", "warnings": ""}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def as_record(provenance: Provenance) -> dict[str, Any]:
+    """The record as JSON has it."""
+    record = dataclasses.asdict(provenance)
+    return {"schema": SCHEMA, "synthetic": True, **record}
+
+
+def read_provenance(path: Path) -> Provenance:
+    """The record in `path`; `DataError` where it is none."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record.pop("schema") != SCHEMA:
+            raise ValueError(f"its schema is not {SCHEMA}")
+        del record["synthetic"]
+        asked = tuple(
+            Asked(**{**a, "slices": a["slices"] and tuple(a["slices"])}) for a in record["asked"]
+        )
+        lists = {key: tuple(record[key]) for key in ("shape", "fill", "warnings")}
+        settings = Settings(**record["settings"])
+        provenance = Provenance(**{**record, **lists, "asked": asked, "settings": settings})
+        unpack(provenance.fill, provenance.shape)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; expected the JSON beside an edited image") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: not the record of an edit ({type(error).__name__}: {error}); expected the "
+            "JSON that `polyclinic inpaint edit` wrote"
+        ) from None
+    return provenance
+
+
+def pack(regions: Sequence[Region]) -> tuple[int, ...]:
+    """Regions, one a slice, as runs (code, length, code, length, ...) over all pixels."""
+    fill = np.stack([r.fill_map for r in regions])
+    boxed = np.stack([r.boxed for r in regions]) & (fill != KEEP)
+    codes = (fill.astype(np.int16) + boxed * _BOXED).ravel()
+    starts = np.flatnonzero(np.diff(codes, prepend=codes[0] - 1))
+    lengths = np.diff(starts, append=codes.size)
+    pairs = zip(codes[starts].tolist(), lengths.tolist(), strict=True)
+    return tuple(itertools.chain.from_iterable(pairs))
+
+
+def unpack(runs: Sequence[int], shape: Sequence[int]) -> list[Region]:
+    """The regions that `pack` packed; `ValueError` where runs and shape do not fit together."""
+    codes, lengths = np.array(runs[::2], np.int16), np.array(runs[1::2], np.int64)
+    known = {KEEP, *range(len(COMPONENTS)), *(c + _BOXED for c in range(len(COMPONENTS)))}
+    if not set(codes.tolist()) <= known or (lengths < 0).any():
+        raise ValueError("its regions have unknown components")
+    if len(shape) != 3 or lengths.sum() != np.prod(shape) or len(codes) != len(lengths):
+        raise ValueError("its regions do not have its shape")
+    planes = np.repeat(codes, lengths).reshape(tuple(shape))
+    boxed = planes >= _BOXED
+    fill = (planes - boxed * _BOXED).astype(np.int8)
+    return [Region(f, b) for f, b in zip(fill, boxed, strict=True)]
+
+
+def file_digests(files: Mapping[str, Path]) -> dict[str, str]:
+    """SHA-256 of each file."""
+    digests = {}
+    for name, path in files.items():
+        with path.open("rb") as content:
+            digests[name] = hashlib.file_digest(content, "sha256").hexdigest()
+    return digests
+
+
+def array_digest(array: NDArray[Any]) -> str:
+    """SHA-256 of an array's values, type and shape, whatever its layout in memory."""
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def pixel_counts(components: NDArray[np.int8]) -> dict[str, int]:
+    """How many pixels of each component there are, without those that are kept."""
+    return {
+        name: count
+        for number, name in enumerate(COMPONENTS)
+        if (count := int((components == number).sum()))
+    }
+
+
+def differing(provenance: Provenance, digests: Mapping[str, str]) -> Iterable[str]:
+    """Names of input files that are not as they were. The name of a single file does not matter."""
+    recorded = provenance.inputs
+    if len(recorded) == len(digests) == 1:
+        ((name, digest),) = digests.items()
+        return [] if digest in recorded.values() else [name]
+    names = sorted({*recorded, *digests})
+    return [name for name in names if recorded.get(name) != digests.get(name)]

@@ -1,0 +1,256 @@
+"""Augmenting: real shapes in real tumour-free tissue; the cases that go in stay as they are."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from polyclinic.errors import ConfigError, DataError
+from polyclinic.inpaint.augment import (
+    MIN_PIXELS,
+    REMOVED_MARGIN,
+    SHOWN,
+    TILE,
+    apply_edit,
+    contact_sheet,
+    deform_parts,
+    painted_slices,
+    plan_edits,
+)
+from polyclinic.inpaint.components import CORE, ENHANCING, MIXED, OEDEMA
+from polyclinic.inpaint.network import build_network
+from polyclinic.inpaint.objectives import OBJECTIVES
+from polyclinic.inpaint.painter import Painter
+from polyclinic.inpaint.painting import Settings
+from polyclinic.seeding import generator
+
+pytestmark = pytest.mark.usefixtures("exact")
+
+QUICK = Settings(steps=1)
+
+
+def awake(config):
+    """A network that heeds its input: MONAI's own ends with zeros, until it is trained."""
+    network = build_network(config, seed=0).eval()
+    with torch.no_grad():
+        for value in network.parameters():
+            value.add_(torch.randn(value.shape, generator=generator("awake")), alpha=0.1)
+    return network
+
+
+@pytest.fixture(scope="module")
+def painter(tiny_config):
+    return Painter(awake(tiny_config), OBJECTIVES["flow"], digest="")
+
+
+@pytest.fixture
+def folder(cases):
+    """Cases of five slices, of which the first two show no tumour."""
+
+    def deeper(case):
+        deep = lambda volume: volume[[0, 1, 0, 1, 2]]  # noqa: E731
+        components = deep(case.components).copy()
+        components[:2] = 0
+        volumes = {number: deep(volume) for number, volume in case.volumes.items()}
+        return dataclasses.replace(
+            case, volumes=volumes, components=components, head=deep(case.head)
+        )
+
+    return [deeper(case) for case in cases]
+
+
+def copies(cases):
+    return [
+        (case.components.copy(), case.head.copy(), {n: v.copy() for n, v in case.volumes.items()})
+        for case in cases
+    ]
+
+
+def unchanged(cases, before):
+    return all(
+        np.array_equal(case.components, components)
+        and np.array_equal(case.head, head)
+        and all(np.array_equal(case.volumes[n], volumes[n]) for n in volumes)
+        for case, (components, head, volumes) in zip(cases, before, strict=True)
+    )
+
+
+def same(one, other):
+    return np.array_equal(one.parts, other.parts) and all(
+        getattr(one, name) == getattr(other, name)
+        for name in ("key", "target", "donor", "corner", "removes", "seed")
+    )
+
+
+@pytest.mark.parametrize("balance", ["size", "component", "site", "none"])
+@pytest.mark.parametrize("removes", [False, True])
+def test_plans_keep_to_tumour_free_head(folder, balance, removes):
+    sites = {case.key: "A" if number < 3 else "B" for number, case in enumerate(folder)}
+    by_key = {case.key: case for case in folder}
+    planned = plan_edits(folder, 12, balance, (), 7, sites=sites, removes=removes)
+    assert len({edit.key for edit in planned}) == 12
+    for edit in planned:
+        target, donor = by_key[edit.target], by_key[edit.donor]
+        assert edit.target != edit.donor
+        added = edit.component_map(target.components.shape) > 0
+        assert added.sum() == (edit.parts > 0).sum() >= MIN_PIXELS
+        inner = np.stack([ndimage.binary_erosion(plane) for plane in target.head])
+        assert not (added & ~inner).any()
+        if not removes:
+            assert not (target.components[added.any((1, 2))] > 0).any()
+        assert set(np.unique(edit.parts)) <= set(np.unique(donor.components))
+
+
+def test_plans_follow_from_the_seed_and_a_longer_list_begins_alike(folder):
+    few, many = plan_edits(folder, 3, "none", (), 1), plan_edits(folder, 5, "none", (), 1)
+    assert all(same(a, b) for a, b in zip(few, many, strict=False))
+    assert not all(
+        same(a, b) for a, b in zip(few, plan_edits(folder, 3, "none", (), 2), strict=True)
+    )
+
+
+def test_only_the_components_that_are_asked_for(folder):
+    for edit in plan_edits(folder, 4, "none", (OEDEMA, CORE), 0):
+        assert set(np.unique(edit.parts)) <= {0, OEDEMA, CORE}
+    with pytest.raises(DataError, match=r"no case shows mixed; expected one at least whose shape"):
+        plan_edits(folder, 1, "none", (MIXED,), 0)
+
+
+def test_a_rare_component_gets_its_share(folder):
+    common = [
+        dataclasses.replace(
+            case, components=np.where(case.components > 0, OEDEMA, 0).astype(np.uint8)
+        )
+        for case in folder[:3]
+    ]
+    rare = dataclasses.replace(
+        folder[3], components=np.where(folder[3].components > 0, ENHANCING, 0).astype(np.uint8)
+    )
+    edits = plan_edits([*common, rare], 30, "component", (), 0)
+    shares = [bool((edit.parts == ENHANCING).any()) for edit in edits]
+    plain = plan_edits([*common, rare], 30, "none", (), 0)
+    assert sum(shares) > sum(bool((edit.parts == ENHANCING).any()) for edit in plain)
+    assert 6 <= sum(shares) <= 24
+
+
+def test_a_small_hospital_gets_its_share(folder):
+    sites = {case.key: "A" for case in folder[:3]} | {folder[3].key: "B"}
+    targets = [edit.target for edit in plan_edits(folder, 40, "site", (), 0, sites=sites)]
+    assert 12 <= targets.count(folder[3].key) <= 28
+
+
+def test_sizes_are_drawn_alike(folder):
+    small = []
+    for case in folder[:3]:
+        core = np.where(case.components == ENHANCING, case.components, 0).astype(np.uint8)
+        small.append(dataclasses.replace(case, components=core))
+    edits = plan_edits([*small, folder[3]], 30, "size", (), 0)
+    assert sum(edit.donor == folder[3].key for edit in edits) >= 8
+
+
+@pytest.mark.parametrize("removes", [False, True])
+def test_painted_cases_hold_what_was_planned_and_nothing_else_changes(painter, folder, removes):
+    before = copies(folder)
+    edit = plan_edits(folder, 1, "none", (), 3, removes=removes)[0]
+    target = next(case for case in folder if case.key == edit.target)
+    made = apply_edit(painter, folder, edit, QUICK)
+    assert unchanged(folder, before)
+    added = edit.component_map(target.components.shape)
+    assert np.array_equal(made.components[added > 0], added[added > 0])
+    old = np.zeros_like(target.components) if removes else target.components
+    assert np.array_equal(made.components[added == 0], old[added == 0])
+    touched = added > 0
+    if removes:
+        around = np.ones((1, 2 * REMOVED_MARGIN + 1, 2 * REMOVED_MARGIN + 1), bool)
+        touched = touched | ndimage.binary_dilation(target.components > 0, around)
+    assert made.volumes.keys() == target.volumes.keys()
+    for number, volume in made.volumes.items():
+        assert volume.dtype == np.float32
+        assert np.array_equal(volume[~touched], target.volumes[number][~touched])
+        assert not np.array_equal(volume[touched], target.volumes[number][touched])
+    made.head[:] = False
+    made.components[:] = 1
+    for volume in made.volumes.values():
+        volume[:] = 0
+    assert unchanged(folder, before)
+
+
+def test_the_same_edit_is_painted_the_same_and_seeds_differ(painter, folder):
+    edit = plan_edits(folder, 1, "none", (), 3)[0]
+    one, two, other = (
+        apply_edit(painter, folder, edit, dataclasses.replace(QUICK, seed=seed))
+        for seed in (0, 0, 1)
+    )
+    for number in one.volumes:
+        assert np.array_equal(one.volumes[number], two.volumes[number])
+        assert not np.array_equal(one.volumes[number], other.volumes[number])
+
+
+def test_only_what_is_new(painter, folder):
+    edit = plan_edits(folder, 1, "none", (), 3)[0]
+    made = apply_edit(painter, folder, edit, QUICK)
+    new = painted_slices(made, edit)
+    assert new.components.shape[0] == len(edit.parts) < made.components.shape[0]
+    assert (new.components > 0).sum() == (edit.parts > 0).sum()
+    assert all(volume.shape == new.head.shape for volume in new.volumes.values())
+
+
+def test_edits_that_belong_to_other_cases(painter, folder):
+    edit = plan_edits(folder, 1, "none", (), 3)[0]
+    lost = dataclasses.replace(edit, target="elsewhere")
+    with pytest.raises(DataError, match=r"^painted-00000: no case 'elsewhere' to paint into"):
+        apply_edit(painter, folder, lost, QUICK)
+    target = next(case for case in folder if case.key == edit.target)
+    full = dataclasses.replace(target, components=np.full_like(target.components, OEDEMA))
+    with pytest.raises(DataError, match=r"does not fit into .* or covers its tumour"):
+        apply_edit(painter, [full], edit, QUICK)
+    outside = dataclasses.replace(edit, corner=(4, 30, 30))
+    with pytest.raises(DataError, match=r"does not fit into"):
+        apply_edit(painter, folder, outside, QUICK)
+
+
+def test_what_cannot_be_planned(folder, cases):
+    with pytest.raises(ConfigError, match=r"count: expected 1 edit or more, got 0"):
+        plan_edits(folder, 0, "none", (), 0)
+    with pytest.raises(ConfigError, match=r"balance: expected one of .*, got 'sise'"):
+        plan_edits(folder, 1, "sise", (), 0)
+    with pytest.raises(ConfigError, match=r"components: expected .* 1 to 4, got \[0\]"):
+        plan_edits(folder, 1, "none", (0,), 0)
+    with pytest.raises(ConfigError, match=r"`site` needs .*; none is told for case-1"):
+        plan_edits(folder, 1, "site", (), 0, sites={"case-0": "A"})
+    with pytest.raises(DataError, match=r"^painted-00000: no room for a new tumour after 60 draws"):
+        plan_edits(cases, 1, "none", (), 0)  # tumours in all slices
+    with pytest.raises(DataError, match=r"no room"):
+        plan_edits(folder[:1], 1, "none", (), 0)  # nobody else to lend a shape
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_parts_of_a_tumour_stay_in_contact(seed):
+    rows, columns = np.mgrid[:25, :25] - 12
+    distance = np.hypot(rows, columns)
+    plane = np.select([distance < 4, distance < 8, distance < 12], [CORE, ENHANCING, OEDEMA], 0)
+    parts = np.stack([plane, plane]).astype(np.uint8)
+    moved = deform_parts(parts, 1.0, np.random.default_rng(seed))
+    assert moved.dtype == np.uint8
+    assert set(np.unique(moved)) == {0, CORE, ENHANCING, OEDEMA}
+    assert np.array_equal(moved[0], moved[1])
+    tumour = moved[0] > 0
+    assert np.array_equal(ndimage.binary_fill_holes(tumour), tumour)
+    beside_core = ndimage.binary_dilation(moved[0] == CORE) & (moved[0] != CORE)
+    assert set(np.unique(moved[0][beside_core])) <= {ENHANCING}
+    assert all(tumour.any(axis)[[0, -1]].all() for axis in (0, 1))
+    half = deform_parts(parts, 0.5, np.random.default_rng(seed))
+    assert (half > 0).sum() == pytest.approx((moved > 0).sum() / 4, rel=0.15)
+
+
+def test_the_contact_sheet_has_a_row_an_edit(painter, folder):
+    planned = plan_edits(folder, 2, "none", (), 0)
+    painted = [apply_edit(painter, folder, edit, QUICK) for edit in planned]
+    sheet = contact_sheet(folder, planned, painted)
+    assert sheet.size == (2 * 3 * TILE, 2 * TILE)
+    many = contact_sheet(folder, planned * SHOWN, painted * SHOWN)
+    assert many.height == SHOWN * TILE
+    with pytest.raises(DataError, match=r"no edit to show"):
+        contact_sheet(folder, [], [])
