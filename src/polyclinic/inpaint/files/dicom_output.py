@@ -5,6 +5,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic.inpaint.provenance import Provenance
@@ -19,6 +20,8 @@ _OUTDATED = (
     "IconImageSequence",
 )
 """Elements that speak of the pixels before the edit."""
+_WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+"""Bytes a word of the value representations that pydicom keeps as bytes."""
 
 
 def write_file(dataset: Any, cells: NDArray[Any], out: Path, provenance: Provenance) -> None:
@@ -29,6 +32,8 @@ def write_file(dataset: Any, cells: NDArray[Any], out: Path, provenance: Provena
     from pydicom.uid import ExplicitVRLittleEndian
 
     edited = copy.deepcopy(dataset)
+    if not dataset.file_meta.TransferSyntaxUID.is_little_endian:
+        edited = _little_endian(edited)
     original = str(dataset.get("SOPInstanceUID", ""))
     edited.SOPInstanceUID = _uid(provenance, "instance", original)
     edited.SeriesInstanceUID = _uid(
@@ -48,6 +53,23 @@ def write_file(dataset: Any, cells: NDArray[Any], out: Path, provenance: Provena
     edited["PixelData"].VR = "OB" if cells.dtype.itemsize == 1 else "OW"
     edited["PixelData"].is_undefined_length = False
     edited.save_as(out, enforce_file_format=True)
+
+
+def _little_endian(dataset: Any) -> Any:
+    """A data set read as big endian, so that it can be written as little endian."""
+    from pydicom.dataset import Dataset
+
+    def turn(_: Any, element: Any) -> None:  # pydicom decodes the rest when it is looked at
+        size = _WORDS.get(element.VR)
+        if size and element.value:
+            words = np.frombuffer(element.value, f">u{size}")
+            element.value = words.astype(f"<u{size}").tobytes()
+
+    dataset.walk(turn)
+    turned = Dataset()
+    turned.update({element.tag: element for element in dataset})
+    turned.file_meta = dataset.file_meta
+    return turned
 
 
 def _declare(edited: Any, dataset: Any, provenance: Provenance) -> None:

@@ -1,0 +1,315 @@
+"""Edits of every format: nothing changes outside, records replay, nothing is half written."""
+
+import dataclasses
+import json
+import re
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from polyclinic.errors import ConfigError, DataError, RunError
+from polyclinic.inpaint import edit as module
+from polyclinic.inpaint.components import KEEP, MIXED, OEDEMA, TUMOUR_FREE
+from polyclinic.inpaint.edit import Ask, edit, edit_file, open_painter, replay
+from polyclinic.inpaint.files import output, read_source
+from polyclinic.inpaint.files.source import from_arrays
+from polyclinic.inpaint.network import build_network
+from polyclinic.inpaint.objectives import OBJECTIVES
+from polyclinic.inpaint.painter import Painter, save_painter
+from polyclinic.inpaint.painting import Settings
+from polyclinic.inpaint.regions import Region
+from polyclinic.seeding import generator
+
+pytestmark = pytest.mark.usefixtures("exact")
+FAST = Settings(steps=1)
+BOX = [Ask("box:10,10,18,16", "oedema")]
+
+
+@pytest.fixture(scope="module")
+def painter(tiny_config):
+    network = build_network(tiny_config, seed=0).eval()
+    with torch.no_grad():  # a fresh network answers 0 to everything
+        for value in network.parameters():
+            value.add_(torch.randn(value.shape, generator=generator("test")), alpha=0.1)
+    return Painter(network, OBJECTIVES["flow"], digest="cd" * 32)
+
+
+def heads(slices=2, dtype=np.int16, high=1000, seed=0):
+    """A round head in air, (Z, 32, 32)."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:32, :32] - 15.5
+    tissue = high * rng.uniform(0.4, 1, (slices, 32, 32))
+    return np.where(np.hypot(rows, columns) < 13, tissue, 0).astype(dtype)
+
+
+def write_png(path, high=200, dtype=np.uint8):
+    Image.fromarray(heads(1, dtype, high)[0]).save(path)
+    return path
+
+
+def write_nifti(path, seed=0):
+    nibabel.save(nibabel.Nifti1Image(heads(seed=seed).T.copy(), np.diag([-1, -1, 2, 1])), path)
+    return path
+
+
+@pytest.fixture
+def case(tmp_path):
+    folder = tmp_path / "case"
+    folder.mkdir()
+    for seed, name in enumerate(("t1n", "t2f")):
+        write_nifti(folder / f"c-{name}.nii.gz", seed)
+    return folder
+
+
+@settings(max_examples=12, derandomize=True, database=None, deadline=None)
+@given(
+    dtype=st.sampled_from(["u1", "i2", ">u2", "i4", "u8", "f4", ">f8"]),
+    seed=st.integers(0, 99),
+    boxed=st.booleans(),
+)
+def test_nothing_changes_outside(painter, dtype, seed, boxed):
+    rng = np.random.default_rng(seed)
+    volumes = {"t1n": heads(dtype=dtype, high=100), "t2f": heads(dtype=dtype, high=120, seed=1)}
+    source = from_arrays(volumes)
+    fill = np.full(source.shape, KEEP, np.int8)
+    row, column = rng.integers(0, 28, 2)
+    fill[rng.integers(2), row : row + 9, column : column + 7] = rng.integers(0, 5)
+    regions = [Region(plane, (plane != KEEP) & boxed) for plane in fill]
+    (edited,) = edit(painter, source, regions, FAST)
+    outside = fill == KEEP
+    for number, before in source.volumes.items():
+        after = edited.volumes[number]
+        assert after.dtype == before.dtype
+        assert after[outside].tobytes() == before[outside].tobytes()
+        assert (after[~outside] >= before.min()).all()
+    assert np.array_equal(edited.realised == KEEP, outside)
+    assert np.array_equal(source.volumes[0], volumes["t1n"])
+
+
+def test_a_box_has_one_contour_in_all_sequences(painter, monkeypatch):
+    source = from_arrays({"t1n": heads(), "t2f": heads(seed=1)})
+    fill = np.full(source.shape, KEEP, np.int8)
+    fill[0, 8:20, 8:20] = OEDEMA
+    seen = []
+
+    def spy(painter, slices, regions, sequence, head_px, chosen):
+        painted = original(painter, slices, regions, sequence, head_px, chosen)
+        seen.append((sequence, regions, painted.realised))
+        return painted
+
+    original = module.paint
+    monkeypatch.setattr(module, "paint", spy)
+    (edited,) = edit(painter, source, [Region(p, p != KEEP) for p in fill], FAST)
+    (first, asked, realised), (second, exact, again) = seen
+    assert (first, second) == (3, 0)  # FLAIR decides
+    assert asked[0].boxed.any()
+    assert not any(region.boxed.any() for region in exact)
+    assert np.array_equal(realised, again)
+    assert np.array_equal(edited.realised, realised)
+    inside = edited.realised[fill != KEEP]
+    assert set(np.unique(inside)) <= {TUMOUR_FREE, OEDEMA}
+
+
+def test_samples_differ_and_are_those_of_their_seeds(painter):
+    source = from_arrays({"t1n": heads(1)})
+    region = Region(np.full((32, 32), KEEP, np.int8), np.zeros((32, 32), bool))
+    region.fill_map[10:16, 10:16] = MIXED
+    first, second = edit(painter, source, [region], FAST, samples=2)
+    (alone,) = edit(painter, source, [region], Settings(steps=1, seed=1))
+    assert np.array_equal(second.volumes[0], alone.volumes[0])
+    assert not np.array_equal(first.volumes[0], alone.volumes[0])
+
+
+def test_bad_arrays_are_refused(painter):
+    region = Region(np.zeros((32, 32), np.int8), np.zeros((32, 32), bool))
+    kept = Region(np.full((32, 32), KEEP, np.int8), np.zeros((32, 32), bool))
+    broken = heads(1, np.float32)
+    broken[0, 0, 0] = np.nan
+    with pytest.raises(DataError, match=r"t1n: values that are NaN or infinite"):
+        edit(painter, from_arrays({"t1n": broken}), [region], FAST)
+    with pytest.raises(DataError, match=r"the region is empty"):
+        edit(painter, from_arrays({"t1n": heads(1)}), [kept], FAST)
+    with pytest.raises(DataError, match=r"expected a region for each of 2 slices"):
+        edit(painter, from_arrays({"t1n": heads(2)}), [region], FAST)
+
+
+@pytest.mark.parametrize("mode", ["sample", "mean"])
+def test_an_image_becomes_an_image_a_mask_and_a_record(painter, tmp_path, mode):
+    path, out = write_png(tmp_path / "scan.png"), tmp_path / "new" / "painted.png"
+    chosen = Settings(steps=2, mode=mode)
+    (written,) = edit_file(painter, path, BOX, out, chosen, sequence="t2f")
+    assert [p.name for p in sorted(out.parent.iterdir())] == [
+        "painted.json",
+        "painted.mask.png",
+        "painted.png",
+    ]
+    before, after = np.array(Image.open(path)), np.array(Image.open(written.image))
+    mask = np.array(Image.open(written.mask))
+    assert np.array_equal(before[mask == 0], after[mask == 0])
+    assert (before != after).any()
+    assert np.argwhere(mask == 2)[[0, -1]].tolist() == [[10, 10], [15, 17]]
+    record = json.loads(written.sidecar.read_text())
+    assert record["synthetic"] is True
+    assert (record["sequence"], record["pixels"]) == ("t2f", {"oedema": 48})
+    assert record["asked"][0]["region"] == "box:10,10,18,16"
+
+
+def test_a_case_is_painted_at_the_same_pixels_in_all_sequences(painter, case, tmp_path):
+    asks = [Ask("box:4,4,12,12", "edema"), Ask("box:8,8,20,20", "mixture")]
+    (written,) = edit_file(painter, case, asks, tmp_path / "out", FAST, slices=(1, 2))
+    source, after = read_source(case), read_source(tmp_path / "out")
+    changed = {n: source.volumes[n] != after.volumes[n] for n in source.volumes}
+    labels = source.grid.to_axial(np.asarray(nibabel.load(written.mask).dataobj))
+    assert sorted(np.unique(labels)) == [0, 2, 4]
+    for where in changed.values():
+        assert where.any()
+        assert not where[labels == 0].any()
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "c-t1n.nii.gz",
+        "c-t2f.nii.gz",
+        "edit.json",
+        "mask.nii.gz",
+    ]
+
+
+def test_samples_get_folders(painter, tmp_path):
+    path = write_nifti(tmp_path / "x_t1.nii.gz")
+    written = edit_file(painter, path, BOX, tmp_path / "o", FAST, slices=(0, 1), samples=2)
+    assert [w.image.relative_to(tmp_path).as_posix() for w in written] == [
+        "o/sample-1/x_t1.nii.gz",
+        "o/sample-2/x_t1.nii.gz",
+    ]
+    assert [w.provenance.settings.seed for w in written] == [0, 1]
+
+
+@pytest.mark.parametrize("kind", ["png", "nifti", "case", "dicom"])
+def test_a_replay_is_the_same_to_the_last_byte(painter, tmp_path, case, kind):
+    path, slices = {
+        "png": lambda: (write_png(tmp_path / "a.png", 60_000, np.uint16), None),
+        "nifti": lambda: (write_nifti(tmp_path / "a.nii"), (0, 2)),
+        "case": lambda: (case, (0, 1)),
+        "dicom": lambda: (write_dicom(tmp_path / "a.dcm"), None),
+    }[kind]()
+    (one,) = edit_file(painter, path, BOX, tmp_path / "one", FAST, boxed=True, slices=slices)
+    again = replay(one.sidecar, painter, tmp_path / "two")
+    first = sorted(p for p in (tmp_path / "one").rglob("*") if p.is_file())
+    second = sorted(p for p in (tmp_path / "two").rglob("*") if p.is_file())
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+    assert again.provenance == one.provenance
+
+
+def write_dicom(path):
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset = pydicom.Dataset()
+    dataset.file_meta = meta
+    dataset.SOPClassUID, dataset.SOPInstanceUID = pydicom.uid.MRImageStorage, "1.2.3"
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, "1.2.3"
+    dataset.Rows = dataset.Columns = 32
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    dataset.SamplesPerPixel, dataset.PixelRepresentation = 1, 0
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.PixelData = heads(1, np.uint16)[0].tobytes()
+    dataset["PixelData"].VR = "OW"
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_a_replay_refuses_another_input_or_painter(painter, tmp_path, tiny_config):
+    path = write_png(tmp_path / "a.png")
+    (one,) = edit_file(painter, path, BOX, tmp_path / "one", FAST)
+    other = Painter(build_network(tiny_config, 1), OBJECTIVES["flow"], digest="ef" * 32)
+    with pytest.raises(DataError, match=r"made with the painter cdcdcd.*, this is efefef"):
+        replay(one.sidecar, other, tmp_path / "two")
+    moved = path.rename(tmp_path / "moved.png")
+    with pytest.raises(DataError, match=r"is not there; say where with --input"):
+        replay(one.sidecar, painter, tmp_path / "two")
+    replay(one.sidecar, painter, tmp_path / "three", path=moved)
+    write_png(moved, high=201)
+    with pytest.raises(DataError, match=r"moved\.png differs from what .* was made from"):
+        replay(one.sidecar, painter, tmp_path / "two", path=moved)
+    assert not (tmp_path / "two").exists()
+
+
+def test_a_replay_that_comes_out_otherwise_says_so(painter, tmp_path):
+    path = write_png(tmp_path / "a.png")
+    (one,) = edit_file(painter, path, BOX, tmp_path / "one", FAST)
+    record = json.loads(one.sidecar.read_text())
+    record["outputs"]["unknown"], record["machine"]["torch"] = "0" * 64, "1.0"
+    one.sidecar.write_text(json.dumps(record))
+    again = replay(one.sidecar, painter, tmp_path / "two")
+    assert re.search(r"result differs from that of a\.json: torch was 1\.0", str(again.provenance))
+
+
+def test_nothing_is_overwritten_and_nothing_half_written(painter, tmp_path, monkeypatch):
+    path, out = write_png(tmp_path / "a.png"), tmp_path / "out"
+    with pytest.raises(RunError, match=r"would overwrite the input"):
+        edit_file(painter, path, BOX, path, FAST, force=True)
+    (one,) = edit_file(painter, path, BOX, out, FAST)
+    with pytest.raises(RunError, match=r"exists already; add --force"):
+        edit_file(painter, path, BOX, out, FAST)
+    before = {p: p.read_bytes() for p in sorted(out.iterdir())}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    broken = {"png": dataclasses.replace(output.FORMATS["png"], write_mask=full)}
+    with monkeypatch.context() as patched:
+        patched.setattr(output, "FORMATS", broken)
+        with pytest.raises(RunError, match=r"cannot be written \(No space left on device\)"):
+            edit_file(painter, path, BOX, out, Settings(steps=1, seed=3), force=True)
+        with pytest.raises(RunError, match=r"cannot be written"):
+            edit_file(painter, path, BOX, tmp_path / "other", FAST)
+    assert {p: p.read_bytes() for p in sorted(out.iterdir())} == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "out"]
+    (two,) = edit_file(painter, path, BOX, out, Settings(steps=1, seed=3), force=True)
+    assert two.provenance.outputs != one.provenance.outputs
+
+
+def test_names_of_the_output_fit_its_format(painter, tmp_path, case):
+    path = write_png(tmp_path / "a.png")
+    for source, name, samples, expected in [
+        (path, "x.nii.gz", 1, r"a\.png is written as \.png; expected such a name, or a folder"),
+        (path, "x.png", 2, r"one file for 2 samples; expected a folder"),
+        (case, "x.nii.gz", 1, r"expected a folder, as .*case is one"),
+    ]:
+        with pytest.raises(ConfigError, match=expected):
+            edit_file(painter, source, BOX, tmp_path / name, FAST, samples=samples, slices=(0, 1))
+    with pytest.raises(RunError, match=r"within the input folder"):
+        edit_file(painter, case, BOX, case / "out", FAST, slices=(0, 1))
+
+
+def test_unknown_names_and_missing_regions(painter, tmp_path):
+    path = write_png(tmp_path / "a.png")
+    with pytest.raises(ConfigError, match=r"no component 'oedem'.*did you mean oedema"):
+        edit_file(painter, path, [Ask("box:1,1,2,2", "oedem")], tmp_path / "o")
+    with pytest.raises(ConfigError, match=r"no region: say where to paint with --region"):
+        edit_file(painter, path, [], tmp_path / "o")
+
+
+def test_an_image_of_something_else_gets_a_warning(painter, tmp_path):
+    stripes = np.tile(np.arange(32, dtype=np.uint8) * 7, (32, 1))
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    (odd,) = edit_file(painter, tmp_path / "stripes.png", BOX, tmp_path / "a", FAST)
+    assert "does not look like an axial brain" in odd.provenance.warnings[0]
+    path = write_png(tmp_path / "head.png")
+    (head,) = edit_file(painter, path, BOX, tmp_path / "b", FAST)
+    assert head.provenance.warnings == ()
+    (air,) = edit_file(painter, path, [Ask("box:0,0,4,4", "core")], tmp_path / "c", FAST)
+    assert air.provenance.warnings == ("most of the region lies outside of the head",)
+
+
+def test_painters_are_opened_or_asked_for(painter, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "WEIGHTS", tmp_path / "small.safetensors")
+    with pytest.raises(ConfigError, match=r"comes without a painter; name one .* with --painter"):
+        open_painter()
+    with pytest.raises(ConfigError, match=r"gone: no such file; --painter expects"):
+        open_painter(tmp_path / "gone")
+    save_painter(painter, tmp_path / "small.safetensors")
+    assert open_painter().objective.name == "flow"
