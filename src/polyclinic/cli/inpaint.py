@@ -34,7 +34,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print results as J
 _quiet = click.option("--quiet", is_flag=True, help="Print nothing but errors and warnings.")
 
 
-class SliceRange(click.ParamType):
+class SliceRange(click.ParamType[tuple[int, int]]):
     """`a:b`, whole numbers, the end exclusive."""
 
     name = "a:b"

@@ -316,7 +316,9 @@ def _place(
     A tumour of more slices than are free is pressed together, not cut off.
     """
     tumour = target.components > 0
-    usable = target.head.any((1, 2)) & (removes | ~tumour.any((1, 2)))
+    usable: NDArray[np.bool_] = np.any(target.head, axis=(1, 2))
+    if not removes:
+        usable = usable & ~tumour.any(axis=(1, 2))
     runs = list(_runs(usable))
     if not runs:
         return None
@@ -329,14 +331,15 @@ def _place(
     if not (parts > 0).any():  # two tumours, one above the other, with a gap between
         return None
     margin = max(1, round(MARGIN * target.head_px))
-    head = target.head[first : first + depth].all(axis=0)
+    head: NDArray[np.bool_] = np.all(target.head[first : first + depth], axis=0)
     free = ndimage.binary_erosion(head, iterations=margin)
     zoom = target.head_px / donor.case.head_px
     state = rng.bit_generator.state
     for shrink in SHRINKS:
         rng.bit_generator.state = state  # the same deformation, smaller
         shape = deform_parts(parts, zoom * shrink, rng)
-        corners = _corners(free, (shape > 0).any(axis=0))
+        footprint: NDArray[np.bool_] = np.any(shape > 0, axis=0)
+        corners = _corners(free, footprint)
         if len(corners) and (shape > 0).sum() >= MIN_PIXELS:
             row, column = corners[rng.integers(len(corners))]
             return (first, int(row), int(column)), shape

@@ -24,6 +24,7 @@ from polyclinic.inpaint.components import SEQUENCES, UNKNOWN_SEQUENCE, from_labe
 from polyclinic.inpaint.intensity import BLACK, Scaling, scaling_of
 
 Order = Literal["auto", "brats", "msd", "mask"]
+Sources = dict[str, dict[str, tuple[str, int | None]]]
 MSD_CHANNELS = {"flair": "t2f", "t1w": "t1n", "t1gd": "t1c", "t2w": "t2w"}
 """Names of sequences in the `dataset.json` of the Decathlon's brain task."""
 MIN_HEAD = 0.02
@@ -51,7 +52,7 @@ class CaseFolder:
     folder: Path
     layout: str
     order: str
-    sources: dict[str, dict[str, tuple[str, int | None]]]
+    sources: Sources
     """Case to kind (a sequence's name, `seg`, or `image`) to file and, in it, volume."""
 
     def describe(self) -> str:
@@ -70,7 +71,7 @@ def find_cases(folder: Path, order: Order = "auto") -> CaseFolder:
         return CaseFolder(folder, "msd", _order(order, "msd"), _msd(folder))
     if image_masks.recognise(folder):
         scan = image_masks.scan(folder, "segmentation")
-        sources = {item.key: {"image": (item.key, None)} for item in scan.items}
+        sources: Sources = {item.key: {"image": (item.key, None)} for item in scan.items}
         return CaseFolder(folder, "image-masks", _order(order, "mask"), sources)
     sources = _brats(folder)
     if not sources:
@@ -129,8 +130,8 @@ def _order(order: Order, usual: str) -> str:
     return usual if order == "auto" else order
 
 
-def _brats(folder: Path) -> dict[str, dict[str, tuple[str, int | None]]]:
-    sources: dict[str, dict[str, tuple[str, int | None]]] = {}
+def _brats(folder: Path) -> Sources:
+    sources: Sources = {}
     for name in list_files(folder)[0]:
         kind, case = kind_of(name), name.rpartition("/")[0]
         if kind and case:
@@ -138,9 +139,9 @@ def _brats(folder: Path) -> dict[str, dict[str, tuple[str, int | None]]]:
     return {case: kinds for case, kinds in sources.items() if "seg" in kinds and len(kinds) > 1}
 
 
-def _msd(folder: Path) -> dict[str, dict[str, tuple[str, int | None]]]:
+def _msd(folder: Path) -> Sources:
     channels = _msd_channels(folder / "dataset.json")
-    sources = {}
+    sources: Sources = {}
     for path in sorted((folder / "imagesTr").glob("*.nii.gz")):
         if is_hidden(path.name) or not (folder / "labelsTr" / path.name).is_file():
             continue

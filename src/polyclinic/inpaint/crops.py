@@ -1,6 +1,7 @@
 """Crops to train on: random views of slices with a region drawn on each, the same from a seed."""
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,10 @@ from polyclinic.seeding import derive
 
 MAX_SHAPES = 2000
 """Outlines of tumours that are kept to draw from."""
+
+Affine = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Matrix (2, 2) and offset (2) that lead from pixels of a crop to pixels of a slice."""
+Order = Literal[0, 1]
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,7 @@ class Crops:
 
     def _view(
         self, places: NDArray[np.integer], resolution: float, rng: np.random.Generator
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Matrix (2, 2) and offset (2) that lead from pixels of the crop to pixels of the slice."""
+    ) -> Affine:
         views = self.views
         centre = places[rng.integers(len(places))] + rng.uniform(-0.15, 0.15, 2) * self.side
         angle = np.deg2rad(rng.uniform(-views.rotation, views.rotation))
@@ -146,15 +150,9 @@ def outlines(cases: list[Case]) -> list[NDArray[np.bool_]]:
     return shapes[:: max(1, len(shapes) // MAX_SHAPES)]
 
 
-def _cut(
-    plane: NDArray[np.generic],
-    affine: tuple[NDArray[np.float64], NDArray[np.float64]],
-    side: int,
-    order: int,
-    outside: float,
-) -> NDArray[np.generic]:
+def _cut(plane: NDArray[Any], affine: Affine, side: int, order: Order, outside: float) -> Any:
+    """The pixels of a crop, of the type of `plane` (H, W)."""
     matrix, offset = affine
-    cut: NDArray[np.generic] = ndimage.affine_transform(
+    return ndimage.affine_transform(
         plane, matrix, offset, (side, side), order=order, mode="constant", cval=outside
     )
-    return cut

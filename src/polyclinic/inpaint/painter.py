@@ -66,7 +66,7 @@ def load_painter(path: Path) -> Painter:
     try:
         with safe_open(path, "pt") as stored:
             about = json.loads((stored.metadata() or {})["painter"])
-        settings = {
+        settings: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
             for key, value in about["network"].items()
         }

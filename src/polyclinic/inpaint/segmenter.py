@@ -270,7 +270,8 @@ def _shares(weights: Sequence[float] | None, count: int) -> NDArray[np.float64]:
         )
     if found.sum() == 0:
         raise ConfigError("weights: all are 0; expected one case at least to train on")
-    return found / found.sum()
+    shares: NDArray[np.float64] = found / found.sum()
+    return shares
 
 
 def _shape(volumes: dict[int, NDArray[np.float32]]) -> tuple[int, int, int]:

@@ -84,8 +84,8 @@ def write_cases(folder: Path, cases: Sequence[Case]) -> None:
         affine[:3, 3] = -(np.array(case.parts.shape) - 1) / 2 * case.spacing
         (folder / case.name).mkdir(parents=True, exist_ok=True)
         for suffix, volume in {**case.sequences, "seg": case.parts}.items():
-            image = nib.Nifti1Image(volume, affine)  # type: ignore[no-untyped-call]
-            image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
+            image = nib.Nifti1Image(volume, affine)
+            image.header.set_xyzt_units("mm")
             path = folder / case.name / f"{case.name}-{suffix}.nii.gz"
             # mtime=0: a clock in the header would make every run's file another one
             path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=5, mtime=0))

@@ -106,7 +106,8 @@ def challenge_scores(painted: Image, real: Image, region: Mask, voided: Image) -
 
     def infill(image: Image) -> NDArray[np.float64]:
         clipped = np.clip(np.where(region, image, 0).astype(np.float64), low, high)
-        return (clipped - low) / (high - low)
+        scaled: NDArray[np.float64] = (clipped - low) / (high - low)
+        return scaled
 
     inside, truth = infill(painted), infill(real)
     extent = max(float(np.ptp(inside)), float(np.ptp(truth)))

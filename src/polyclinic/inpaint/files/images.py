@@ -77,9 +77,10 @@ def _pixels(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
             about = {key: image.info[key] for key in _KEPT if key in image.info}
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
+            plain: Image.Image = image
             if image.mode in ("P", "PA", "LA"):
-                image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-            pixels = np.array(image)
+                plain = image.convert("RGBA" if image.has_transparency_data else "RGB")
+            pixels = np.array(plain)
     except DataError:
         raise
     except FileNotFoundError:
