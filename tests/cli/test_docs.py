@@ -11,14 +11,25 @@ from polyclinic.config import METHODS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
 SECTIONS = {
-    title.split()[1]: body
+    " ".join(re.findall(r"(?<= )[a-z]+", title)): body
     for title, body in re.findall(r"^## (polyclinic \w+.*)\n((?:(?!## ).*\n)*)", TEXT, re.MULTILINE)
 }
 
 
-@pytest.mark.parametrize("name", entry.polyclinic.commands)
+def commands(group=entry.polyclinic, name=""):
+    """Every command by its words, those of groups too."""
+    found = {}
+    for word, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found |= commands(command, f"{name}{word} ")
+        else:
+            found[f"{name}{word}"] = command
+    return found
+
+
+@pytest.mark.parametrize("name", commands())
 def test_the_options_of_every_command_are_documented(name):
-    command = entry.polyclinic.commands[name]
+    command = commands()[name]
     options = {
         option
         for parameter in command.params
@@ -32,7 +43,7 @@ def test_the_options_of_every_command_are_documented(name):
 
 
 def test_no_command_is_documented_that_does_not_exist():
-    assert SECTIONS.keys() == entry.polyclinic.commands.keys()
+    assert SECTIONS.keys() == commands().keys()
 
 
 def test_the_methods_are_named():

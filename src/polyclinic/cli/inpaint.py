@@ -64,8 +64,8 @@ def inpaint() -> None:
 @click.option("--resume", is_flag=True, help="Continue a training that was interrupted.")
 @click.option("--size", type=click.Choice(SIZES), default="small", show_default=True)
 @click.option("--objective", type=click.Choice(OBJECTIVES), default="flow", show_default=True)
-@click.option("--steps", type=click.IntRange(min=1), default=20_000, show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), default=18_000, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "--labels",
