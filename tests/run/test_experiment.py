@@ -133,11 +133,11 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
 
     save, saved = state.save_file, []
 
-    def full(tensors, path):
+    def full(tensors, path, metadata):
         saved.append(path)
         if len(saved) > 6:
             raise OSError(28, "No space left on device", str(path))
-        save(tensors, path)
+        save(tensors, path, metadata)
 
     monkeypatch.setattr(state, "save_file", full)
     with pytest.raises(RunError, match=r"disk is full; free some space, then .*--resume"):

@@ -55,7 +55,7 @@ def train_painter(
     out: Path,
     *,
     size: Literal["small", "large"],
-    objective: Literal["flow", "ddpm", "regression"],
+    objective: Literal["flow", "ddpm"],
     steps: int,
     batch_size: int,
     seed: int,

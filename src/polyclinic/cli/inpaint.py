@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from polyclinic.inpaint.files.output import Written
 
 SIZES = ("small", "large")
-OBJECTIVES = ("flow", "ddpm", "regression")
+OBJECTIVES = ("flow", "ddpm")
 LABELS = ("auto", "brats", "msd", "mask")
 MODES = ("sample", "mean")
 NAME = "painter"
@@ -81,7 +81,7 @@ def train(
     out: Path | None,
     resume: bool,
     size: Literal["small", "large"],
-    objective: Literal["flow", "ddpm", "regression"],
+    objective: Literal["flow", "ddpm"],
     steps: int,
     batch_size: int,
     seed: int,

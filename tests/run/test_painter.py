@@ -1,0 +1,117 @@
+"""Training a painter as a run: what it leaves, and that an interruption changes nothing."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from polyclinic.data.phantoms import brain
+from polyclinic.errors import ConfigError, DataError
+from polyclinic.inpaint import network
+from polyclinic.inpaint.network import NetworkConfig
+from polyclinic.inpaint.painter import load_painter
+from polyclinic.inpaint.training import PaintPlan, Trainer
+from polyclinic.models.state import load_state
+from polyclinic.run import painter as module
+from polyclinic.run.painter import PainterRun, train_painter
+from polyclinic.run.progress import silent
+
+pytestmark = pytest.mark.usefixtures("exact")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Six made-up patients."""
+    path = tmp_path_factory.mktemp("brains")
+    brain.write_cases(path, brain.generate(6, size=32, slices=3))
+    return path
+
+
+@pytest.fixture
+def config(folder, monkeypatch):
+    tiny = NetworkConfig((16, 16), (False, False), blocks=1, patch=2, crop=16, head_px=28)
+    monkeypatch.setitem(network.SIZES, "small", tiny)
+    monkeypatch.setattr(module, "VALIDATION_BATCHES", 1)
+    return PainterRun((folder,), every=2, plan=PaintPlan(steps=5, batch_size=2, warm_up=1))
+
+
+def test_what_a_run_leaves(config, tmp_path):
+    told = []
+    path = train_painter(config, tmp_path / "run", tell=told.append)
+    run = tmp_path / "run"
+    assert path == run / "painter.safetensors"
+    painter = load_painter(path)
+    assert painter.card["steps"] == 5
+    splits = json.loads((run / "splits.json").read_text())
+    assert {name: len(keys) for name, keys in splits.items()} == painter.card["patients"]
+    assert len({key for keys in splits.values() for key in keys}) == 6
+    assert all(splits.values())
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [2, 4, 5]
+    assert all(record["validation_loss"] > 0 for record in records)
+    assert [p.name for p in sorted((run / "previews").iterdir())] == [
+        f"step-00000{step}.png" for step in (2, 4, 5)
+    ]
+    messages = [progress.message for progress in told if progress.message]
+    assert messages[0].endswith("6 cases, laid out as brats, labels in brats order")
+    assert messages[-1].startswith("step 5: loss ")
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 4])
+def test_an_interrupted_run_ends_with_the_same_weights(config, tmp_path, monkeypatch, steps):
+    whole = load_state(train_painter(config, tmp_path / "whole"))
+    step, calls = Trainer._step, []
+
+    def stopping(self, batch):
+        if len(calls) == steps:
+            raise StoppedError
+        calls.append(1)
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "_step", stopping)
+    with pytest.raises(StoppedError):
+        train_painter(config, tmp_path / "cut")
+    monkeypatch.setattr(Trainer, "_step", step)
+    cut = load_state(train_painter(config, tmp_path / "cut", resume=True))
+    assert all(torch.equal(value, cut[name]) for name, value in whole.items())
+    one, two = ((tmp_path / n / "metrics.jsonl").read_text() for n in ("whole", "cut"))
+    kept = [
+        [json.loads(line)["validation_loss"] for line in text.splitlines()] for text in (one, two)
+    ]
+    assert kept[0] == kept[1]
+
+
+def test_another_plan_cannot_go_on(config, tmp_path):
+    train_painter(config, tmp_path / "run")
+    other = replace(config, plan=replace(config.plan, steps=9))
+    with pytest.raises(ConfigError, match=r"another `plan`: steps was 5, is 9"):
+        train_painter(other, tmp_path / "run", resume=True)
+
+
+def test_too_few_patients(config, tmp_path):
+    brain.write_cases(tmp_path / "two", brain.generate(2, size=32, slices=3))
+    with pytest.raises(DataError, match=r"two: 2 usable cases; expected at least 3 patients"):
+        train_painter(replace(config, data=(tmp_path / "two",)), tmp_path / "run")
+
+
+def test_a_patient_in_two_folders(config, folder):
+    with pytest.raises(DataError, match=r"case PHANTOM_AL_0001: in two of the folders"):
+        module.load_cases((folder, folder), "auto", silent)
+
+
+def test_a_case_that_cannot_be_read_is_named_and_left_out(config, tmp_path):
+    brain.write_cases(tmp_path / "data", brain.generate(4, size=32, slices=3))
+    broken = next((tmp_path / "data" / "PHANTOM_BE_0002").glob("*t1c.nii.gz"))
+    broken.write_bytes(b"not a volume")
+    told = []
+    cases = module.load_cases((tmp_path / "data",), "auto", told.append)
+    assert len(cases) == 3
+    (message,) = [p.message for p in told if "left out" in p.message]
+    assert message.startswith("PHANTOM_BE_0002: ")
+    assert "not a readable NIfTI file" in message
