@@ -177,6 +177,8 @@ def program(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # a test that was started in the background has inherited that Ctrl-C is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         yield process
         with suppress(ProcessLookupError):  # all have ended, as they should
