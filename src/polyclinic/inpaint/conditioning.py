@@ -17,8 +17,8 @@ The `CHANNELS` channels of the network's input:
     11     1 where there is a slice beside this one
 
 The sequence enters as an embedding, the noise level as another. A request that is dropped, for
-classifier-free guidance (Ho and Salimans, arXiv 2207.12598), has zeros in channels 3 to 9, and the
-unknown sequence: what is left says only where to paint.
+classifier-free guidance (Ho and Salimans, arXiv 2207.12598), has zeros in channels 3 to 9: what is
+left says only where to paint, and into what sequence.
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from polyclinic.inpaint.components import COMPONENTS, KEEP, TUMOUR_FREE, UNKNOWN_SEQUENCE
+from polyclinic.inpaint.components import COMPONENTS, KEEP, TUMOUR_FREE
 
 CHANNELS = 7 + len(COMPONENTS)
 DIFFUSED = 2
@@ -97,5 +97,4 @@ def network_input(noisy: Tensor, request: Request) -> tuple[Tensor, Tensor]:
         request.beside * shape,
         shape.expand_as(fill),
     ]
-    sequence = torch.where(request.dropped, UNKNOWN_SEQUENCE, request.sequence)
-    return torch.cat(channels, dim=1), sequence
+    return torch.cat(channels, dim=1), request.sequence

@@ -10,6 +10,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from polyclinic.inpaint.cases import Case
+from polyclinic.inpaint.components import MIXED, UNKNOWN_SEQUENCE
 from polyclinic.inpaint.conditioning import Request
 from polyclinic.inpaint.intensity import BLACK
 from polyclinic.inpaint.network import NetworkConfig
@@ -35,6 +36,7 @@ class Views:
     brightness: float = 0.1  # of the range -1..1, either way
     beside: float = 0.5  # share of crops that are shown the neighbouring slice
     dropped: float = 0.1  # share of crops whose request is hidden
+    nameless: float = 0.15  # share of crops whose sequence is not told
     tumour_slices: float = 0.7  # share of crops from slices that show a tumour
 
 
@@ -91,7 +93,10 @@ class Crops:
         sequence = int(rng.choice(list(case.volumes)))
         volume = case.volumes[sequence]
         step = int(rng.choice([-1, 1]))
-        has_beside = 0 <= z + step < len(volume) and rng.random() < views.beside
+        contiguous = 0 <= z + step < len(volume) and bool(
+            case.components[[z, z + step]].any(axis=(1, 2)).any()
+        )  # data sets thin out slices without tumour
+        has_beside = contiguous and rng.random() < views.beside
         near = case.components[z] > 0
         if not (near.any() and rng.random() < views.near_tumour):
             near = case.head[z]
@@ -107,16 +112,17 @@ class Crops:
         head = _cut(case.head[z].astype(np.uint8), affine, self.side, order=0, outside=0) > 0
         region = draw_region(components, head, self.shapes, rng, self.mixture)
         asked = np.where(region.fill_map == components, 1.0, -1.0)
-        mixed = (region.fill_map == 4) & (components > 0)
+        mixed = (region.fill_map == MIXED) & (components > 0)
         truth = np.where((region.fill_map > 0) & ((asked > 0) | mixed), 1.0, -1.0)
         dropped = bool(rng.random() < views.dropped)
+        told = UNKNOWN_SEQUENCE if rng.random() < views.nameless else sequence
         return (
             image.astype(np.float32),
             beside.astype(np.float32),
             region.fill_map,
             region.boxed,
             truth.astype(np.float32),
-            sequence,
+            told,
             bool(has_beside),
             dropped,
         )

@@ -26,7 +26,7 @@ ObjectiveName = Literal["flow", "ddpm", "regression"]
 
 LEAST_LEVEL = 0.1
 """Velocities divide by the level: below this one they are cut off."""
-PURE_NOISE_SHARE = 0.1
+PURE_NOISE_SHARE = 0.2
 """Share of a flow's training at level 1, where the estimate is the posterior mean."""
 STEPS = 1000
 """Steps of the DDPM schedule."""

@@ -16,6 +16,8 @@ from polyclinic.inpaint.components import KEEP, MIXED, TUMOUR_FREE
 Mask = NDArray[np.bool_]
 MIN_PIXELS = 6
 """Smaller parts are no region of their own."""
+MAX_OTHERS = 0.05
+"""A box around a part holds no more than this share of other parts."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,11 @@ class Mixture:
     on_tumour: float = 0.6  # of crops that show a tumour: a region of tumour
     boxed: float = 0.35  # of regions of tumour: boxes rather than contours
     as_mixture: float = 0.3  # of regions of tumour: all parts together, as a mixture
+    ringed: float = 0.5  # of regions of tumour: tissue around it is painted anew as well
     also_healthy: float = 0.3  # of regions of tumour: with a tumour-free one in the same run
     brushed: float = 0.35  # of tumour-free regions: brush strokes rather than tumours' shapes
     healthy_boxes: float = 0.15  # of tumour-free regions: boxes
+    beyond_head: float = 0.15  # of tumour-free regions: not cut off at the skull
 
 
 def draw_region(
@@ -52,8 +56,11 @@ def draw_region(
     on_tumour = bool(tumour.sum() >= MIN_PIXELS) and rng.random() < mixture.on_tumour
     if on_tumour:
         region = _on_tumour(components, rng, mixture)
+        if rng.random() < mixture.ringed:
+            region = ring(region, tumour, int(rng.integers(1, 5)))
     if not on_tumour or rng.random() < mixture.also_healthy:
-        free = head & ~tumour & (region.fill_map == KEEP)
+        within = head | (rng.random() < mixture.beyond_head)
+        free = within & ~tumour & (region.fill_map == KEEP)
         region = overlay(region, healthy_shape(free, shapes, rng, mixture), TUMOUR_FREE)
     if (region.fill_map == KEEP).all():  # neither tumour nor room: a square of what is there
         square = np.zeros(components.shape, bool)
@@ -61,6 +68,16 @@ def draw_region(
         square[row : row + components.shape[0] // 4, column : column + components.shape[1] // 4] = 1
         region = overlay(region, square & ~tumour, TUMOUR_FREE)
     return region
+
+
+def ring(region: Region, tumour: Mask, width: int) -> Region:
+    """`region` with `width` px of tumour-free tissue asked for around what is painted.
+
+    The blurred edge of a tumour would tell where it was; healthy tissue has none.
+    """
+    painted = region.fill_map != KEEP
+    around = ndimage.binary_dilation(painted, iterations=width) & ~painted & ~tumour
+    return overlay(region, around, TUMOUR_FREE)
 
 
 def empty(shape: tuple[int, ...]) -> Region:
@@ -74,13 +91,24 @@ def overlay(region: Region, mask: Mask, component: int, boxed: bool = False) -> 
     return Region(fill_map, np.where(mask, boxed, region.boxed))
 
 
-def box_around(mask: Mask, margin: int = 0) -> Mask:
-    """The smallest upright box around `mask`, `margin` px wider on every side."""
+def box_around(mask: Mask, margins: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Mask:
+    """The smallest upright box around `mask`, wider by `margins` px: top, bottom, left, right."""
     box = np.zeros(mask.shape, bool)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
-    box[top : rows[-1] + 1 + margin, left : columns[-1] + 1 + margin] = True
+    top, bottom, left, right = margins
+    box[
+        max(0, rows[0] - top) : rows[-1] + 1 + bottom,
+        max(0, columns[0] - left) : columns[-1] + 1 + right,
+    ] = True
     return box
+
+
+def _loose_box(mask: Mask, rng: np.random.Generator) -> Mask:
+    """A box as people draw them: up to 60 % wider on each side than what will be inside."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    extents = np.repeat([rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1], 2)
+    top, bottom, left, right = (int(m) for m in rng.uniform(0, 0.6, 4) * extents)
+    return box_around(mask, (top, bottom, left, right))
 
 
 def _on_tumour(components: NDArray[np.uint8], rng: np.random.Generator, mixture: Mixture) -> Region:
@@ -89,20 +117,20 @@ def _on_tumour(components: NDArray[np.uint8], rng: np.random.Generator, mixture:
     present = [int(c) for c in np.unique(components[tumour])]
     boxed = rng.random() < mixture.boxed
     if rng.random() < mixture.as_mixture or present == [MIXED]:
-        mask = box_around(tumour, int(rng.integers(0, 4))) if boxed else tumour
-        return overlay(region, mask, MIXED, boxed)
+        return overlay(region, _loose_box(tumour, rng) if boxed else tumour, MIXED, boxed)
     asked = [c for c in present if rng.random() < 0.7] or [int(rng.choice(present))]
     for component in asked:
         part = components == component
         if part.sum() < MIN_PIXELS and component != asked[-1]:
             continue
-        if boxed:
-            # other parts inside the box stay as they are: of this box, they are the surroundings
-            others = tumour & ~part
-            box = box_around(part, int(rng.integers(0, 4))) & ~others
-            region = overlay(region, box & (region.fill_map == KEEP), component, boxed=True)
-        else:
+        if not boxed:
             region = overlay(region, part, component)
+            continue
+        box, others = _loose_box(part, rng), tumour & ~part
+        if (box & others).sum() > MAX_OTHERS * box.sum():
+            # holes would tell the contour, and nobody draws a box with holes
+            return overlay(empty(components.shape), _loose_box(tumour, rng), MIXED, boxed=True)
+        region = overlay(region, box & ~others & (region.fill_map == KEEP), component, boxed=True)
     return region
 
 
