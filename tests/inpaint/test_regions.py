@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from polyclinic.inpaint.components import (
     CORE,
@@ -22,6 +23,7 @@ from polyclinic.inpaint.regions import (
     empty,
     healthy_shape,
     overlay,
+    ring,
     stamp,
 )
 
@@ -66,8 +68,36 @@ def test_boxes_hold_the_whole_part_and_no_other_part(seed):
     assert region.boxed.any()
     for asked in np.unique(region.fill_map[region.boxed]):
         box = region.fill_map == asked
+        if asked == MIXED:  # of a part that others lie in or around
+            assert box[components > 0].all()
+            continue
         assert set(np.unique(components[box])) <= {0, asked}
         assert box[components == asked].all()
+
+
+def test_a_part_alone_gets_a_box_without_holes():
+    components, head, shapes = crop(1)
+    components[components > 0] = CORE
+    mixture = Mixture(on_tumour=1, boxed=1, as_mixture=0, also_healthy=0, ringed=0)
+    sizes = set()
+    for seed in range(20):
+        region = draw_region(components, head, shapes, np.random.default_rng(seed), mixture)
+        box = region.fill_map == CORE
+        assert np.array_equal(box, box_around(box))
+        assert box[components > 0].all()
+        sizes.add(int(box.sum()))
+    assert min(sizes) < 1.5 * box_around(components > 0).sum() < max(sizes)
+
+
+@QUICK
+@given(seed=st.integers(0, 10_000), width=st.integers(1, 4))
+def test_a_ring_is_tumour_free_and_as_wide_as_it_says(seed, width):
+    components, _, _ = crop(seed)
+    tumour = components > 0
+    painted = overlay(empty(tumour.shape), tumour, MIXED)
+    around = ring(painted, tumour, width).fill_map == TUMOUR_FREE
+    distance = ndimage.distance_transform_cdt(~tumour, metric="taxicab")
+    assert np.array_equal(around, (distance > 0) & (distance <= width))
 
 
 @QUICK
@@ -76,7 +106,7 @@ def test_a_box_around_a_mixture_holds_the_whole_tumour(seed):
     components, head, shapes = crop(seed)
     mixture = Mixture(on_tumour=1, boxed=1, as_mixture=1, also_healthy=0)
     region = draw_region(components, head, shapes, np.random.default_rng(seed), mixture)
-    assert set(np.unique(region.fill_map)) == {KEEP, MIXED}
+    assert set(np.unique(region.fill_map)) <= {KEEP, TUMOUR_FREE, MIXED}
     assert region.boxed[components > 0].all()
 
 
@@ -115,11 +145,14 @@ def test_later_regions_win():
     assert region.boxed[:, 0].tolist() == [False, True, True, False]
 
 
-@pytest.mark.parametrize(("margin", "expected"), [(0, 6), (1, 20), (9, 30)])
-def test_boxes(margin, expected):
+@pytest.mark.parametrize(
+    ("margins", "expected"),
+    [((0, 0, 0, 0), 6), ((1, 1, 1, 1), 20), ((9, 9, 9, 9), 30), ((0, 1, 0, 1), 12)],
+)
+def test_boxes(margins, expected):
     mask = np.zeros((5, 6), bool)
     mask[1, 2], mask[2, 4] = True, True
-    box = box_around(mask, margin)
+    box = box_around(mask, margins)
     assert box[mask].all()
     assert box.sum() == min(expected, box.size)
 

@@ -104,10 +104,10 @@ def box_around(mask: Mask, margins: tuple[int, int, int, int] = (0, 0, 0, 0)) ->
 
 
 def _loose_box(mask: Mask, rng: np.random.Generator) -> Mask:
-    """A box as people draw them: up to 60 % wider on each side than what will be inside."""
+    """A box as people draw them: near to what will be inside, or up to 60 % wider on a side."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     extents = np.repeat([rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1], 2)
-    top, bottom, left, right = (int(m) for m in rng.uniform(0, 0.6, 4) * extents)
+    top, bottom, left, right = (int(m) for m in 0.6 * rng.uniform(0, 1, 4) ** 2 * extents)
     return box_around(mask, (top, bottom, left, right))
 
 
