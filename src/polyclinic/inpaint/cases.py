@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from polyclinic.data.dataset import Finding
+from polyclinic.data.dataset import Finding, Scan
 from polyclinic.data.files import is_hidden, list_files
 from polyclinic.data.nifti import axial, read_volume
 from polyclinic.data.readers import image_masks
@@ -54,6 +54,7 @@ class CaseFolder:
     order: str
     sources: Sources
     """Case to kind (a sequence's name, `seg`, or `image`) to file and, in it, volume."""
+    scan: Scan | None = None  # of images with masks, which their reader loads
 
     def describe(self) -> str:
         """One line for people."""
@@ -72,7 +73,7 @@ def find_cases(folder: Path, order: Order = "auto") -> CaseFolder:
     if image_masks.recognise(folder):
         scan = image_masks.scan(folder, "segmentation")
         sources: Sources = {item.key: {"image": (item.key, None)} for item in scan.items}
-        return CaseFolder(folder, "image-masks", _order(order, "mask"), sources)
+        return CaseFolder(folder, "image-masks", _order(order, "mask"), sources, scan)
     sources = _brats(folder)
     if not sources:
         raise DataError(
@@ -84,14 +85,12 @@ def find_cases(folder: Path, order: Order = "auto") -> CaseFolder:
 
 def read_cases(found: CaseFolder) -> Iterator[Case | Finding]:
     """Every case in turn, or why it cannot be used."""
-    masks = None
-    if found.layout == "image-masks":
-        scan = image_masks.scan(found.folder, "segmentation")
-        masks = {item.key: item for item in scan.items}
+    scan = found.scan
+    items = {item.key: item for item in scan.items} if scan else {}
     for key, kinds in found.sources.items():
         try:
-            if masks is not None:
-                image, labels = scan.load(masks[key])
+            if scan:
+                image, labels = scan.load(items[key])
                 yield _image_case(key, np.asarray(image), labels)
             else:
                 yield _read_case(found, key, kinds)

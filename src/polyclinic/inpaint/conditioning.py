@@ -21,7 +21,7 @@ classifier-free guidance (Ho and Salimans, arXiv 2207.12598), has zeros in chann
 left says only where to paint, and into what sequence.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -74,6 +74,10 @@ class Request:
         """1 where the image, and where the tumour map, is diffused, float (B, 2, H, W)."""
         seen = (~self.dropped).to(self.known.dtype).view(-1, 1, 1, 1)
         return torch.cat([self.fill_mask, self.box_mask * seen], dim=1)
+
+    def to(self, device: torch.device) -> "Request":
+        """The same request on another device."""
+        return Request(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     def hidden(self) -> "Request":
         """The same crops with every request dropped."""

@@ -148,8 +148,7 @@ class _Window:
             has_beside=torch.tensor([beside is not None]),
             dropped=torch.tensor([False]),
         )
-        moved = {name: getattr(request, name).to(device()) for name in request.__dataclass_fields__}
-        return Request(**moved)
+        return request.to(device())
 
     def back(self, x: Tensor, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """A plane of `shape` with what the network painted (size) in its place, 0 elsewhere."""

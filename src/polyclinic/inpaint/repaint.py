@@ -26,7 +26,7 @@ from polyclinic.inpaint.components import TUMOUR_FREE
 from polyclinic.inpaint.conditioning import Request
 from polyclinic.inpaint.objectives import Objective
 from polyclinic.inpaint.painter import Painter
-from polyclinic.inpaint.samplers import Estimate, _ancestral_step, _pair
+from polyclinic.inpaint.samplers import Estimate, ancestral_step, coefficients
 
 RESAMPLINGS = 10
 """How often a stretch is walked down: r in the paper."""
@@ -58,8 +58,8 @@ def repaint(
             state = _renoise(objective, state, level, next_level, gen)
         else:
             x = estimate(state, level)
-            state = _ancestral_step(objective, state, x, level, next_level, gen)
-            alpha, sigma = _pair(objective, next_level, state)
+            state = ancestral_step(objective, state, x, level, next_level, gen)
+            alpha, sigma = coefficients(objective, next_level, state)
             seen = alpha * known + sigma * torch.randn(state.shape, generator=gen).to(state)
             state = torch.where(known_mask > 0, seen, state)
     return state
@@ -142,8 +142,8 @@ def _renoise(
     objective: Objective, state: Tensor, level: float, higher: float, gen: torch.Generator
 ) -> Tensor:
     """A state at `higher`, drawn given the state at `level`: the noise that lies between."""
-    alpha, sigma = _pair(objective, level, state)
-    alpha_higher, sigma_higher = _pair(objective, higher, state)
+    alpha, sigma = coefficients(objective, level, state)
+    alpha_higher, sigma_higher = coefficients(objective, higher, state)
     kept = alpha_higher / alpha
     added = (sigma_higher**2 - (kept * sigma) ** 2).clamp_min(0).sqrt()
     return kept * state + added * torch.randn(state.shape, generator=gen).to(state)

@@ -76,7 +76,7 @@ def ancestral(
     """
     state = noise
     for level, lower in _levels(steps):
-        state = _ancestral_step(objective, state, estimate(state, level), level, lower, gen)
+        state = ancestral_step(objective, state, estimate(state, level), level, lower, gen)
     return state
 
 
@@ -94,18 +94,19 @@ def _levels(steps: int) -> list[tuple[float, float]]:
     return list(itertools.pairwise(grid))
 
 
-def _pair(objective: Objective, level: float, like: Tensor) -> tuple[Tensor, Tensor]:
+def coefficients(objective: Objective, level: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha and sigma at `level`, of the type and on the device of `like`."""
     at = torch.tensor(level, dtype=like.dtype, device=like.device)
     return objective.alpha(at), objective.sigma(at)
 
 
 def _step(objective: Objective, state: Tensor, x: Tensor, level: float, lower: float) -> Tensor:
-    alpha, sigma = _pair(objective, level, state)
-    alpha_lower, sigma_lower = _pair(objective, lower, state)
+    alpha, sigma = coefficients(objective, level, state)
+    alpha_lower, sigma_lower = coefficients(objective, lower, state)
     return alpha_lower * x + sigma_lower / sigma * (state - alpha * x)
 
 
-def _ancestral_step(
+def ancestral_step(
     objective: Objective,
     state: Tensor,
     x: Tensor,
@@ -113,8 +114,9 @@ def _ancestral_step(
     lower: float,
     gen: torch.Generator,
 ) -> Tensor:
-    alpha, sigma = _pair(objective, level, state)
-    alpha_lower, sigma_lower = _pair(objective, lower, state)
+    """A draw at the level `lower` from the state at `level` and the estimate x."""
+    alpha, sigma = coefficients(objective, level, state)
+    alpha_lower, sigma_lower = coefficients(objective, lower, state)
     added = sigma**2 - (alpha / alpha_lower * sigma_lower) ** 2  # from the lower level to this one
     fresh = sigma_lower / sigma * added.clamp_min(0).sqrt()
     kept = (sigma_lower**2 - fresh**2).clamp_min(0).sqrt()

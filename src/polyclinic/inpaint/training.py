@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from polyclinic.errors import RunError
 from polyclinic.inpaint.cases import Case
-from polyclinic.inpaint.conditioning import Request
 from polyclinic.inpaint.crops import Batch, Crops, Views
 from polyclinic.inpaint.network import SIZES, PainterNetwork, PainterSize, build_network
 from polyclinic.inpaint.objectives import OBJECTIVES, Objective, ObjectiveName
@@ -165,9 +164,7 @@ def rate(step: int, plan: PaintPlan) -> float:
 
 def to_device(batch: Batch) -> Batch:
     """The batch on the device that computes."""
-    request = batch.request
-    moved = {name: getattr(request, name).to(device()) for name in request.__dataclass_fields__}
-    return Batch(batch.x.to(device()), Request(**moved))
+    return Batch(batch.x.to(device()), batch.request.to(device()))
 
 
 def _part(state: State, part: str) -> State:

@@ -1,0 +1,58 @@
+"""Folders of brain MRI: what layout is recognised, and what its labels mean."""
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from polyclinic.errors import DataError
+from polyclinic.inpaint.cases import find_cases, read_cases
+from polyclinic.inpaint.components import CORE, ENHANCING, MIXED, OEDEMA, UNKNOWN_SEQUENCE
+
+
+def head():
+    rows, columns = np.mgrid[:24, :24] - 12
+    return np.where(np.hypot(rows, columns) < 10, 100, 0).astype(np.uint8)
+
+
+def test_a_mask_means_a_mixture(tmp_path):
+    labels = np.zeros((24, 24), np.uint8)
+    labels[8:12, 9:14] = 255
+    for folder, pixels in (("images", head()), ("masks", labels)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(pixels).save(tmp_path / folder / "a.png")
+    found = find_cases(tmp_path)
+    assert found.describe() == "1 cases, laid out as image-masks, labels in mask order"
+    (case,) = read_cases(found)
+    assert list(case.volumes) == [UNKNOWN_SEQUENCE]
+    assert np.array_equal(case.components[0] == MIXED, labels > 0)
+    assert np.array_equal(case.components[0] > 0, labels > 0)
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [("auto", {OEDEMA: 1, CORE: 2, ENHANCING: 3}), ("brats", {CORE: 1, OEDEMA: 2, ENHANCING: 3})],
+)
+def test_the_decathlon_s_order_is_recognised_and_can_be_overridden(tmp_path, order, expected):
+    names = {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}
+    (tmp_path / "dataset.json").write_text(json.dumps({"modality": names}))
+    labels = np.zeros((24, 24, 1), np.uint8)
+    labels[8, 8], labels[9, 9:11], labels[10, 10:13] = 1, 2, 3
+    volume = np.stack([head()[..., None] + n for n in range(4)], axis=-1).astype(np.int16)
+    for folder, array in (("imagesTr", volume), ("labelsTr", labels)):
+        (tmp_path / folder).mkdir()
+        image = nibabel.Nifti1Image(array, np.eye(4))
+        nibabel.save(image, tmp_path / folder / "BRATS_001.nii.gz")
+    (case,) = read_cases(find_cases(tmp_path, order))
+    assert sorted(case.volumes) == [0, 1, 2, 3]
+    counts = {c: int((case.components == c).sum()) for c in (CORE, OEDEMA, ENHANCING)}
+    assert counts == expected
+
+
+def test_nothing_to_train_on(tmp_path):
+    with pytest.raises(DataError, match=r"no brain MRI with segmentations; expected a folder per"):
+        find_cases(tmp_path)
+    with pytest.raises(DataError, match=r"absent: no such folder"):
+        find_cases(tmp_path / "absent")
