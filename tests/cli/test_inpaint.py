@@ -7,7 +7,10 @@ from typing import get_args
 
 import pytest
 
-from polyclinic.cli import engine, inpaint, main
+from polyclinic.cli import engine, main
+from polyclinic.cli.inpaint.edit import MODES
+from polyclinic.cli.inpaint.options import LABELS
+from polyclinic.cli.inpaint.train import OBJECTIVES, SIZES
 from polyclinic.inpaint.cases import Order
 from polyclinic.inpaint.network import PainterSize
 from polyclinic.inpaint.objectives import ObjectiveName
@@ -45,10 +48,10 @@ def calls(monkeypatch, tmp_path):
 
 
 def test_choices_are_those_of_the_library():
-    assert get_args(PainterSize) == inpaint.SIZES
-    assert {*inpaint.OBJECTIVES, "regression"} == {*get_args(ObjectiveName)}  # that is no painter
-    assert get_args(Order) == inpaint.LABELS
-    assert get_args(Mode) == inpaint.MODES
+    assert get_args(PainterSize) == SIZES
+    assert {*OBJECTIVES, "regression"} == {*get_args(ObjectiveName)}  # that is no painter
+    assert get_args(Order) == LABELS
+    assert get_args(Mode) == MODES
 
 
 def test_an_edit_prints_what_and_where_and_warns_on_stderr(calls, capsys):

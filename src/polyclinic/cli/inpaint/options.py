@@ -1,0 +1,30 @@
+"""Options that commands of `polyclinic inpaint` share."""
+
+from pathlib import Path
+
+import click
+
+from polyclinic.errors import ConfigError
+
+LABELS = ("auto", "brats", "msd", "mask")
+PATH = click.Path(path_type=Path)
+
+painter_option = click.option(
+    "--painter", type=PATH, help="A painter of `inpaint train`.  [default: the package's own]"
+)
+labels_option = click.option(
+    "--labels",
+    type=click.Choice(LABELS),
+    default="auto",
+    show_default=True,
+    help="What labels mean: as in BraTS, as in the Decathlon, or a mask of everything.",
+)
+force_option = click.option("--force", is_flag=True, help="Write over what is there.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print results as JSON lines.")
+quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors and warnings.")
+
+
+def one_of(as_json: bool, quiet: bool) -> None:
+    """`ConfigError` where both are asked for."""
+    if as_json and quiet:
+        raise ConfigError("--json and --quiet: choose one of the two")

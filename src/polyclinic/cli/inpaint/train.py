@@ -1,0 +1,82 @@
+"""`polyclinic inpaint train`."""
+
+import time
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from polyclinic.cli import engine
+from polyclinic.cli.inpaint.options import PATH, json_option, labels_option, one_of, quiet_option
+from polyclinic.cli.interrupt import resumable
+from polyclinic.cli.output import emit
+from polyclinic.cli.progress import telling
+from polyclinic.cli.run import RUNS, newest_run
+from polyclinic.errors import RunError
+from polyclinic.run.start import is_unused
+
+SIZES = ("small", "large")
+OBJECTIVES = ("flow", "ddpm")
+NAME = "painter"
+"""Run directories of painters begin with it."""
+
+
+@click.command(short_help="Train a painter.")
+@click.argument("data", nargs=-1, required=True, type=PATH)
+@click.option(
+    "--out",
+    type=PATH,
+    help="The run directory.  [default: runs/painter-DATE-TIME; with --resume the newest of these]",
+)
+@click.option("--resume", is_flag=True, help="Continue a training that was interrupted.")
+@click.option("--size", type=click.Choice(SIZES), default="small", show_default=True)
+@click.option("--objective", type=click.Choice(OBJECTIVES), default="flow", show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), default=18_000, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@labels_option
+@json_option
+@quiet_option
+def train(
+    data: tuple[Path, ...],
+    out: Path | None,
+    resume: bool,
+    size: Literal["small", "large"],
+    objective: Literal["flow", "ddpm"],
+    steps: int,
+    batch_size: int,
+    seed: int,
+    labels: Literal["auto", "brats", "msd", "mask"],
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Train a painter on the folders DATA.
+
+    DATA are BraTS-like folders of patients, folders laid out as in the Medical Segmentation
+    Decathlon, or folders with images/ and masks/.
+    """
+    one_of(as_json, quiet)
+    fresh = RUNS / f"{NAME}-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = out or (newest_run(NAME) if resume else fresh)
+    if not resume and not is_unused(out):
+        raise RunError(f"{out}: exists already; add --resume to continue it, or use another --out")
+    again: list[object] = ["polyclinic", "inpaint", "train", *data, "--out", out, "--resume"]
+    again += ["--size", size, "--objective", objective, "--steps", steps]
+    again += ["--batch-size", batch_size, "--seed", seed, "--labels", labels]
+    with resumable(again), telling(as_json=as_json, quiet=quiet) as tell:
+        painter = engine.train_painter(
+            data,
+            out,
+            size=size,
+            objective=objective,
+            steps=steps,
+            batch_size=batch_size,
+            seed=seed,
+            labels=labels,
+            resume=resume,
+            tell=tell,
+        )
+    if as_json:
+        emit({"event": "result", "run": str(out), "painter": str(painter)})
+    elif not quiet:
+        click.echo(f"painter: {painter}")
