@@ -127,8 +127,18 @@ def test_training_takes_folders_and_says_where_the_painter_is(calls, capsys):
         "batch_size": 16,
         "seed": 0,
         "labels": "msd",
+        "phantoms": 0,
+        "leave_out": (),
         "resume": False,
     }
+
+
+def test_training_on_phantoms_alone_and_on_nothing(calls, capsys):
+    assert main(["inpaint", "train", "--phantoms", "24", "--leave-out", "A_*", "--out", "r"]) == 0
+    assert calls[0][1][0] == ()
+    assert (calls[0][2]["phantoms"], calls[0][2]["leave_out"]) == (24, ("A_*",))
+    assert main(["inpaint", "train", "--out", "r"]) == 2
+    assert "nothing to train on: name a folder of brain MRI" in capsys.readouterr().err
 
 
 def test_a_training_does_not_begin_in_a_used_folder(calls, capsys, tmp_path):

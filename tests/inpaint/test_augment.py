@@ -11,15 +11,17 @@ from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.augment import (
     MIN_PIXELS,
     REMOVED_MARGIN,
+    RING,
     SHOWN,
     TILE,
     apply_edit,
     contact_sheet,
     deform_parts,
+    fill_map_of,
     painted_slices,
     plan_edits,
 )
-from polyclinic.inpaint.components import CORE, ENHANCING, MIXED, OEDEMA
+from polyclinic.inpaint.components import CORE, ENHANCING, KEEP, MIXED, OEDEMA, TUMOUR_FREE
 from polyclinic.inpaint.network import build_network
 from polyclinic.inpaint.objectives import OBJECTIVES
 from polyclinic.inpaint.painter import Painter
@@ -161,7 +163,7 @@ def test_painted_cases_hold_what_was_planned_and_nothing_else_changes(painter, f
     assert np.array_equal(made.components[added > 0], added[added > 0])
     old = np.zeros_like(target.components) if removes else target.components
     assert np.array_equal(made.components[added == 0], old[added == 0])
-    touched = added > 0
+    touched = fill_map_of(added, old) != KEEP
     if removes:
         around = np.ones((1, 2 * REMOVED_MARGIN + 1, 2 * REMOVED_MARGIN + 1), bool)
         touched = touched | ndimage.binary_dilation(target.components > 0, around)
@@ -175,6 +177,17 @@ def test_painted_cases_hold_what_was_planned_and_nothing_else_changes(painter, f
     for volume in made.volumes.values():
         volume[:] = 0
     assert unchanged(folder, before)
+
+
+def test_a_ring_of_tissue_is_painted_around_a_new_tumour_but_not_over_others():
+    added, there = np.zeros((2, 1, 20, 20), np.uint8)
+    added[0, 8:12, 8:12] = CORE
+    there[0, 8:12, 13:16] = OEDEMA
+    asked = fill_map_of(added, there)[0]
+    for place in np.ndindex(asked.shape):
+        gap = np.hypot(*np.array([max(8 - i, i - 11, 0) for i in place]))
+        expected = CORE if gap == 0 else TUMOUR_FREE if gap <= RING else KEEP
+        assert asked[place] == (KEEP if there[0][place] else expected)
 
 
 def test_the_same_edit_is_painted_the_same_and_seeds_differ(painter, folder):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from polyclinic.errors import DataError
-from polyclinic.inpaint.cases import find_cases, read_cases
+from polyclinic.inpaint.cases import find_cases, phantom_cases, read_cases
 from polyclinic.inpaint.components import CORE, ENHANCING, MIXED, OEDEMA, UNKNOWN_SEQUENCE
 
 
@@ -56,3 +56,14 @@ def test_nothing_to_train_on(tmp_path):
         find_cases(tmp_path)
     with pytest.raises(DataError, match=r"absent: no such folder"):
         find_cases(tmp_path / "absent")
+
+
+def test_made_up_heads_have_all_sequences_and_some_have_one_part_alone():
+    made = phantom_cases(10)
+    assert len({case.key for case in made}) == 10
+    assert all(case.key.startswith("made-up/") for case in made)
+    parts = [set(np.unique(case.components).tolist()) - {0} for case in made]
+    assert parts[1] == parts[2] == {CORE, OEDEMA, ENHANCING}
+    assert [parts[number] for number in (0, 4, 8)] == [{CORE}, {OEDEMA}, {ENHANCING}]
+    assert {number for case in made for number in case.volumes} == {0, 1, 2, 3}
+    assert all(case.components.shape == (12, 120, 120) for case in made)

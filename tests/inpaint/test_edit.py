@@ -15,6 +15,7 @@ from PIL import Image
 
 from polyclinic.errors import ConfigError, DataError, RunError
 from polyclinic.inpaint import edit as module
+from polyclinic.inpaint import painting
 from polyclinic.inpaint.components import KEEP, MIXED, OEDEMA, TUMOUR_FREE
 from polyclinic.inpaint.edit import Ask, edit, edit_file, open_painter, replay
 from polyclinic.inpaint.files import output, read_source
@@ -98,20 +99,22 @@ def test_a_box_has_one_contour_in_all_sequences(painter, monkeypatch):
     fill[0, 8:20, 8:20] = OEDEMA
     seen = []
 
-    def spy(painter, slices, regions, sequence, head_px, chosen):
-        painted = original(painter, slices, regions, sequence, head_px, chosen)
-        seen.append((sequence, regions, painted.realised))
+    def spy(painter, slices, regions, sequence, head_px, chosen, other):
+        painted = original(painter, slices, regions, sequence, head_px, chosen, other)
+        seen.append((sequence, regions, painted, other))
         return painted
 
-    original = module.paint
-    monkeypatch.setattr(module, "paint", spy)
+    original = painting.paint
+    monkeypatch.setattr(painting, "paint", spy)
     (edited,) = edit(painter, source, [Region(p, p != KEEP) for p in fill], FAST)
-    (first, asked, realised), (second, exact, again) = seen
+    (first, asked, one, nothing), (second, exact, two, shown) = seen
     assert (first, second) == (3, 0)  # FLAIR decides
     assert asked[0].boxed.any()
     assert not any(region.boxed.any() for region in exact)
-    assert np.array_equal(realised, again)
-    assert np.array_equal(edited.realised, realised)
+    assert nothing is None
+    assert shown is one.slices
+    assert np.array_equal(one.realised, two.realised)
+    assert np.array_equal(edited.realised, one.realised)
     inside = edited.realised[fill != KEEP]
     assert set(np.unique(inside)) <= {TUMOUR_FREE, OEDEMA}
 

@@ -24,13 +24,18 @@ def test_scaling_is_undone(dtype, data):
         np.testing.assert_array_equal(scaling.undo(scaling.apply(stored), stored.dtype), stored)
 
 
-def test_percentiles_become_the_ends_whatever_the_scanner():
+@pytest.mark.parametrize("shift", [100, -20], ids=["from air up", "standardised"])
+def test_the_ends_are_the_same_whatever_the_scanner(shift):
     rng = np.random.default_rng(0)
-    tissue = rng.normal(100, 20, 10_000).clip(1)
+    tissue = rng.normal(shift, 20, 10_000)
     one, other = scaling_of(tissue, "a"), scaling_of(tissue * 37.0, "b")
     np.testing.assert_allclose(one.apply(tissue), other.apply(tissue * 37.0), atol=1e-5)
-    inside = np.abs(one.apply(tissue)) <= 1
-    assert 0.985 < inside.mean() < 0.995
+    scaled = one.apply(tissue)
+    assert (scaled > 1).mean() == pytest.approx(0.005, abs=1e-3)
+    if shift > 0:
+        assert one.apply(np.zeros(1))[0] == -1
+    else:
+        assert (scaled < -1).mean() == pytest.approx(0.005, abs=1e-3)
 
 
 def test_air_does_not_count():

@@ -1,5 +1,7 @@
 """Painting: nothing changes outside, whatever the region, the size and the network."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from polyclinic.inpaint.components import KEEP, OEDEMA, TUMOUR_FREE
 from polyclinic.inpaint.network import build_network
 from polyclinic.inpaint.objectives import OBJECTIVES
 from polyclinic.inpaint.painter import Painter, load_painter, save_painter
-from polyclinic.inpaint.painting import Settings, paint
+from polyclinic.inpaint.painting import Settings, paint, paint_sequences
 from polyclinic.inpaint.regions import Region, empty
 from polyclinic.seeding import generator
 
@@ -113,17 +115,87 @@ def test_slices_are_painted_outwards_each_shown_the_one_before(painter, monkeypa
     assert all(np.isin(beside.numpy(), np.append(window, -1)).all() for _, beside in seen[1:])
 
 
-@pytest.mark.parametrize("mode", ["sample", "mean"])
-def test_guidance_asks_the_network_twice(painter, monkeypatch, mode):
+def test_guidance_asks_the_network_twice(painter, monkeypatch):
     calls = []
     monkeypatch.setattr(
         painter.network, "forward", lambda state, *_: calls.append(1) or torch.zeros_like(state)
     )
     for guidance, expected in ((1.0, 3), (2.0, 6)):
         calls.clear()
-        settings = Settings(steps=3, guidance=guidance, mode=mode)
+        settings = Settings(steps=3, guidance=guidance)
         paint(painter, head(), [square((32, 32), 10, 10, 4)], 3, 28, settings)
         assert len(calls) == expected
+
+
+def test_the_mean_is_that_of_a_request_and_its_mirror_image(painter):
+    """An image and region that are symmetrical have a symmetrical mean, whatever the network."""
+    image = head()
+    image = (image + image[..., ::-1]) / 2
+    regions = [square((32, 32), 10, 12, 8)]
+    out = [
+        paint(painter, image, regions, 3, 28, Settings(mode="mean", seed=seed)).slices
+        for seed in (0, 1)
+    ]
+    np.testing.assert_allclose(out[0], out[0][..., ::-1], atol=1e-5)
+    assert np.array_equal(out[0], out[1])  # and no seed changes it
+
+
+def test_a_painter_of_noise_has_no_mean(painter):
+    ddpm = replace(painter, objective=OBJECTIVES["ddpm"])
+    with pytest.raises(ConfigError, match=r"mode: `mean` needs a painter trained with .*`flow`"):
+        paint(ddpm, head(), [square((32, 32), 10, 12, 8)], 3, 28, Settings(mode="mean"))
+
+
+def test_parts_that_are_far_apart_are_painted_in_turn_and_see_no_leftovers(painter, monkeypatch):
+    """Each has a window of its own, of the painter's own resolution; what is yet to be painted is
+    hidden in neighbouring slices too."""
+    sizes = []
+    estimate = Painter.estimate
+
+    def watched(self, state, level, request, guidance):
+        sizes.append(tuple(state.shape[2:]))
+        return estimate(self, state, level, request, guidance)
+
+    monkeypatch.setattr(Painter, "estimate", watched)
+    slices = head(2, 32, 200)
+    region = square((32, 200), 10, 10, 8)
+    region.fill_map[10:18, 180:188] = TUMOUR_FREE
+    one = paint(painter, slices, [region, region], 3, 28, Settings(steps=1))
+    assert sizes == [(20, 20)] * 4
+    slices[:, 10:18, 180:188] += 5
+    slices[:, 10:18, 10:18] += 5
+    two = paint(painter, slices, [region, region], 3, 28, Settings(steps=1))
+    assert np.array_equal(one.slices, two.slices)
+    assert np.array_equal(one.realised, two.realised)
+
+
+def test_near_parts_are_painted_together(painter, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        painter.network, "forward", lambda state, *_: calls.append(1) or torch.zeros_like(state)
+    )
+    region = square((32, 32), 10, 4, 4)
+    region.fill_map[10:14, 14:18] = TUMOUR_FREE
+    paint(painter, head(), [region], 3, 28, Settings(steps=1))
+    assert len(calls) == 1
+
+
+def test_sequences_follow_the_one_that_shows_tumours_best(painter, monkeypatch):
+    seen = []
+    forward = painter.network.forward
+
+    def watched(state, level, request):
+        seen.append((int(request.sequence[0]), bool(request.has_other[0]), request.other.clone()))
+        return forward(state, level, request)
+
+    monkeypatch.setattr(painter.network, "forward", watched)
+    volumes = {number: head() + number / 10 for number in (0, 2, 3)}
+    regions = [square((32, 32), 10, 10, 8, OEDEMA, boxed=True)]
+    out, realised = paint_sequences(painter, volumes, regions, 28, Settings(steps=1))
+    assert [(number, has) for number, has, _ in seen] == [(3, False), (2, True), (0, True)]
+    assert all(np.isin(o.numpy(), np.append(out[3], -1)).all() for _, _, o in seen[1:])
+    assert out.keys() == volumes.keys()
+    assert ((realised[0] == KEEP) == (regions[0].fill_map == KEEP)).all()
 
 
 def test_an_empty_region(painter):

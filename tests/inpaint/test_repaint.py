@@ -49,6 +49,8 @@ def crops(count=2, side=16):
         sequence=torch.full((count,), 2),
         beside=noise(count, 1, side, side, seed=6),
         has_beside=torch.ones(count, dtype=torch.bool),
+        other=noise(count, 1, side, side, seed=7),
+        has_other=torch.ones(count, dtype=torch.bool),
         dropped=torch.zeros(count, dtype=torch.bool),
     )
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from polyclinic.errors import ConfigError
 from polyclinic.inpaint.objectives import OBJECTIVES, STEPS
 from polyclinic.inpaint.samplers import SAMPLERS, ancestral, calls, ddim, heun
 from polyclinic.seeding import generator
@@ -111,3 +112,17 @@ def test_levels_are_drawn_between_0_and_1_and_reach_1(objective):
     assert float(levels.min()) > 0
     assert float(levels.max()) == 1
     assert torch.equal(levels, objective.draw_levels(20_000, generator(0)))
+
+
+def test_a_flow_is_trained_without_noise_too_but_at_level_1_alone():
+    levels = torch.cat([torch.ones(400), torch.full((400,), 0.7)]).view(-1, 1, 1, 1)
+    noise_of = FLOW.draw_noise(torch.zeros(800, 2, 3, 3), levels, generator(0))
+    blank = ~noise_of.flatten(1).any(dim=1)
+    assert 150 < int(blank[:400].sum()) < 250
+    assert not blank[400:].any()
+    assert float(noise_of[~blank].std()) == pytest.approx(1, abs=0.03)
+
+
+def test_heun_asks_for_a_flow():
+    with pytest.raises(ConfigError, match=r"heun needs a painter trained as a flow, not ddpm"):
+        SAMPLERS["heun"](lambda state, _: state, noise(1, 2, 3, 3), DDPM, 2, generator(0))

@@ -17,6 +17,7 @@ from polyclinic.inpaint.segmenter import (
     Geometry,
     SegmentPlan,
     Slices,
+    count_overlaps,
     load_segmenter,
     network_input,
     save_segmenter,
@@ -83,6 +84,35 @@ def test_any_size_and_any_sequences_give_components_of_that_size(
     assert found.max() < 5
     alone = segmenter.predict({n: volume[-1:] for n, volume in volumes.items()})
     assert (alone == found[-1:]).mean() > 0.99  # sums may differ in their last bit
+
+
+@pytest.mark.parametrize("patch", [2, 4])
+def test_folded_it_works_on_any_size_and_is_kept(cases, tmp_path, patch):
+    folded = train_segmenter(cases, dataclasses.replace(PLAN, patch=patch), 0)
+    save_segmenter(folded, tmp_path / "folded.safetensors")
+    loaded = load_segmenter(tmp_path / "folded.safetensors")
+    assert loaded.patch == patch
+    for side in (9, 33, 47):
+        volumes = {3: np.random.default_rng(side).normal(0, 1, (2, side, 20)).astype(np.float32)}
+        found = folded.predict(volumes)
+        assert found.shape == (2, side, 20)
+        assert np.array_equal(found, loaded.predict(volumes))
+
+
+def test_overlaps_are_the_slow_ones(segmenter, cases):
+    counts = count_overlaps(segmenter, cases)
+    assert counts.shape == (4, 5, 3)
+    for case, rows in zip(cases, counts, strict=True):
+        found = segmenter.predict(case.volumes)
+        pairs = list(zip(found.ravel().tolist(), case.components.ravel().tolist(), strict=True))
+        for number, row in enumerate(rows):
+            kinds = {number} if number else {1, 2, 3, 4}
+            assert row.tolist() == [
+                sum(a in kinds and b in kinds for a, b in pairs),
+                sum(a in kinds for a, _ in pairs),
+                sum(b in kinds for _, b in pairs),
+            ]
+    assert count_overlaps(segmenter, []).shape == (0, 5, 3)
 
 
 def test_what_cannot_be_segmented(segmenter):
@@ -178,6 +208,8 @@ def test_what_cannot_be_trained(cases):
         train_segmenter([], PLAN, 0)
     with pytest.raises(ConfigError, match=r"at least 1 step and 1 slice a batch, got 0 and 2"):
         dataclasses.replace(PLAN, steps=0)
+    with pytest.raises(ConfigError, match=r"patch: expected one of \(1, 2, 4\), got 3"):
+        dataclasses.replace(PLAN, patch=3)
     with pytest.raises(ConfigError, match=r"features: expected six multiples of 8"):
         train_segmenter(cases, dataclasses.replace(PLAN, features=(8, 8)), 0)
     broken = {n: np.full_like(v, np.nan) for n, v in cases[0].volumes.items()}

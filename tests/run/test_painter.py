@@ -9,6 +9,7 @@ import torch
 
 from polyclinic.data.phantoms import brain
 from polyclinic.errors import ConfigError, DataError
+from polyclinic.inpaint import cases as cases_module
 from polyclinic.inpaint import network
 from polyclinic.inpaint.network import NetworkConfig
 from polyclinic.inpaint.painter import load_painter
@@ -115,3 +116,32 @@ def test_a_case_that_cannot_be_read_is_named_and_left_out(config, tmp_path):
     (message,) = [p.message for p in told if "left out" in p.message]
     assert message.startswith("PHANTOM_BE_0002: ")
     assert "not a readable NIfTI file" in message
+
+
+def test_cases_that_are_left_out_are_not_read(config, folder, tmp_path):
+    told = []
+    cases = module.load_cases((folder,), "auto", told.append, leave_out=("PHANTOM_A*", "*_0003"))
+    assert [case.key for case in cases] == [
+        "PHANTOM_BE_0002", "PHANTOM_BE_0005", "PHANTOM_GA_0006",
+    ]  # fmt: skip
+    assert any(p.message == f"{folder}: 3 cases left out" for p in told)
+    with pytest.raises(ConfigError, match=r"--leave-out TCGA_\*: fits none of the cases"):
+        module.load_cases((folder,), "auto", silent, leave_out=("PHANTOM_A*", "TCGA_*"))
+
+
+def test_made_up_heads_are_trained_on_with_no_folder_at_all(config, monkeypatch, tmp_path):
+    monkeypatch.setattr(cases_module, "PHANTOM_SIDE", 32)
+    monkeypatch.setattr(cases_module, "PHANTOM_SLICES", 3)
+    path = train_painter(replace(config, data=(), phantoms=5), tmp_path / "run")
+    card = load_painter(path).card
+    assert (card["data"], card["phantoms"]) == ([], 5)
+    splits = json.loads((tmp_path / "run" / "splits.json").read_text())
+    assert sum(map(len, splits.values())) == 5
+
+
+def test_a_regression_is_a_run_too(config, tmp_path):
+    plan = replace(config.plan, objective="regression")
+    path = train_painter(replace(config, plan=plan), tmp_path / "run")
+    assert load_painter(path).objective.name == "regression"
+    record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"validation_loss", "validation_psnr_mean"} <= record.keys()

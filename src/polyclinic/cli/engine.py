@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from polyclinic.data.dataset import Scan
     from polyclinic.data.readers.reader import TaskChoice
     from polyclinic.inpaint.files.output import Written
+    from polyclinic.run.augment import Augmented
 
 
 def scan_site(folder: Path, *, format: str = "auto", task: "TaskChoice" = "auto") -> "Scan":
@@ -60,6 +61,8 @@ def train_painter(
     batch_size: int,
     seed: int,
     labels: Literal["auto", "brats", "msd", "mask"],
+    phantoms: int,
+    leave_out: Sequence[str],
     resume: bool,
     tell: Tell,
 ) -> Path:
@@ -68,7 +71,9 @@ def train_painter(
     from polyclinic.run import painter
 
     plan = PaintPlan(size=size, objective=objective, steps=steps, batch_size=batch_size, seed=seed)
-    config = painter.PainterRun(data=tuple(data), order=labels, plan=plan)
+    config = painter.PainterRun(
+        tuple(data), order=labels, phantoms=phantoms, leave_out=tuple(leave_out), plan=plan
+    )
     return painter.train_painter(config, out, resume=resume, tell=tell)
 
 
@@ -113,3 +118,74 @@ def replay_edit(
     from polyclinic.inpaint import edit
 
     return edit.replay(sidecar, edit.open_painter(painter), out, path=path, force=force)
+
+
+def augment(
+    data: Path,
+    out: Path,
+    *,
+    count: int,
+    components: tuple[str, ...],
+    balance: Literal["none", "size", "component", "site"],
+    remove_tumours: bool,
+    sites: str | None,
+    patients: Path | None,
+    labels: Literal["auto", "brats", "msd", "mask"],
+    painter: Path | None,
+    steps: int,
+    guidance: float,
+    seed: int,
+    resume: bool,
+    tell: Tell,
+) -> "Augmented":
+    """See `polyclinic.run.augment.augment`."""
+    from polyclinic.inpaint.painting import Settings
+    from polyclinic.run import augment as job
+    from polyclinic.run.augment_plan import AugmentRun
+
+    config = AugmentRun(
+        data=data,
+        count=count,
+        order=labels,
+        components=components,
+        balance=balance,
+        remove_tumours=remove_tumours,
+        sites=sites,
+        patients=patients,
+        settings=Settings(steps=steps, guidance=guidance, seed=seed),
+    )
+    return job.augment(config, out, painter=painter, resume=resume, tell=tell)
+
+
+def evaluate_painter(
+    painter: Path,
+    data: Sequence[Path],
+    out: Path,
+    *,
+    split: Literal["test", "val"],
+    labels: Literal["auto", "brats", "msd", "mask"],
+    steps: int,
+    segmenter: Path | None,
+    max_slices: int,
+    samples: int,
+    seed: int,
+    resume: bool,
+    tell: Tell,
+) -> tuple[Path, Path]:
+    """Results and report; see `polyclinic.run.painter_evaluation.evaluation.evaluate_painter`."""
+    from polyclinic.report.painting import write_painting_report
+    from polyclinic.run.painter_evaluation import evaluation
+
+    config = evaluation.Evaluation(
+        painter=painter,
+        data=tuple(data),
+        order=labels,
+        split=split,
+        steps=steps,
+        segmenter=segmenter,
+        max_slices=max_slices,
+        samples=samples,
+        seed=seed,
+    )
+    results = evaluation.evaluate_painter(config, out, resume=resume, tell=tell)
+    return results, write_painting_report(out)

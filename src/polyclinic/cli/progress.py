@@ -23,6 +23,8 @@ _DOING = {
     "fine-tune": "fine-tuning",
     "report": "writing the report",
     "paint": "training the painter",
+    "augment": "painting cases",
+    "evaluate": "judging what is painted",
 }
 
 

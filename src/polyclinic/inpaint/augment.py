@@ -18,7 +18,7 @@ from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.cases import Case
 from polyclinic.inpaint.components import COLOURS, COMPONENTS, KEEP, TUMOUR_FREE
 from polyclinic.inpaint.painter import Painter
-from polyclinic.inpaint.painting import Settings, paint
+from polyclinic.inpaint.painting import Settings, paint_sequences
 from polyclinic.inpaint.regions import Region
 from polyclinic.seeding import derive
 
@@ -30,6 +30,8 @@ MARGIN = 0.03
 """Distance that a new tumour keeps from the head's edge, as a share of the head's extent."""
 REMOVED_MARGIN = 2
 """Pixels around a tumour that are painted tumour-free with it: its border blurs."""
+RING = 2
+"""Pixels around a new tumour that are painted with it."""
 SIZES = 3
 """Classes of equal width, in the logarithm of the volume, that `size` balances."""
 SHRINKS = (1.0, 0.85, 0.7, 0.55)
@@ -129,14 +131,24 @@ def apply_edit(
             f"{planned.key}: does not fit into {target.key} or covers its tumour; expected the "
             "cases that the edit was planned for"
         )
-    fill_map = np.where(added > 0, added, KEEP).astype(np.int8)
     return replace(
         target,
         key=planned.key,
-        volumes=_painted(painter, target, volumes, fill_map, chosen),
+        volumes=_painted(painter, target, volumes, fill_map_of(added, components), chosen),
         components=np.where(added > 0, added, components).astype(np.uint8),
         head=target.head.copy(),
     )
+
+
+def fill_map_of(added: NDArray[np.uint8], components: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """What to paint, int8 (Z, H, W), for a new tumour `added` where `components` are.
+
+    Tissue `RING` px around it is painted anew as tumour-free: a tumour's edge blurs beyond it.
+    """
+    disk = np.hypot(*np.mgrid[-RING : RING + 1, -RING : RING + 1]) <= RING
+    around = ndimage.binary_dilation(added > 0, disk[None]) & (components == 0)
+    asked = np.where(around, TUMOUR_FREE, KEEP)
+    return np.where(added > 0, added, asked).astype(np.int8)
 
 
 def painted_slices(case: Case, planned: PlannedEdit) -> Case:
@@ -148,6 +160,7 @@ def painted_slices(case: Case, planned: PlannedEdit) -> Case:
         volumes={number: volume[new] for number, volume in case.volumes.items()},
         components=case.components[new],
         head=case.head[new],
+        rows=case.rows[new],
     )
 
 
@@ -375,12 +388,9 @@ def _painted(
     fill_map: NDArray[np.int8],
     settings: Settings,
 ) -> dict[int, NDArray[np.float32]]:
-    """Every sequence with the same regions painted, from the same noise."""
+    """Every sequence with the same regions painted."""
     regions = [Region(plane, np.zeros(plane.shape, bool)) for plane in fill_map]
-    return {
-        number: paint(painter, volume, regions, number, target.head_px, settings).slices
-        for number, volume in volumes.items()
-    }
+    return paint_sequences(painter, volumes, regions, target.head_px, settings)[0]
 
 
 def _row(before: Case, edit: PlannedEdit, after: Case) -> NDArray[np.uint8]:

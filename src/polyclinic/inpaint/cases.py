@@ -5,8 +5,8 @@ the Medical Segmentation Decathlon, and `images/` with `masks/`, where a mask me
 """
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from scipy import ndimage
 from polyclinic.data.dataset import Finding, Scan
 from polyclinic.data.files import is_hidden, list_files
 from polyclinic.data.nifti import axial, read_volume
+from polyclinic.data.phantoms import brain
 from polyclinic.data.readers import image_masks
 from polyclinic.data.readers.brats import kind_of
 from polyclinic.errors import DataError
@@ -27,6 +28,10 @@ Order = Literal["auto", "brats", "msd", "mask"]
 Sources = dict[str, dict[str, tuple[str, int | None]]]
 MSD_CHANNELS = {"flair": "t2f", "t1w": "t1n", "t1gd": "t1c", "t2w": "t2w"}
 """Names of sequences in the `dataset.json` of the Decathlon's brain task."""
+MOST_AIR = BLACK + 0.2
+"""An image whose edge is brighter than this has no air there."""
+PHANTOM_SIDE, PHANTOM_SLICES = 120, 12
+"""Pixels of a side, and slices, of made-up heads."""
 MIN_HEAD = 0.02
 """Slices with a smaller share of head are left out."""
 
@@ -35,7 +40,9 @@ MIN_HEAD = 0.02
 class Case:
     """One patient's head. `volumes` maps a number of `SEQUENCES` (or `UNKNOWN_SEQUENCE`) to
     scaled intensities, float32 (Z, H, W); `components` uint8 and `head` bool have that shape.
-    `scalings` leads back to stored values; `head_px` is the head's extent in its largest slice."""
+    `scalings` leads back to stored values; `head_px` is the head's extent in its largest slice.
+    `rows` are the numbers that these Z slices have in the file, from the feet up: those that show
+    little head are left out. It is empty where a case comes from no file."""
 
     key: str
     volumes: dict[int, NDArray[np.float32]]
@@ -43,6 +50,7 @@ class Case:
     head: NDArray[np.bool_]
     scalings: dict[int, Scaling]
     head_px: float
+    rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,11 @@ class CaseFolder:
     sources: Sources
     """Case to kind (a sequence's name, `seg`, or `image`) to file and, in it, volume."""
     scan: Scan | None = None  # of images with masks, which their reader loads
+
+    def without(self, keys: Collection[str]) -> "CaseFolder":
+        """The same folder, some of its cases left out."""
+        kept = {key: kinds for key, kinds in self.sources.items() if key not in keys}
+        return replace(self, sources=kept)
 
     def describe(self) -> str:
         """One line for people."""
@@ -98,11 +111,28 @@ def read_cases(found: CaseFolder) -> Iterator[Case | Finding]:
             yield Finding("warning", key, str(error))
 
 
+def phantom_cases(count: int, seed: int = 1) -> list[Case]:
+    """`count` made-up heads with tumours in four sequences; every fourth tumour has but one part,
+    so that a painter sees each part on its own. A demo's heads have the seed 0."""
+    cases = []
+    for head in brain.generate(
+        count, seed=seed, size=PHANTOM_SIDE, slices=PHANTOM_SLICES, lone_part_every=4
+    ):
+        components = from_labels(axial(head.parts), "brats", head.name)
+        stored = {SEQUENCES.index(name): axial(v) for name, v in head.sequences.items()}
+        scalings = {number: scaling_of(v, head.name) for number, v in stored.items()}
+        volumes = {number: scalings[number].apply(v) for number, v in stored.items()}
+        cases.append(_case(f"made-up/{head.name}", volumes, components, scalings))
+    return cases
+
+
 def head_mask(volumes: list[NDArray[np.float32]]) -> NDArray[np.bool_]:
     """Where the head is, bool (Z, H, W): brighter than the air in any sequence, holes filled."""
     brightest = np.max(np.stack(volumes), axis=0)
     smooth = ndimage.gaussian_filter(brightest, (0, 1, 1))
-    head = smooth > BLACK + 0.12
+    edges = (smooth[:, 0], smooth[:, -1], smooth[:, :, 0], smooth[:, :, -1])
+    air = min(float(np.median(np.concatenate(edges, axis=1))), MOST_AIR)  # noise makes it brighter
+    head = smooth > air + 0.12
     filled = [ndimage.binary_fill_holes(_largest(plane)) for plane in head]
     return np.stack(filled)
 
@@ -215,4 +245,5 @@ def _case(
         head[kept],
         scalings,
         head_extent(head),
+        tuple(np.flatnonzero(kept).tolist()),
     )

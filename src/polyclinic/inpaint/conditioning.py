@@ -15,6 +15,8 @@ The `CHANNELS` channels of the network's input:
     9      box flag: 1 inside boxes
     10     the slice beside this one, 0 where there is none
     11     1 where there is a slice beside this one
+    12     the same slice in another sequence, 0 where there is none
+    13     1 where there is another sequence
 
 The sequence enters as an embedding, the noise level as another. A request that is dropped, for
 classifier-free guidance (Ho and Salimans, arXiv 2207.12598), has zeros in channels 3 to 9: what is
@@ -28,7 +30,7 @@ from torch import Tensor
 
 from polyclinic.inpaint.components import COMPONENTS, KEEP, TUMOUR_FREE
 
-CHANNELS = 7 + len(COMPONENTS)
+CHANNELS = 9 + len(COMPONENTS)
 DIFFUSED = 2
 """Image and tumour map."""
 
@@ -40,8 +42,9 @@ class Request:
     `known` float (B, 1, H, W) is the scaled image, of which only pixels outside the fill region
     are read; `fill_map` int64 (B, H, W) holds `KEEP` or component numbers; `boxed` bool
     (B, H, W) marks the pixels of boxes; `sequence` int64 (B); `beside` float (B, 1, H, W) is the
-    neighbouring slice and `has_beside` bool (B) says whether there is one; `dropped` bool (B)
-    marks those whose request is hidden.
+    neighbouring slice and `has_beside` bool (B) says whether there is one; `other` and `has_other`
+    are the same for another sequence of this slice; `dropped` bool (B) marks those whose request is
+    hidden.
     """
 
     known: Tensor
@@ -50,6 +53,8 @@ class Request:
     sequence: Tensor
     beside: Tensor
     has_beside: Tensor
+    other: Tensor
+    has_other: Tensor
     dropped: Tensor
 
     @property
@@ -79,6 +84,11 @@ class Request:
         """The same request on another device."""
         return Request(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
+    def mirrored(self) -> "Request":
+        """The same crops, left and right exchanged."""
+        planes = ("known", "fill_map", "boxed", "beside", "other")
+        return replace(self, **{name: getattr(self, name).flip(-1) for name in planes})
+
     def hidden(self) -> "Request":
         """The same crops with every request dropped."""
         return replace(self, dropped=torch.ones_like(self.dropped))
@@ -90,7 +100,8 @@ def network_input(noisy: Tensor, request: Request) -> tuple[Tensor, Tensor]:
     seen = (~request.dropped).to(noisy.dtype).view(-1, 1, 1, 1)
     box = request.box_mask
     asked = [(request.fill_map == number).unsqueeze(1) for number in range(len(COMPONENTS))]
-    shape = request.has_beside.to(noisy.dtype).view(-1, 1, 1, 1)
+    has_beside = request.has_beside.to(noisy.dtype).view(-1, 1, 1, 1)
+    has_other = request.has_other.to(noisy.dtype).view(-1, 1, 1, 1)
     channels = [
         noisy[:, :1] * fill,
         request.known * (1 - fill),
@@ -98,7 +109,9 @@ def network_input(noisy: Tensor, request: Request) -> tuple[Tensor, Tensor]:
         (noisy[:, 1:] * box + request.exact_map) * seen,
         torch.cat(asked, dim=1).to(noisy.dtype) * seen,
         box * seen,
-        request.beside * shape,
-        shape.expand_as(fill),
+        request.beside * has_beside,
+        has_beside.expand_as(fill),
+        request.other * has_other,
+        has_other.expand_as(fill),
     ]
     return torch.cat(channels, dim=1), request.sequence

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.cases import head_extent, head_mask
-from polyclinic.inpaint.components import KEEP, SEQUENCES, UNKNOWN_SEQUENCE, component
+from polyclinic.inpaint.components import KEEP, component
 from polyclinic.inpaint.files import read_source
 from polyclinic.inpaint.files.output import Output, Written
 from polyclinic.inpaint.files.region import digest, merge, read_region
@@ -22,7 +22,7 @@ from polyclinic.inpaint.files.source import Source, sequence_name
 from polyclinic.inpaint.intensity import Scaling, scaling_of
 from polyclinic.inpaint.likeness import NOT_A_BRAIN, unlikeness
 from polyclinic.inpaint.painter import Painter, load_painter
-from polyclinic.inpaint.painting import Settings, paint
+from polyclinic.inpaint.painting import Settings, paint_sequences
 from polyclinic.inpaint.provenance import (
     Asked,
     Provenance,
@@ -39,8 +39,6 @@ from polyclinic.models.device import PRECISIONS, describe, fixed_precision, prec
 
 WEIGHTS = Path(__file__).parent / "weights" / "small.safetensors"
 """The painter that comes with the package."""
-CONTOUR_FROM = tuple(SEQUENCES.index(name) for name in ("t2f", "t1c", "t2w", "t1n"))
-"""The first of these that is there decides the contour in boxes: where tumours show best."""
 DRAWN = "drawn"
 """In the place of a component: the colours of a drawing say it."""
 
@@ -96,7 +94,7 @@ def edit(
     """Paint `regions`, one a slice, into every sequence of `source`, `samples` times.
 
     Sample k has the seed `settings.seed + k`. In boxes one sequence decides the contour (see
-    `CONTOUR_FROM`), and the others are painted within it. Raises `DataError` where regions and
+    `paint_sequences`), and the others are painted within it. Raises `DataError` where regions and
     slices do not match, nothing is to be painted, or values are NaN.
     """
     shapes = [region.fill_map.shape for region in regions]
@@ -111,7 +109,7 @@ def edit(
     if not fill_mask.any():
         raise DataError("the region is empty: no pixel of the image is to be painted")
     scalings, scaled = {}, {}
-    for number in sorted(source.volumes, key=(*CONTOUR_FROM, UNKNOWN_SEQUENCE).index):
+    for number in sorted(source.volumes):
         storage = source.storage[number]
         real = storage.real(source.volumes[number])
         scalings[number] = scaling_of(real, storage.name)
@@ -121,12 +119,11 @@ def edit(
     edited = []
     for sample in range(samples):
         chosen = dataclasses.replace(settings, seed=settings.seed + sample)
-        volumes, exact = {}, regions
-        for number, slices in scaled.items():
-            painted = paint(painter, slices, exact, number, head_extent(head), chosen)
-            volumes[number] = _stored(source, number, painted.slices, scalings[number], fill_mask)
-            exact = [Region(plane, np.zeros(plane.shape, bool)) for plane in painted.realised]
-        realised = np.stack([region.fill_map for region in exact])
+        painted, realised = paint_sequences(painter, scaled, regions, head_extent(head), chosen)
+        volumes = {
+            number: _stored(source, number, slices, scalings[number], fill_mask)
+            for number, slices in painted.items()
+        }
         edited.append(Edited(volumes, realised, chosen, warnings))
     return edited
 
@@ -167,7 +164,7 @@ def edit_file(
     regions = merge(single)
     with fixed_precision(precision()):
         edited = edit(painter, source, regions, settings or Settings(), samples)
-        records = [_record(painter, source, asked, regions, one) for one in edited]
+        records = [record_of(painter, source, asked, regions, one) for one in edited]
     return output.write([(e.volumes, e.realised, r) for e, r in zip(edited, records, strict=True)])
 
 
@@ -202,7 +199,7 @@ def replay(
         raise DataError(f"{sidecar}: precision {record.precision!r}; expected float32 or bfloat16")
     with fixed_precision(asked_precision):
         (edited,) = edit(painter, source, regions, record.settings)
-        again = _record(painter, source, record.asked, regions, edited)
+        again = record_of(painter, source, record.asked, regions, edited)
     if again.outputs == record.outputs:
         again = record
     else:
@@ -247,13 +244,14 @@ def _warnings(
     return tuple(warnings)
 
 
-def _record(
+def record_of(
     painter: Painter,
     source: Source,
     asked: tuple[Asked, ...],
     regions: list[Region],
     edited: Edited,
 ) -> Provenance:
+    """The record of an edit of `source` in `regions`, which `asked` has in the user's words."""
     outputs = {sequence_name(number): array_digest(v) for number, v in edited.volumes.items()}
     sequence = next(iter(outputs)) if source.format != "brats" else None
     return Provenance(

@@ -1,7 +1,8 @@
 """Intensities that mean the same on every scanner, and the way back.
 
-A volume's percentiles 0.5 and 99.5, of the voxels that are not 0, become -1 and 1. The map is
-linear and clips nothing, so that it can be undone.
+0 becomes -1, and a volume's percentile 99.5, of the voxels that are not 0, becomes 1. Where values
+are negative, as after standardisation, it is the percentile 0.5 that becomes -1. The map is linear
+and clips nothing, so that it can be undone.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from polyclinic.data.images import HIGH_PERCENTILE, LOW_PERCENTILE
 from polyclinic.errors import DataError
 
 BLACK = -1.0
-"""About what a voxel of 0 becomes in a volume whose darkest tissue is near 0."""
+"""What air is: 0 in a volume without negative values."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def scaling_of(volume: NDArray[Any], name: str) -> Scaling:
     if nonzero.size == 0:
         raise DataError(f"{name}: all values are 0; expected an image")
     low, high = (float(v) for v in np.percentile(nonzero, (LOW_PERCENTILE, HIGH_PERCENTILE)))
+    low = min(low, 0.0)  # the darkest tissue differs from scanner to scanner, air does not
     if low == high:
-        low, high = min(low, 0.0), max(high, 0.0)  # one tissue on black
+        high = 0.0  # one tissue, darker than the background
     return Scaling(low, high)

@@ -28,23 +28,26 @@ LEAST_LEVEL = 0.1
 """Velocities divide by the level: below this one they are cut off."""
 PURE_NOISE_SHARE = 0.2
 """Share of a flow's training at level 1, where the estimate is the posterior mean."""
+BLANK_SHARE = 0.5
+"""Share of these whose noise is 0: from there the mean takes one estimate, and no luck."""
 STEPS = 1000
 """Steps of the DDPM schedule."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """`alpha` and `sigma` of a level, float tensors; how levels are drawn for training;
+    """`alpha` and `sigma` of a level, float tensors; how levels and noise are drawn for training;
     the estimate of x from the network's output, and the loss per pixel.
 
-    `estimate(output, state, level)` and `loss(output, state, level, x, noise)` take tensors
-    (B, 2, H, W) and levels (B, 1, 1, 1).
+    `draw_noise(like, level, gen)` returns noise for a batch; `estimate(output, state, level)` and
+    `loss(output, state, level, x, noise)` take tensors (B, 2, H, W) and levels (B, 1, 1, 1).
     """
 
     name: ObjectiveName
     alpha: Callable[[Tensor], Tensor]
     sigma: Callable[[Tensor], Tensor]
     draw_levels: Callable[[int, torch.Generator], Tensor]
+    draw_noise: Callable[[Tensor, Tensor, torch.Generator], Tensor]
     estimate: Callable[[Tensor, Tensor, Tensor], Tensor]
     loss: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -58,6 +61,17 @@ def _flow_levels(count: int, gen: torch.Generator) -> Tensor:
     levels = torch.sigmoid(torch.randn(count, generator=gen))
     pure = torch.rand(count, generator=gen) < PURE_NOISE_SHARE
     return torch.where(pure, 1.0, levels)
+
+
+def _plain_noise(like: Tensor, _: Tensor, gen: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=gen).to(like)
+
+
+def _flow_noise(like: Tensor, level: Tensor, gen: torch.Generator) -> Tensor:
+    """Normal noise; at level 1 some have none at all."""
+    blank = torch.rand(len(like), generator=gen) < BLANK_SHARE
+    shown = 1 - (blank.to(level).view_as(level) * (level == 1))
+    return _plain_noise(like, level, gen) * shown
 
 
 def _flow_loss(output: Tensor, _: Tensor, level: Tensor, x: Tensor, __: Tensor) -> Tensor:
@@ -105,6 +119,7 @@ OBJECTIVES: Mapping[ObjectiveName, Objective] = {
         alpha=lambda level: 1 - level,
         sigma=lambda level: level,
         draw_levels=_flow_levels,
+        draw_noise=_flow_noise,
         estimate=lambda output, _, __: output,
         loss=_flow_loss,
     ),
@@ -113,6 +128,7 @@ OBJECTIVES: Mapping[ObjectiveName, Objective] = {
         alpha=_ddpm_alpha,
         sigma=_ddpm_sigma,
         draw_levels=_ddpm_levels,
+        draw_noise=_plain_noise,
         estimate=_ddpm_estimate,
         loss=_ddpm_loss,
     ),
@@ -121,6 +137,7 @@ OBJECTIVES: Mapping[ObjectiveName, Objective] = {
         alpha=torch.zeros_like,
         sigma=torch.zeros_like,
         draw_levels=lambda count, _: torch.ones(count),
+        draw_noise=_plain_noise,
         estimate=lambda output, _, __: output,
         loss=_regression_loss,
     ),

@@ -10,8 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from polyclinic.errors import RunError
-from polyclinic.inpaint.conditioning import Request
+from polyclinic.errors import ConfigError, RunError
+from polyclinic.inpaint.conditioning import DIFFUSED, Request
 from polyclinic.inpaint.network import NetworkConfig, PainterNetwork, build_network
 from polyclinic.inpaint.objectives import OBJECTIVES, Objective
 from polyclinic.models.device import autocast, device
@@ -42,6 +42,23 @@ class Painter:
         free = self._estimate(state, levels, request.hidden())
         guided = free[:, :1] + guidance * (asked[:, :1] - free[:, :1])
         return torch.cat([guided, asked[:, 1:]], dim=1)
+
+    @torch.no_grad()
+    def mean(self, request: Request) -> Tensor:
+        """The mean of all images and tumour maps that fit a request, (B, 2, H, W).
+
+        At level 1 the state says nothing about the image, so that the least-squares estimate is
+        their mean; it is taken from a state of 0, and averaged with that of the mirrored request.
+        A network that predicts noise cannot give it: `ConfigError`.
+        """
+        if self.objective.name == "ddpm":
+            raise ConfigError(
+                "mode: `mean` needs a painter trained with the objective `flow` or `regression`"
+            )
+        nothing = torch.zeros_like(request.known).repeat(1, DIFFUSED, 1, 1)
+        here = self.estimate(nothing, 1.0, request, guidance=1.0)
+        mirrored = self.estimate(nothing, 1.0, request.mirrored(), guidance=1.0)
+        return (here + mirrored.flip(-1)) / 2
 
     def _estimate(self, state: Tensor, levels: Tensor, request: Request) -> Tensor:
         with autocast():

@@ -1,5 +1,6 @@
 """Painting into slices: crop around the region, sample, put back; all other pixels untouched."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polyclinic.errors import ConfigError, DataError
-from polyclinic.inpaint.components import KEEP, TUMOUR_FREE
+from polyclinic.inpaint.components import KEEP, SEQUENCES, TUMOUR_FREE, UNKNOWN_SEQUENCE
 from polyclinic.inpaint.conditioning import DIFFUSED, Request
 from polyclinic.inpaint.intensity import BLACK
 from polyclinic.inpaint.painter import Painter
@@ -23,6 +24,8 @@ from polyclinic.seeding import generator
 Mode = Literal["sample", "mean"]
 MARGIN = 0.35
 """Surroundings that the model sees on every side of a region, as a share of a training crop."""
+CONTOUR_FROM = tuple(SEQUENCES.index(name) for name in ("t2f", "t1c", "t2w", "t1n"))
+"""The first of these that is there decides the contour in boxes: where tumours show best."""
 MAX_CROP = 2.0
 """Largest crop, in sides of a training crop: a larger one is shrunk."""
 
@@ -30,7 +33,7 @@ MAX_CROP = 2.0
 @dataclass(frozen=True)
 class Settings:
     """How to paint. `mode` `sample` draws one of the possible images; `mean` averages them, which
-    is nearest to the truth and smoother than it."""
+    is nearest to the truth and smoother than it, in a single step and without guidance."""
 
     steps: int = 4
     guidance: float = 1.0
@@ -57,6 +60,28 @@ class Painted:
     realised: NDArray[np.int8]
 
 
+def paint_sequences(
+    painter: Painter,
+    volumes: Mapping[int, NDArray[np.float32]],
+    regions: list[Region],
+    head_px: float,
+    settings: Settings,
+) -> tuple[dict[int, NDArray[np.float32]], NDArray[np.int8]]:
+    """Paint the same regions into every sequence of a case: its volumes, and what was realised.
+
+    The first of `CONTOUR_FROM` that is there decides the contour in boxes; the others are shown
+    what was painted into it, so that shapes agree. `volumes` as in `Case`, (Z, H, W) each.
+    """
+    out: dict[int, NDArray[np.float32]] = {}
+    first: NDArray[np.float32] | None = None
+    for number in sorted(volumes, key=(*CONTOUR_FROM, UNKNOWN_SEQUENCE).index):
+        painted = paint(painter, volumes[number], regions, number, head_px, settings, first)
+        out[number] = painted.slices
+        regions = [Region(plane, np.zeros(plane.shape, bool)) for plane in painted.realised]
+        first = painted.slices if first is None else first
+    return out, np.stack([region.fill_map for region in regions])
+
+
 def paint(
     painter: Painter,
     slices: NDArray[np.float32],
@@ -64,37 +89,60 @@ def paint(
     sequence: int,
     head_px: float,
     settings: Settings,
+    other: NDArray[np.float32] | None = None,
 ) -> Painted:
     """Paint `regions`, one a slice, into neighbouring axial slices (Z, H, W), scaled intensities.
 
-    All slices begin with the same noise. The slice with most to paint comes first; the others
-    follow outwards from it, each shown the painted slice beside it. `head_px` is the head's extent
-    in these slices. Raises `DataError` where there is nothing to paint.
+    Parts of the regions that lie far from each other are painted in turn. All slices begin with the
+    same noise. The slice with most to paint comes first; the others follow outwards from it, each
+    shown the painted slice beside it. `other` (Z, H, W) is another sequence of these slices, which
+    is painted already. `head_px` is the head's extent in these slices. Raises `DataError` where
+    there is nothing to paint.
     """
-    fill_maps = np.stack([region.fill_map for region in regions])
+    left = np.stack([region.fill_map for region in regions])
     boxed = np.stack([region.boxed for region in regions])
-    painted_mask = fill_maps != KEEP
-    if not painted_mask.any():
+    if (left == KEEP).all():
         raise DataError("the region is empty: no pixel of the image is to be painted")
-    window = _window(painted_mask.any(axis=0), painter, head_px)
-    out, realised = slices.copy(), fill_maps.copy()
-    noise = _noise(window, settings)
-    amounts = painted_mask.sum(axis=(1, 2))
-    first = int(amounts.argmax())
-    order = [*range(first, len(slices)), *range(first - 1, -1, -1)]
-    for z in order:
-        if not amounts[z]:
-            continue
-        toward = z - 1 if z > first else z + 1
-        is_beside = z != first and 0 <= toward < len(slices)
-        beside = out[toward] if is_beside else None
-        request = window.request(out[z], fill_maps[z], boxed[z], sequence, beside)
-        x = _sample(painter, request, noise, settings)
-        image, tumour_map = window.back(x[0, 0], out[z].shape), window.back(x[0, 1], out[z].shape)
-        out[z] = np.where(painted_mask[z], image, out[z])
-        chosen = boxed[z] & (fill_maps[z] > TUMOUR_FREE)
-        realised[z] = np.where(chosen & (tumour_map <= 0), TUMOUR_FREE, fill_maps[z])
+    out, realised = slices.copy(), left.copy()
+    for number, part in enumerate(_parts((left != KEEP).any(axis=0), painter, head_px)):
+        window = _window(part, painter, head_px)
+        noise = _noise(window, settings, number)
+        own = (left != KEEP) & part
+        for z, toward in _outwards(own.sum(axis=(1, 2))):
+            request = window.request(
+                _without(out[z], left[z] != KEEP),
+                left[z],
+                boxed[z],
+                sequence,
+                beside=None if toward is None else _without(out[toward], left[toward] != KEEP),
+                other=None if other is None else other[z],
+            )
+            x = _sample(painter, request, noise, settings)
+            image, tumour_map = (window.back(x[0, c], out[z].shape) for c in (0, 1))
+            out[z] = np.where(own[z], image, out[z])
+            chosen = boxed[z] & (left[z] > TUMOUR_FREE) & own[z]
+            realised[z] = np.where(chosen & (tumour_map <= 0), TUMOUR_FREE, realised[z])
+            left[z] = np.where(own[z], KEEP, left[z])
     return Painted(out, realised)
+
+
+def _parts(
+    painted_mask: NDArray[np.bool_], painter: Painter, head_px: float
+) -> list[NDArray[np.bool_]]:
+    """Parts (H, W) of what is to be painted that are too far apart to see each other."""
+    config = painter.network.config
+    reach = MARGIN * config.crop / config.scale(head_px)
+    near = ndimage.distance_transform_edt(~painted_mask) <= reach
+    labels, count = ndimage.label(near)
+    return [painted_mask & (labels == number) for number in range(1, count + 1)]
+
+
+def _outwards(amounts: NDArray[np.integer]) -> Iterator[tuple[int, int | None]]:
+    """Slices to paint, and the one beside each that comes before it: none for the first."""
+    first = int(amounts.argmax())
+    for z in (*range(first, len(amounts)), *range(first - 1, -1, -1)):
+        if amounts[z]:
+            yield z, None if z == first else z - 1 if z > first else z + 1
 
 
 @dataclass(frozen=True)
@@ -135,17 +183,20 @@ class _Window:
         boxed: NDArray[np.bool_],
         sequence: int,
         beside: NDArray[np.float32] | None,
+        other: NDArray[np.float32] | None,
     ) -> Request:
         fill = self.shown(fill_map, KEEP, smooth=False)
-        known = self.shown(_without(plane, fill_map != KEEP), BLACK)
-        neighbour = torch.zeros_like(known) if beside is None else self.shown(beside, BLACK)
+        known = self.shown(plane, BLACK)
+        nothing = torch.zeros_like(known)
         request = Request(
             known=known,
             fill_map=fill[:, 0].long(),
             boxed=self.shown(boxed, 0, smooth=False)[:, 0] > 0,
             sequence=torch.tensor([sequence]),
-            beside=neighbour,
+            beside=nothing if beside is None else self.shown(beside, BLACK),
             has_beside=torch.tensor([beside is not None]),
+            other=nothing if other is None else self.shown(other, BLACK),
+            has_other=torch.tensor([other is not None]),
             dropped=torch.tensor([False]),
         )
         return request.to(device())
@@ -194,15 +245,15 @@ def _without(plane: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.
     return filled
 
 
-def _noise(window: _Window, settings: Settings) -> Tensor:
-    gen = generator(settings.seed, "paint")
+def _noise(window: _Window, settings: Settings, part: int) -> Tensor:
+    gen = generator(settings.seed, "paint", part)
     return torch.randn(1, DIFFUSED, *window.size, generator=gen).to(device())
 
 
 def _sample(painter: Painter, request: Request, noise: Tensor, settings: Settings) -> Tensor:
     """What the network makes of a request, (1, 2, *size)."""
     if settings.mode == "mean":
-        return posterior_mean(painter, request, settings)
+        return painter.mean(request)
     if painter.objective.name == "regression":
         raise ConfigError("mode: a painter trained with `regression` has only the mode `mean`")
     gen = generator(settings.seed, "sampler")
@@ -213,24 +264,3 @@ def _sample(painter: Painter, request: Request, noise: Tensor, settings: Setting
         settings.steps,
         gen,
     )
-
-
-def posterior_mean(painter: Painter, request: Request, settings: Settings) -> Tensor:
-    """The mean of what a region may hold, (1, 2, H, W): the estimate from noise alone.
-
-    At level 1 the state says nothing about the image, so the least-squares estimate is the mean of
-    all images that fit. It is taken from `steps` draws of noise, since no network ignores them
-    entirely; a regression sees no noise. A network that predicts noise cannot give it:
-    `ConfigError`.
-    """
-    if painter.objective.name == "ddpm":
-        raise ConfigError(
-            "mode: `mean` needs a painter trained with the objective `flow` or `regression`"
-        )
-    sigma = float(painter.objective.sigma(torch.ones(())))
-    gen = generator(settings.seed, "paint")
-    total = torch.zeros_like(request.known).repeat(1, DIFFUSED, 1, 1)
-    for _ in range(settings.steps):
-        noise = sigma * torch.randn(total.shape, generator=gen).to(total)
-        total += painter.estimate(noise, 1.0, request, settings.guidance)
-    return total / settings.steps

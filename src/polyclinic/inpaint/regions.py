@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from polyclinic.inpaint.components import KEEP, MIXED, TUMOUR_FREE
+from polyclinic.inpaint.components import CORE, ENHANCING, KEEP, MIXED, OEDEMA, TUMOUR_FREE
 
 Mask = NDArray[np.bool_]
 MIN_PIXELS = 6
 """Smaller parts are no region of their own."""
 MAX_OTHERS = 0.05
 """A box around a part holds no more than this share of other parts."""
+FIRST_ASKED = {CORE: 0.25, OEDEMA: 0.4, ENHANCING: 0.35}
+"""How often each part is asked for before others join it, where all are there."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,12 @@ class Mixture:
     boxed: float = 0.35  # of regions of tumour: boxes rather than contours
     as_mixture: float = 0.3  # of regions of tumour: all parts together, as a mixture
     ringed: float = 0.5  # of regions of tumour: tissue around it is painted anew as well
+    joined: float = 0.4  # of the other parts of a tumour: asked for in the same run
     also_healthy: float = 0.3  # of regions of tumour: with a tumour-free one in the same run
     brushed: float = 0.35  # of tumour-free regions: brush strokes rather than tumours' shapes
     healthy_boxes: float = 0.15  # of tumour-free regions: boxes
     beyond_head: float = 0.15  # of tumour-free regions: not cut off at the skull
+    whole: float = 0.02  # of all crops: nothing is known, all of it is to be painted
 
 
 def draw_region(
@@ -53,6 +57,8 @@ def draw_region(
     """A region for one crop. `shapes` are outlines of real tumours, cut out."""
     region = empty(components.shape)
     tumour = components > 0
+    if rng.random() < mixture.whole and not tumour.any():
+        return overlay(region, ~tumour, TUMOUR_FREE)
     on_tumour = bool(tumour.sum() >= MIN_PIXELS) and rng.random() < mixture.on_tumour
     if on_tumour:
         region = _on_tumour(components, rng, mixture)
@@ -114,15 +120,17 @@ def _loose_box(mask: Mask, rng: np.random.Generator) -> Mask:
 def _on_tumour(components: NDArray[np.uint8], rng: np.random.Generator, mixture: Mixture) -> Region:
     region = empty(components.shape)
     tumour = components > 0
-    present = [int(c) for c in np.unique(components[tumour])]
+    sizes = np.bincount(components[tumour], minlength=1 + MIXED)
+    present = [int(c) for c in np.flatnonzero(sizes >= MIN_PIXELS)] or [int(sizes.argmax())]
     boxed = rng.random() < mixture.boxed
-    if rng.random() < mixture.as_mixture or present == [MIXED]:
+    if rng.random() < mixture.as_mixture or MIXED in present:
         return overlay(region, _loose_box(tumour, rng) if boxed else tumour, MIXED, boxed)
-    asked = [c for c in present if rng.random() < 0.7] or [int(rng.choice(present))]
-    for component in asked:
-        part = components == component
-        if part.sum() < MIN_PIXELS and component != asked[-1]:
+    weights = np.array([FIRST_ASKED[c] for c in present])
+    first = int(rng.choice(present, p=weights / weights.sum()))
+    for component in present:
+        if component != first and rng.random() >= mixture.joined:
             continue
+        part = components == component
         if not boxed:
             region = overlay(region, part, component)
             continue

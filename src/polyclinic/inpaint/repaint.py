@@ -101,6 +101,8 @@ def unconditional(request: Request) -> Request:
         boxed=torch.zeros_like(request.boxed),
         beside=torch.zeros_like(request.beside),
         has_beside=torch.zeros_like(request.has_beside),
+        other=torch.zeros_like(request.other),
+        has_other=torch.zeros_like(request.has_other),
     ).hidden()
 
 

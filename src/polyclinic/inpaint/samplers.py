@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from polyclinic.errors import ConfigError
 from polyclinic.inpaint.objectives import Objective
 
 Estimate = Callable[[Tensor, float], Tensor]
@@ -51,9 +52,12 @@ def heun(
 ) -> Tensor:
     """Heun's second-order method (Karras et al., arXiv 2206.00364, algorithm 1), for flows.
 
-    The last step is Euler's, because the path ends there: 2 * steps - 1 estimates.
+    The last step is Euler's, because the path ends there: 2 * steps - 1 estimates. Raises
+    `ConfigError` for an objective whose path is not straight.
     """
     del gen
+    if objective.name != "flow":
+        raise ConfigError(f"sampler: heun needs a painter trained as a flow, not {objective.name}")
     state = noise
     for level, lower in _levels(steps):
         first = estimate(state, level)

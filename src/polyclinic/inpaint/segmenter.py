@@ -34,6 +34,8 @@ KNOWN_SEQUENCES = len(SEQUENCES) + 1
 INPUTS = 2 * KNOWN_SEQUENCES
 STRIDE = 16
 """Sides of what the network sees are multiples of this many pixels."""
+PATCHES = (1, 2, 4)
+"""Foldings that the stride allows."""
 CHUNK = 16
 """Slices that are segmented at once."""
 
@@ -65,6 +67,7 @@ class SegmentPlan:
     tumour_slices: float = 0.7  # share of slices that show a tumour, of cases that have any
     dropped: float = 0.25  # chance of each sequence to be hidden; one always stays
     geometry: Geometry | None = None
+    patch: int = 1  # px; squares of this side are folded into channels: 2 costs a quarter
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1:
@@ -72,14 +75,17 @@ class SegmentPlan:
                 f"segmenter: expected at least 1 step and 1 slice a batch, got {self.steps} and "
                 f"{self.batch_size}"
             )
+        if self.patch not in PATCHES:
+            raise ConfigError(f"patch: expected one of {PATCHES}, got {self.patch}")
 
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A trained network. `features` are its widths, as in `SegmentPlan`."""
+    """A trained network. `features` are its widths and `patch` its folding, as in `SegmentPlan`."""
 
     network: nn.Module
     features: tuple[int, ...]
+    patch: int = 1
 
     @torch.no_grad()
     def predict(self, volumes: dict[int, NDArray[np.float32]]) -> NDArray[np.uint8]:
@@ -88,7 +94,7 @@ class Segmenter:
         Raises `DataError` where there is none, one is unknown, or shapes differ.
         """
         depth, height, width = _shape(volumes)
-        size = _rounded(height), _rounded(width)
+        size = _rounded(height, self.patch), _rounded(width, self.patch)
         parts = []
         for start in range(0, depth, CHUNK):
             planes = {n: volume[start : start + CHUNK] for n, volume in volumes.items()}
@@ -125,8 +131,8 @@ class Slices:
         self.cases, self.plan, self.seed = cases, plan, seed
         self.shares = _shares(weights, len(cases))
         self.size = (
-            _rounded(max(case.components.shape[1] for case in cases)),
-            _rounded(max(case.components.shape[2] for case in cases)),
+            _rounded(max(case.components.shape[1] for case in cases), plan.patch),
+            _rounded(max(case.components.shape[2] for case in cases), plan.patch),
         )
         self.shown = [np.flatnonzero((case.components > 0).any((1, 2))) for case in cases]
 
@@ -166,7 +172,7 @@ def train_segmenter(
     Raises `DataError`, `ConfigError`, and `RunError` where the loss is not finite.
     """
     slices = Slices(cases, plan, *seed, weights=weights)
-    network = _build(plan.features, *seed).to(device()).train()
+    network = _build(plan.features, plan.patch, *seed).to(device()).train()
     optimiser = torch.optim.AdamW(
         network.parameters(), plan.learning_rate, weight_decay=plan.weight_decay
     )
@@ -190,7 +196,23 @@ def train_segmenter(
         schedule.step()
         if tell is not None:
             tell(step + 1, float(loss.detach()))
-    return Segmenter(network.eval(), plan.features)
+    return Segmenter(network.eval(), plan.features, plan.patch)
+
+
+def count_overlaps(segmenter: Segmenter, cases: Sequence[Case]) -> NDArray[np.int64]:
+    """What Dice needs, case by case: int64 (N, `len(COMPONENTS)`, 3).
+
+    Row 0 is the whole tumour, all its components merged; row c is component c. The last axis is
+    (intersection, found, true), in voxels of the whole volume, as `evaluate.metrics` counts them.
+    """
+    counts = np.zeros((len(cases), len(COMPONENTS), 3), np.int64)
+    for row, case in zip(counts, cases, strict=True):
+        found, true = segmenter.predict(case.volumes), case.components
+        for number in range(len(COMPONENTS)):
+            here = found == number if number else found > 0
+            there = true == number if number else true > 0
+            row[number] = [np.count_nonzero(m) for m in (here & there, here, there)]
+    return counts
 
 
 def segmentation_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -220,7 +242,7 @@ def network_input(planes: dict[int, NDArray[np.float32]]) -> NDArray[np.float32]
 
 def save_segmenter(segmenter: Segmenter, path: Path) -> None:
     """Write the weights and everything that `load_segmenter` needs."""
-    about = json.dumps({"features": segmenter.features})
+    about = json.dumps({"features": segmenter.features, "patch": segmenter.patch})
     save_state(state_of(segmenter.network), path, {"segmenter": about})
 
 
@@ -231,17 +253,18 @@ def load_segmenter(path: Path) -> Segmenter:
         with safe_open(path, "pt") as stored:
             about = json.loads((stored.metadata() or {})["segmenter"])
         features = tuple(int(width) for width in about["features"])
-        network = _build(features, 0)
+        patch = int(about.get("patch", 1))
+        network = _build(features, patch, 0)
         load_into(network, state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(
             f"{path}: holds no segmenter of this version ({' '.join(str(error).split())[:100]}); "
             "expected a file that `save_segmenter` wrote"
         ) from None
-    return Segmenter(network.to(device()).eval(), features)
+    return Segmenter(network.to(device()).eval(), features, patch)
 
 
-def _build(features: tuple[int, ...], *seed: int | str) -> nn.Module:
+def _build(features: tuple[int, ...], patch: int, *seed: int | str) -> nn.Module:
     """A U-Net with weights drawn from `seed`; about 0.9 million with the plan's own widths."""
     from monai.networks.nets.basic_unet import BasicUNet
 
@@ -252,12 +275,14 @@ def _build(features: tuple[int, ...], *seed: int | str) -> nn.Module:
         # groups, not instances: a slice of 16 px is a single pixel at the deepest level
         network: nn.Module = BasicUNet(
             spatial_dims=2,
-            in_channels=INPUTS,
-            out_channels=len(COMPONENTS),
+            in_channels=INPUTS * patch**2,
+            out_channels=len(COMPONENTS) * patch**2,
             features=features,
             norm=("group", {"num_groups": 4}),
         )
-    return network
+    if patch == 1:
+        return network
+    return nn.Sequential(nn.PixelUnshuffle(patch), network, nn.PixelShuffle(patch))
 
 
 def _shares(weights: Sequence[float] | None, count: int) -> NDArray[np.float64]:
@@ -286,8 +311,9 @@ def _shape(volumes: dict[int, NDArray[np.float32]]) -> tuple[int, int, int]:
     return depth, height, width
 
 
-def _rounded(side: int) -> int:
-    return -(-side // STRIDE) * STRIDE
+def _rounded(side: int, patch: int) -> int:
+    """At least a pixel is left at the deepest level; an odd side is mended on the way up."""
+    return max(-(-side // STRIDE), patch) * STRIDE
 
 
 def _fitted(plane: NDArray[Number], size: tuple[int, int], outside: float) -> NDArray[Number]:

@@ -6,7 +6,7 @@ needs is weights, their running average, and the optimiser's moments.
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from polyclinic.models.device import autocast, device
 from polyclinic.models.state import State, load_into, load_state, save_state, state_of
 from polyclinic.seeding import generator
 
+LEARNING_RATES: Mapping[PainterSize, float] = {"small": 5e-4, "large": 2e-4}
 MIN_PIXELS = 32
 """A region counts as at least so many pixels: the loss of a few pixels is mostly noise."""
 
@@ -34,9 +35,9 @@ class PaintPlan:
 
     size: PainterSize = "small"
     objective: ObjectiveName = "flow"
-    steps: int = 18_000
+    steps: int = 15_000
     batch_size: int = 16
-    learning_rate: float = 5e-4
+    learning_rate: float | None = None  # that of the size in `LEARNING_RATES`
     weight_decay: float = 0.01
     warm_up: int = 200  # steps
     decay_from: float = 0.7  # share of the steps after which the learning rate falls to 0
@@ -46,6 +47,11 @@ class PaintPlan:
     seed: int = 0
     views: Views = field(default_factory=Views)
     mixture: Mixture = field(default_factory=Mixture)
+
+    @property
+    def peak_rate(self) -> float:
+        """The highest learning rate."""
+        return self.learning_rate or LEARNING_RATES[self.size]
 
 
 class Trainer:
@@ -60,7 +66,7 @@ class Trainer:
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(),
-            plan.learning_rate,
+            plan.peak_rate,
             betas=(0.9, 0.99),
             weight_decay=plan.weight_decay,
             fused=True,
@@ -81,7 +87,7 @@ class Trainer:
     def _step(self, batch: Batch) -> float:
         plan = self.plan
         for group in self.optimiser.param_groups:
-            group["lr"] = plan.learning_rate * rate(self.step, plan)
+            group["lr"] = plan.peak_rate * rate(self.step, plan)
         gen = generator(plan.seed, "noise", self.step)
         loss = region_loss(
             self.network, self.objective, to_device(batch), gen, plan.tumour_map_weight
@@ -142,7 +148,7 @@ def region_loss(
     count = len(x)
     level = objective.draw_levels(count, gen) if levels is None else levels
     level = level.to(x.device).view(-1, 1, 1, 1)
-    noise = torch.randn(x.shape, generator=gen).to(x.device)
+    noise = objective.draw_noise(x, level, gen)
     state = objective.corrupt(x, noise, level)
     with autocast():
         output = network(state, level.view(-1), request)

@@ -21,16 +21,18 @@ SHOWN = 12
 
 @torch.no_grad()
 def validate(painter: Painter, batches: list[Batch], tumour_map_weight: float) -> dict[str, float]:
-    """The loss over evenly spread levels, and the PSNR, dB, of the posterior mean in the region.
+    """The loss over evenly spread levels, and the PSNR, dB, of the mean in the region, where the
+    painter has one.
 
     For PSNR the intensities' range is 2 (-1 to 1). The noise is the same every time.
     """
     losses, errors = [], []
     for number, batch in enumerate(batches):
         moved = to_device(batch)
-        count = len(batch.x)
-        levels = (torch.arange(count) % LEVELS + 0.5) / LEVELS
         gen = generator("validation", number)
+        levels = (torch.arange(len(batch.x)) % LEVELS + 0.5) / LEVELS
+        if painter.objective.name == "regression":
+            levels = torch.ones(len(batch.x))  # it knows no other
         losses.append(
             float(
                 region_loss(
@@ -38,28 +40,38 @@ def validate(painter: Painter, batches: list[Batch], tumour_map_weight: float) -
                 )
             )
         )
-        noise = torch.randn(batch.x.shape, generator=gen).to(moved.x.device)
-        mean = painter.estimate(noise, 1.0, moved.request, guidance=1.0)
-        fill = moved.request.fill_mask
-        squares = ((mean - moved.x)[:, :1].square() * fill).sum((1, 2, 3))
-        errors.append(squares / fill.sum((1, 2, 3)).clamp_min(1))
-    psnr = 10 * torch.log10(4 / torch.cat(errors).clamp_min(1e-8)).mean()
-    return {"loss": float(np.mean(losses)), "psnr_mean": float(psnr)}
+        if painter.objective.name != "ddpm":
+            fill = moved.request.fill_mask
+            squares = ((painter.mean(moved.request) - moved.x)[:, :1].square() * fill).sum(
+                (1, 2, 3)
+            )
+            errors.append(squares / fill.sum((1, 2, 3)).clamp_min(1))
+    scores = {"loss": float(np.mean(losses))}
+    if errors:
+        psnr = 10 * torch.log10(4 / torch.cat(errors).clamp_min(1e-8)).mean()
+        scores["psnr_mean"] = float(psnr)
+    return scores
 
 
 @torch.no_grad()
 def preview(painter: Painter, batch: Batch, steps: int = 8) -> Image.Image:
-    """A picture with a row a crop: image, what is asked for, painted, the tumour map's contour."""
-    moved = to_device(batch)
-    gen = generator("preview")
-    noise = torch.randn(batch.x.shape, generator=gen).to(moved.x.device)
-    x = SAMPLERS["ddim"](
-        lambda state, level: painter.estimate(state, level, moved.request, 1.0),
-        noise,
-        painter.objective,
-        steps,
-        gen,
-    ).cpu()
+    """A picture with a row a crop: image, what is asked for, painted, the tumour map's contour.
+
+    Painted with `steps` steps, or as the mean by a painter that has nothing else.
+    """
+    request = to_device(batch).request
+    if painter.objective.name == "regression":
+        x = painter.mean(request).cpu()
+    else:
+        gen = generator("preview")
+        noise = torch.randn(batch.x.shape, generator=gen).to(request.known.device)
+        x = SAMPLERS["ddim"](
+            lambda state, level: painter.estimate(state, level, request, 1.0),
+            noise,
+            painter.objective,
+            steps,
+            gen,
+        ).cpu()
     rows = [_row(batch, x, number) for number in range(min(SHOWN, len(x)))]
     half = (len(rows) + 1) // 2
     blank = np.zeros_like(rows[0])

@@ -15,6 +15,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,15 @@ import numpy as np
 from polyclinic import __version__
 from polyclinic.data.dataset import SPLITS, Finding, Item, Split
 from polyclinic.data.splits import split_items
-from polyclinic.errors import DataError
-from polyclinic.inpaint.cases import Case, CaseFolder, Order, find_cases, read_cases
+from polyclinic.errors import ConfigError, DataError
+from polyclinic.inpaint.cases import (
+    Case,
+    CaseFolder,
+    Order,
+    find_cases,
+    phantom_cases,
+    read_cases,
+)
 from polyclinic.inpaint.components import COMPONENTS
 from polyclinic.inpaint.crops import Batch, Crops
 from polyclinic.inpaint.painter import Painter, save_painter
@@ -37,6 +45,8 @@ from polyclinic.run.environment import settle
 from polyclinic.run.progress import Progress, Tell, silent
 
 VALIDATION_BATCHES = 4
+AS_THEY_ARE = {"dropped": 0.0, "contrast": 0.0, "gamma": 0.0, "brightness": 0.0, "blemish": 0.0}
+"""Views to validate on."""
 MIN_CASES = 3
 """One patient for each split."""
 
@@ -47,6 +57,8 @@ class PainterRun:
 
     data: tuple[Path, ...]
     order: Order = "auto"
+    phantoms: int = 0  # made-up heads to train on as well
+    leave_out: tuple[str, ...] = ()  # patterns of cases that are neither trained on nor judged by
     split_seed: int = 0
     val_share: float = 0.15
     test_share: float = 0.2
@@ -71,7 +83,13 @@ def train_painter(
             tell(progress)
 
         with fixed_precision(settle(directory, told)):
-            cases = load_cases(config.data, config.order, told)
+            cases = load_cases(
+                config.data,
+                config.order,
+                told,
+                phantoms=config.phantoms,
+                leave_out=config.leave_out,
+            )
             split = split_cases(cases, config)
             directory.write_json(
                 "splits.json", {name: [cases[row].key for row in split[name]] for name in SPLITS}
@@ -81,24 +99,43 @@ def train_painter(
             )
 
 
-def load_cases(folders: Sequence[Path], order: Order, tell: Tell = silent) -> list[Case]:
-    """All cases of all folders; tells what was recognised and what cannot be used.
+def load_cases(
+    folders: Sequence[Path],
+    order: Order,
+    tell: Tell = silent,
+    *,
+    phantoms: int = 0,
+    leave_out: Sequence[str] = (),
+) -> list[Case]:
+    """All cases of all folders, and `phantoms` made-up ones; tells what was recognised and what
+    cannot be used. `leave_out` are patterns (`*`, `?`) of cases that are not even read.
 
-    Raises `DataError` where too few are left.
+    Raises `DataError` where too few are left, `ConfigError` where a pattern fits no case.
     """
     cases: list[Case] = []
+    fitting = set()
     for folder in folders:
         found = find_cases(folder, order)
         tell(Progress("prepare", 0.0, message=f"{folder}: {found.describe()}"))
-        cases += _usable(found, tell)
+        left = {key: p for key in found.sources for p in leave_out if fnmatchcase(key, p)}
+        fitting |= set(left.values())
+        if left:
+            tell(Progress("prepare", 0.0, message=f"{folder}: {len(left)} cases left out"))
+        cases += _usable(found.without(left), tell)
+    for pattern in leave_out:
+        if pattern not in fitting:
+            raise ConfigError(f"--leave-out {pattern}: fits none of the cases; expected some")
+    if phantoms:
+        tell(Progress("prepare", 0.0, message=f"{phantoms} made-up heads"))
+        cases += phantom_cases(phantoms)
     keys = [case.key for case in cases]
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise DataError(f"case {twice}: in two of the folders; expected each patient once")
     if len(cases) < MIN_CASES:
         raise DataError(
-            f"{', '.join(map(str, folders))}: {len(cases)} usable cases; expected at least "
-            f"{MIN_CASES} patients"
+            f"{', '.join(map(str, folders)) or 'no folder'}: {len(cases)} usable cases; expected "
+            f"at least {MIN_CASES} patients"
         )
     return cases
 
@@ -135,7 +172,7 @@ def _train(directory: RunDirectory[PainterRun], cases: dict[Split, list[Case]], 
     checkpoint = directory.path / "checkpoint.safetensors"
     if checkpoint.exists():
         trainer.resume(checkpoint)
-    plain = dataclasses.replace(plan.views, dropped=0.0, contrast=0.0, brightness=0.0)
+    plain = dataclasses.replace(plan.views, **AS_THEY_ARE)
     held_out = Crops(cases["val"], trainer.config, plan.seed, plain, plan.mixture)
     batches = [held_out.batch(-1 - n, plan.batch_size) for n in range(VALIDATION_BATCHES)]
     began, done_before = time.perf_counter(), trainer.step
@@ -198,6 +235,8 @@ def _painter(trainer: Trainer, config: PainterRun, cases: dict[Split, list[Case]
     card = {
         "version": __version__,
         "data": [path.name for path in config.data],
+        "phantoms": config.phantoms,
+        "left_out": list(config.leave_out),
         "patients": {name: len(cases[name]) for name in SPLITS},
         "steps": trainer.step,
         "seed": trainer.plan.seed,

@@ -4,7 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Phase = Literal["prepare", "mim", "train", "distil", "probe", "fine-tune", "report", "paint"]
+Phase = Literal[
+    "prepare",
+    "mim",
+    "train",
+    "distil",
+    "probe",
+    "fine-tune",
+    "report",
+    "paint",
+    "augment",
+    "evaluate",
+]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 import click
 
+from polyclinic.cli.inpaint.augment import augment
 from polyclinic.cli.inpaint.edit import edit, replay
+from polyclinic.cli.inpaint.evaluate import evaluate
 from polyclinic.cli.inpaint.train import train
 
 
@@ -11,5 +13,5 @@ def inpaint() -> None:
     """Fill regions of brain MRI with tumour-free tissue, core, oedema, enhancement or a mixture."""
 
 
-for _command in (train, edit, replay):
+for _command in (train, edit, replay, augment, evaluate):
     inpaint.add_command(_command)

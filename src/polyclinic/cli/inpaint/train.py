@@ -12,7 +12,7 @@ from polyclinic.cli.interrupt import resumable
 from polyclinic.cli.output import emit
 from polyclinic.cli.progress import telling
 from polyclinic.cli.run import RUNS, newest_run
-from polyclinic.errors import RunError
+from polyclinic.errors import ConfigError, RunError
 from polyclinic.run.start import is_unused
 
 SIZES = ("small", "large")
@@ -22,7 +22,7 @@ NAME = "painter"
 
 
 @click.command(short_help="Train a painter.")
-@click.argument("data", nargs=-1, required=True, type=PATH)
+@click.argument("data", nargs=-1, type=PATH)
 @click.option(
     "--out",
     type=PATH,
@@ -31,10 +31,19 @@ NAME = "painter"
 @click.option("--resume", is_flag=True, help="Continue a training that was interrupted.")
 @click.option("--size", type=click.Choice(SIZES), default="small", show_default=True)
 @click.option("--objective", type=click.Choice(OBJECTIVES), default="flow", show_default=True)
-@click.option("--steps", type=click.IntRange(min=1), default=18_000, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), default=15_000, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @labels_option
+@click.option(
+    "--phantoms", type=click.IntRange(min=0), default=0, help="Made-up heads to train on as well."
+)
+@click.option(
+    "--leave-out",
+    metavar="PATTERN",
+    multiple=True,
+    help="Cases that are not read, such as 'TCGA_FG_*'; may be repeated.",
+)
 @json_option
 @quiet_option
 def train(
@@ -47,14 +56,18 @@ def train(
     batch_size: int,
     seed: int,
     labels: Literal["auto", "brats", "msd", "mask"],
+    phantoms: int,
+    leave_out: tuple[str, ...],
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Train a painter on the folders DATA.
 
     DATA are BraTS-like folders of patients, folders laid out as in the Medical Segmentation
-    Decathlon, or folders with images/ and masks/.
+    Decathlon, or folders with images/ and masks/. With --phantoms no folder is needed.
     """
+    if not data and not phantoms:
+        raise ConfigError("nothing to train on: name a folder of brain MRI, or add --phantoms 24")
     one_of(as_json, quiet)
     fresh = RUNS / f"{NAME}-{time.strftime('%Y%m%d-%H%M%S')}"
     out = out or (newest_run(NAME) if resume else fresh)
@@ -63,6 +76,7 @@ def train(
     again: list[object] = ["polyclinic", "inpaint", "train", *data, "--out", out, "--resume"]
     again += ["--size", size, "--objective", objective, "--steps", steps]
     again += ["--batch-size", batch_size, "--seed", seed, "--labels", labels]
+    again += ["--phantoms", phantoms, *(w for p in leave_out for w in ("--leave-out", p))]
     with resumable(again), telling(as_json=as_json, quiet=quiet) as tell:
         painter = engine.train_painter(
             data,
@@ -73,6 +87,8 @@ def train(
             batch_size=batch_size,
             seed=seed,
             labels=labels,
+            phantoms=phantoms,
+            leave_out=leave_out,
             resume=resume,
             tell=tell,
         )

@@ -48,9 +48,12 @@ SCANNERS = {
 
 
 def anatomy(
-    rng: np.random.Generator, size: int, slices: int
+    rng: np.random.Generator, size: int, slices: int, lone: int | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Tissues and parts of one head, both uint8 (X, Y, Z); tissues are numbered as in `SIGNAL`."""
+    """Tissues and parts of one head, both uint8 (X, Y, Z); tissues are numbered as in `SIGNAL`.
+
+    A tumour has all its parts, or only the one that is `lone`.
+    """
     line = (np.arange(size) + 0.5) / size * 2 - 1
     x, y, z = np.meshgrid(line, line, np.linspace(-0.25, 0.6, slices), indexing="ij")
     turn = rng.normal(0, 0.06)
@@ -79,6 +82,9 @@ def anatomy(
     tissue[brain & _ventricles(rng, x, y, z)] = FLUID
 
     parts = _tumour(rng, x, y, z, tissue, reach)
+    if lone is not None:
+        extent = parts > 0 if lone == OEDEMA else (parts == CORE) | (parts == ENHANCING)
+        parts = np.where(extent, lone, 0).astype(np.uint8)
     for part, own in ((CORE, NECROSIS), (OEDEMA, SWELLING), (ENHANCING, RIM)):
         tissue[parts == part] = own
     return tissue, parts
@@ -145,15 +151,21 @@ def scan(
     return stored
 
 
-def generate(count: int, *, seed: int = 0, size: int = 96, slices: int = 8) -> list[Case]:
+def generate(
+    count: int, *, seed: int = 0, size: int = 96, slices: int = 8, lone_part_every: int = 0
+) -> list[Case]:
     """`count` cases of `slices` axial slices (X, Y) = (`size`, `size`); hospitals take turns.
 
-    Every fifth case, from the third on, lacks one of its sequences.
+    Every fifth case, from the third on, lacks one of its sequences. The tumour of every
+    `lone_part_every`-th case has a single part, each in turn; 0 stands for none.
     """
     cases = []
     for number, rng in enumerate(streams(seed, "brain", count)):
         hospital = tuple(SCANNERS)[number % len(SCANNERS)]
-        tissue, parts = anatomy(rng, size, slices)
+        turn, rest = divmod(number, lone_part_every or count)
+        part = (CORE, OEDEMA, ENHANCING)[(turn + turn // 3) % 3]  # of every hospital in the end
+        lone = part if lone_part_every and not rest else None
+        tissue, parts = anatomy(rng, size, slices, lone)
         volumes = {name: scan(rng, tissue, name, SCANNERS[hospital]) for name in SEQUENCES}
         if number % 5 == 2:
             del volumes[SEQUENCES[rng.integers(len(SEQUENCES))]]

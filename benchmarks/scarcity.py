@@ -1,0 +1,300 @@
+"""Do painted tumours help a segmenter that has few patients to learn from?
+
+    python benchmarks/scarcity.py DATA --phase choose --painter DU=RUN --painter CS=RUN ...
+    python benchmarks/scarcity.py DATA --phase test --painter DU=RUN --painter CS=RUN ...
+    python benchmarks/scarcity.py --smoke    # a minute: does it work?
+
+DATA are folders of patients as in BraTS whose names are like TCGA_DU_5849: the middle part is the
+hospital. A segmenter is trained on 5, 10, 20 or all patients of all hospitals but one, and judged
+on all patients of that one; each hospital is left out in turn. What it trains on beside the real
+slices is what is compared: nothing (`none`), random views (`geometric`, part of all others too),
+tumours of the same few patients pasted into each other (`carvemix`), or painted into each other's
+tumour-free slices (`painted`), and variants of the last.
+
+The painter must not have seen the hospital that is left out. One is needed for each:
+
+    polyclinic inpaint train DATA --leave-out 'TCGA_DU_*' --out runs/painter-without-DU
+
+and so for the other hospitals, then `--painter DU=runs/painter-without-DU`. It has seen more
+patients of the training hospitals than a segmenter of 5, 10 or 20 has: the study asks what a
+painter is worth that somebody else trained on theirs, not what 5 patients are worth alone.
+
+`--phase choose` picks the best remedy for each hospital left out, on patients of the others whom
+its painter was not fitted to. `--phase test` judges the main arms and the chosen one on the
+hospitals left out, once. Both write a record after each cell and go on with it if they are killed;
+both say first how long they will take.
+
+Primary: Dice of the whole tumour in the volume of a patient, mean over patients. Intervals draw
+patients. All patients of the hospitals left out count alike, so a large hospital counts more;
+figures for each are beside it. The data's enhancing tumour and core come from a rule, not from an
+expert.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import records
+import scarcity_made_up
+from polyclinic.errors import ConfigError, PolyclinicError
+from scarcity_arms import ARMS, MAIN, PAINTED, RARE, REFERENCE, REMEDIES
+from scarcity_cells import PLAN, Study, cases_of, estimate, open_records, painter_of, run
+from scarcity_patients import (
+    ALL,
+    Group,
+    StudyPainter,
+    by_hospital,
+    choosing_groups,
+    describe,
+    testing_groups,
+)
+from scarcity_summary import (
+    CHOSEN,
+    choose,
+    claim,
+    gains,
+    imbalance,
+    only,
+    read_chosen,
+    scores,
+    table,
+    write_json,
+)
+
+SEED = 0
+PACKAGES = ["polyclinic", "torch", "numpy", "scipy", "monai"]
+NOTE = (
+    "each painter was fitted to more patients of the two training hospitals than the segmenter "
+    "was trained on; it has seen none of the hospital that is tested"
+)
+
+
+def main() -> None:
+    arguments = _arguments()
+    try:
+        if arguments.smoke:
+            _smoke(arguments)
+        else:
+            _start(arguments)
+    except PolyclinicError as error:
+        sys.exit(f"scarcity: {error}")
+
+
+def _arguments(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", nargs="?", type=Path, metavar="DATA")
+    parser.add_argument("--phase", choices=("choose", "test"), default="choose")
+    parser.add_argument(
+        "--painter", action="append", default=[], metavar="HOSPITAL=RUN",
+        help="the run of a painter that has not seen HOSPITAL; one for each hospital",
+    )  # fmt: skip
+    parser.add_argument("--work", type=Path, default=Path("runs/scarcity"), help="records go here")
+    parser.add_argument("--out", type=Path, help="default benchmarks/results/scarcity.json")
+    parser.add_argument(
+        "--remedies", nargs="+", choices=REMEDIES, default=list(REMEDIES), help="to choose among"
+    )
+    parser.add_argument("--sizes", nargs="+", default=["5", "10", "20", ALL], help="of the test")
+    parser.add_argument("--choose-sizes", nargs="+", default=["5", "10"])
+    parser.add_argument(
+        "--rare-sizes", nargs="*", default=["20"],
+        help="sizes at which the rarest component gets its share of painted cases",
+    )  # fmt: skip
+    parser.add_argument("--seeds", type=int, default=3, help="of the test (default 3)")
+    parser.add_argument("--choose-seeds", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=PLAN.steps, help="of a segmenter's training")
+    parser.add_argument("--batch-size", type=int, default=PLAN.batch_size)
+    parser.add_argument("--edits", type=int, default=24, help="added cases a draw of patients")
+    parser.add_argument("--paint-steps", type=int, default=4)
+    parser.add_argument(
+        "--workers", type=int, default=records.cores(), help="processes (default: one a core)"
+    )
+    parser.add_argument("--estimate", action="store_true", help="say how long it takes, and stop")
+    parser.add_argument("--smoke", action="store_true", help="made-up patients, one step")
+    return parser.parse_args(words)
+
+
+def _smoke(arguments: argparse.Namespace) -> None:
+    """Both phases on made-up patients, in this process."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        names = scarcity_made_up.write_patients(folder / "data")
+        words = [str(folder / "data"), "--work", str(folder / "work"), "--workers", "0"]
+        words += ["--sizes", "4", "--choose-sizes", "4", "--rare-sizes", "4", "--seeds", "1"]
+        words += ["--steps", "1", "--batch-size", "2", "--edits", "2", "--paint-steps", "1"]
+        words += ["--out", str(arguments.out or folder / "scarcity.json")]
+        words += ["--remedies", *arguments.remedies]
+        for hospital in scarcity_made_up.HOSPITALS:
+            scarcity_made_up.write_painter(folder / hospital, names, hospital)
+            words += ["--painter", f"{hospital}={folder / hospital}"]
+        for phase in ("choose", "test"):
+            _start(_arguments([*words, "--phase", phase]))
+    print("a smoke test trains next to nothing: its figures say nothing about the claim")
+
+
+def _start(arguments: argparse.Namespace) -> None:
+    began = time.perf_counter()
+    if arguments.data is None:
+        raise ConfigError("expected the folder of patients; see --help")
+    _check_sizes(arguments)
+    runs = _painter_runs(arguments.painter)
+    patients = by_hospital(cases_of(arguments.data))
+    if runs.keys() != patients.keys():
+        raise ConfigError(
+            f"--painter: expected one for each of the hospitals {', '.join(patients)}, got "
+            f"{', '.join(sorted(runs)) or 'none'}"
+        )
+    painters = {name: painter_of(runs[name], name) for name in patients}
+    study = Study(
+        data=arguments.data,
+        painters=tuple(sorted(runs.items())),
+        precision=_precision(arguments.work),
+        plan=dataclasses.replace(PLAN, steps=arguments.steps, batch_size=arguments.batch_size),
+        edits=arguments.edits,
+        paint_steps=arguments.paint_steps,
+    )
+    phase = _choose if arguments.phase == "choose" else _test
+    phase(arguments, study, patients, painters, began)
+
+
+def _choose(
+    arguments: argparse.Namespace,
+    study: Study,
+    patients: dict[str, tuple[str, ...]],
+    painters: dict[str, StudyPainter],
+    began: float,
+) -> None:
+    """Pick a remedy for each hospital left out, without a look at it."""
+    about = study.as_dict(painters)
+    candidates = (PAINTED, *arguments.remedies)
+    groups = choosing_groups(
+        patients, painters, arguments.choose_sizes, arguments.choose_seeds,
+        (REFERENCE, *candidates),
+    )  # fmt: skip
+    cells = _cells(arguments, study, groups, arguments.work / "choose.jsonl", about)
+    if arguments.estimate:
+        return
+    chosen = choose(cells, candidates, list(patients))
+    write_json(
+        arguments.work / "chosen.json",
+        {"study": about, "chosen": chosen, "seconds": round(time.perf_counter() - began)},
+    )
+    for hospital, record in chosen.items():
+        print(f"without {hospital}: {record['arm']}, {100 * max(record['gains'].values()):+.1f}")
+
+
+def _test(
+    arguments: argparse.Namespace,
+    study: Study,
+    patients: dict[str, tuple[str, ...]],
+    painters: dict[str, StudyPainter],
+    began: float,
+) -> None:
+    """Judge the main arms and what was chosen on the hospitals left out; write the result."""
+    about = study.as_dict(painters)
+    chosen = read_chosen(arguments.work / "chosen.json", about)
+    arms = {
+        hospital: {
+            size: (*MAIN, *{chosen[hospital]} - set(MAIN))
+            + ((RARE,) if size in arguments.rare_sizes else ())
+            for size in arguments.sizes
+        }
+        for hospital in patients
+    }
+    groups = testing_groups(patients, arguments.sizes, arguments.seeds, arms)
+    cells = _cells(arguments, study, groups, arguments.work / "test.jsonl", about)
+    if arguments.estimate:
+        return
+    everyone = sum(map(len, patients.values()))
+    available = {name: everyone - len(own) for name, own in patients.items()}
+    names = (*MAIN, CHOSEN, RARE)
+    whole = [
+        table(cells, patients, available, size, arguments.seeds, names, chosen)
+        for size in arguments.sizes
+    ]
+    each = [only(one, patients, hospital) for one in whole for hospital in patients]
+    found = gains([*whole, *each], SEED)
+    result = records.circumstances(PACKAGES, seed=SEED) | {
+        "painters_have_seen_more": NOTE,
+        "painters": describe(painters),
+        "study": about,
+        "arms": {name: dataclasses.asdict(arm) for name, arm in ARMS.items()},
+        "seeds": arguments.seeds,
+        "patients": {name: len(own) for name, own in patients.items()},
+        "chosen": chosen,
+        "cells": len(cells),
+        "cell_seconds": round(sum(cell["seconds"] for cell in cells.values())),
+        "wall_seconds_of_last_start": round(time.perf_counter() - began),
+        "claim": claim(found),
+        "imbalance": imbalance(found, whole),
+        "gains": found,
+        "scores": scores([*whole, *each], SEED),
+    }
+    print(json.dumps(result["claim"], indent=1))
+    print(NOTE)
+    records.write(result, arguments.out or records.RESULTS / "scarcity.json")
+
+
+def _cells(
+    arguments: argparse.Namespace,
+    study: Study,
+    groups: list[Group],
+    path: Path,
+    about: dict[str, Any],
+) -> dict[tuple[str, int, int, str], dict[str, Any]]:
+    """The records of all cells of `groups`; those that are missing are computed."""
+    done = open_records(path, about)
+    waiting = [
+        dataclasses.replace(group, arms=missing)
+        for group in groups
+        if (missing := tuple(arm for arm in group.arms if group.unit(arm) not in done))
+    ]
+    print(f"{len(done)} cells are done; {NOTE}")
+    if waiting:
+        recipes = sum(
+            len({ARMS[arm].recipe for arm in group.arms if ARMS[arm].added == "painted"})
+            for group in waiting
+        )
+        expected = estimate(study, waiting, recipes, arguments.workers)
+        print(f"estimate: {json.dumps(expected)}", flush=True)
+        if not arguments.estimate:
+            run(study, waiting, path, arguments.workers)
+    return open_records(path, about)
+
+
+def _painter_runs(given: list[str]) -> dict[str, Path]:
+    runs = {}
+    for word in given:
+        hospital, equals, path = word.partition("=")
+        if not equals or not hospital or not path:
+            raise ConfigError(f"--painter: expected HOSPITAL=RUN, got {word!r}")
+        runs[hospital] = Path(path)
+    return runs
+
+
+def _check_sizes(arguments: argparse.Namespace) -> None:
+    for size in (*arguments.sizes, *arguments.choose_sizes, *arguments.rare_sizes):
+        if size != ALL and not (size.isdigit() and int(size) > 1):
+            raise ConfigError(f"sizes: expected numbers of patients, 2 or more, or all; got {size}")
+    if min(arguments.seeds, arguments.choose_seeds, arguments.edits) < 1:
+        raise ConfigError("seeds, edits: expected 1 or more of each")
+
+
+def _precision(work: Path) -> str:
+    """What the study was begun in, else what is fastest here: timed once for all processes."""
+    from polyclinic.models.device import precision
+
+    for path in (work / "choose.jsonl", work / "test.jsonl"):
+        if path.is_file() and (first := path.read_text(encoding="utf-8").partition("\n")[0]):
+            return str(json.loads(first)["study"]["precision"])
+    return str(precision()).removeprefix("torch.")
+
+
+if __name__ == "__main__":
+    main()

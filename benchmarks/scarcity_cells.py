@@ -1,0 +1,239 @@
+"""Training and judging the cells of the scarcity study, each written down as it is finished.
+
+The file of records is JSON lines: first what was asked for, then a cell a line. A study that was
+killed goes on after the last whole line.
+"""
+
+import concurrent.futures
+import dataclasses
+import fcntl
+import functools
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import records
+import scarcity_patients
+from polyclinic.errors import DataError, RunError
+from polyclinic.inpaint.cases import Case, find_cases, read_cases
+from polyclinic.inpaint.segmenter import Geometry, SegmentPlan, count_overlaps, train_segmenter
+from polyclinic.models.device import PRECISIONS, fixed_precision
+from scarcity_arms import REFERENCE, Recipe, Workshop, painted, planned
+from scarcity_patients import Group, StudyPainter
+
+Record = dict[str, Any]
+Unit = tuple[str, int, int, str]
+PLAN = SegmentPlan(
+    features=(8, 16, 32, 48, 64, 8), steps=200, batch_size=8, learning_rate=3e-3, patch=2
+)
+"""Small and short: some 200 of them have to be trained in an hour on two cores."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What decides the figures of the study, apart from its phase. `painters` are pairs of a
+    hospital and the run directory of the painter that has not seen it."""
+
+    data: Path
+    painters: tuple[tuple[str, Path], ...]
+    precision: str
+    plan: SegmentPlan = PLAN
+    edits: int = 24
+    paint_steps: int = 4
+
+    def as_dict(self, painters: dict[str, StudyPainter]) -> Record:
+        """For the records: weights by their digest, not by where they are."""
+        about = dataclasses.asdict(self) | {"data": self.data.name}
+        about["painters"] = {name: painter.digest for name, painter in painters.items()}
+        return dict(json.loads(json.dumps(about)))
+
+
+@functools.cache
+def cases_of(data: Path) -> dict[str, Case]:
+    """All cases by their key; `DataError` where one cannot be read: nobody is left out silently."""
+    cases = {}
+    for case in read_cases(find_cases(data)):
+        if not isinstance(case, Case):
+            raise DataError(f"{case.where}: {case.what}; the study expects all patients")
+        cases[case.key] = case
+    return cases
+
+
+@functools.cache
+def painter_of(run: Path, left_out: str) -> StudyPainter:
+    """See `scarcity_patients.read_painter`; each process reads it once."""
+    return scarcity_patients.read_painter(run, left_out)
+
+
+def open_records(path: Path, about: Record) -> dict[Unit, Record]:
+    """The cells that are done, by unit. Begins the file where it is new; torn lines are cut out.
+
+    Raises `RunError` where the file was begun with other options, or is something else.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in lines if _is_whole(line)]
+    if not whole:
+        path.write_text(json.dumps({"study": about}) + "\n", encoding="utf-8")
+        return {}
+    if whole != lines:
+        path.write_text("".join(whole), encoding="utf-8")
+    first, *cells = [json.loads(line) for line in whole]
+    stored = first.get("study")
+    if not isinstance(stored, dict) or any("arm" not in cell for cell in cells):
+        raise RunError(f"{path}: holds no records of this study; choose another --work")
+    for key in sorted(stored.keys() | about.keys()):
+        if stored.get(key) != about.get(key):
+            raise RunError(
+                f"{path}: begun with {key} = {stored.get(key)}, now it is {about.get(key)}; go on "
+                "with the same options, or begin a new study with another --work"
+            )
+    return {unit_of(cell): cell for cell in cells}
+
+
+def _is_whole(line: str) -> bool:
+    """Whether a line was written to its end; a torn one is done again."""
+    try:
+        return isinstance(json.loads(line), dict) and line.endswith("\n")
+    except ValueError:
+        return False
+
+
+def unit_of(cell: Record) -> Unit:
+    """What a record is of, as `Group.unit`."""
+    return cell["hospital"], cell["patients"], cell["seed"], cell["arm"]
+
+
+def run(study: Study, groups: Sequence[Group], path: Path, workers: int) -> None:
+    """Train and judge every arm of `groups`; with 0 workers in this process."""
+    if not workers:
+        for group in groups:
+            run_group(study, group, path, threads=0)
+        return
+    threads = max(1, records.cores() // workers)
+    context = multiprocessing.get_context("spawn")
+    # large groups first: the last ones to finish are short
+    order = sorted(groups, key=lambda group: -len(group.arms))
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        waiting = [pool.submit(run_group, study, group, path, threads) for group in order]
+        try:
+            for future in concurrent.futures.as_completed(waiting):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def run_group(study: Study, group: Group, path: Path, threads: int) -> None:
+    """Train and judge the arms of one group, one record each; `threads` 0 leaves them as set."""
+    if threads:
+        torch.set_num_threads(threads)
+    with fixed_precision(PRECISIONS[study.precision]):
+        workshop = workshop_of(study, group)
+        # the reference first: others may be filtered by it
+        for arm in sorted(group.arms, key=lambda name: name != REFERENCE):
+            began = time.perf_counter()
+            workshop.seconds["adding"] = 0.0
+            segmenter, added = workshop.train(arm)
+            judged = [cases_of(study.data)[key] for key in group.judged]
+            counts = count_overlaps(segmenter, judged)
+            seconds = time.perf_counter() - began
+            cell = {
+                "phase": group.phase,
+                "hospital": group.hospital,
+                "patients": group.patients,
+                "seed": group.seed,
+                "arm": arm,
+                "added": added,
+                "trained_on": list(group.trained),
+                "counts": dict(zip(group.judged, counts.tolist(), strict=True)),
+                "seconds": round(seconds, 2),
+                "seconds_adding": round(workshop.seconds["adding"], 2),
+            }
+            append(path, cell)
+            print(
+                f"{group.phase}  without {group.hospital}  {group.patients:>2} patients  "
+                f"seed {group.seed}  {arm:<22}  {seconds:6.1f} s",
+                flush=True,
+            )
+
+
+def append(path: Path, cell: Record) -> None:
+    """Add a line, whole, whoever else writes."""
+    with path.open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(json.dumps(cell) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def workshop_of(study: Study, group: Group) -> Workshop:
+    """Everything that the arms of a group are trained from."""
+    cases = cases_of(study.data)
+    painter = painter_of(dict(study.painters)[group.hospital], group.hospital)
+    return Workshop(
+        cases=[cases[key] for key in group.trained],
+        painter=painter.open(),
+        plan=study.plan,
+        paint_steps=study.paint_steps,
+        count=study.edits,
+        seed=(group.seed, group.phase, group.hospital, group.patients),
+    )
+
+
+def estimate(study: Study, groups: Sequence[Group], recipes: int, workers: int) -> Record:
+    """Seconds that `groups` will take, from a few steps and one painted case, timed now.
+
+    `recipes` is the number of ways of painting in all groups. One core is timed; where all work at
+    once, or the machine is shared, it takes longer.
+    """
+    if not groups:
+        return {"cells": 0, "minutes": 0.0}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, records.cores() // max(1, workers)))
+    try:
+        with fixed_precision(PRECISIONS[study.precision]):
+            pace = _timed(study, groups[0])
+    finally:
+        torch.set_num_threads(threads)
+    cells = sum(len(group.arms) for group in groups)
+    judged = sum(len(group.arms) * len(group.judged) for group in groups)
+    parts = {
+        "training": cells * study.plan.steps * pace["seconds_a_step"],
+        "judging": judged * pace["seconds_a_judged_patient"],
+        "painting": recipes * study.edits * pace["planes_a_painted_case"]
+        * pace["seconds_a_painted_plane"],
+    }  # fmt: skip
+    shared = {f"seconds_{name}": round(part / max(1, workers)) for name, part in parts.items()}
+    minutes = sum(parts.values()) / max(1, workers) / 60
+    return {"cells": cells, **pace, **shared, "minutes": round(minutes, 1)}
+
+
+def _timed(study: Study, group: Group) -> dict[str, float]:
+    """What the parts of a cell take; a plane is a painted slice of one sequence."""
+    workshop = workshop_of(study, group)
+    marks: list[float] = []
+    plan = replace(study.plan, steps=min(5, study.plan.steps), geometry=Geometry())
+    segmenter = train_segmenter(
+        workshop.cases, plan, 0, tell=lambda *_: marks.append(time.perf_counter())
+    )
+    edits = planned(workshop.cases, Recipe(), 4, *workshop.seed)
+    by_key = {case.key: case for case in workshop.cases}
+    planes = [len(edit.parts) * len(by_key[edit.target].volumes) for edit in edits]
+    began = time.perf_counter()
+    painted(workshop.painter, workshop.cases, Recipe(), 1, study.paint_steps, *workshop.seed)
+    after_painting = time.perf_counter()
+    count_overlaps(segmenter, workshop.cases[:1])
+    return {
+        "seconds_a_step": round((marks[-1] - marks[0]) / max(1, len(marks) - 1), 4),
+        "seconds_a_judged_patient": round(time.perf_counter() - after_painting, 4),
+        "seconds_a_painted_plane": round((after_painting - began) / planes[0], 4),
+        "planes_a_painted_case": round(sum(planes) / len(planes), 1),
+    }

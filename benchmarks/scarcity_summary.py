@@ -1,0 +1,250 @@
+"""What the cells of the scarcity study say: Dice, paired gains, intervals, corrected p-values."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic.errors import RunError
+from polyclinic.evaluate.bootstrap import Estimate, cluster_weights, interval, paired_gain
+from polyclinic.evaluate.metrics import Predictions
+from polyclinic.evaluate.statistics import DECIMALS, holm, wilcoxon
+from polyclinic.inpaint.components import COMPONENTS
+from polyclinic.run.directory import read_json
+from scarcity_arms import PAINTED, RARE, REFERENCE
+from scarcity_patients import ALL, size_of
+
+Record = dict[str, Any]
+Cells = Mapping[tuple[str, int, int, str], Record]
+CHOSEN = "painted-chosen"
+"""Stands for the remedy that was chosen for a hospital."""
+MEASURES = ("whole", *COMPONENTS[1:])
+"""Rows of the counts: the whole tumour, then each component."""
+RESAMPLES = 2000
+CLAIM = {"patients_at_most": 10, "gain_at_least": 0.03}
+
+
+@dataclass(frozen=True)
+class Table:
+    """The cells of one size: `counts[arm]` int64 (seeds, N, measures, 3) of the N patients
+    `keys`, each judged by segmenters that never saw their hospital."""
+
+    size: str
+    hospitals: tuple[str, ...]
+    keys: tuple[str, ...]
+    patients: dict[str, int]  # trained on, for each hospital left out
+    counts: dict[str, NDArray[np.int64]]
+
+    def shown(self, measure: int) -> NDArray[np.bool_]:
+        """Patients (N,) that truly show what is measured: the others have no Dice."""
+        true: NDArray[np.bool_] = next(iter(self.counts.values()))[0, :, measure, 2] > 0
+        return true
+
+    def predictions(self, arm: str, measure: int) -> list[Predictions]:
+        """One a seed, one row a patient that shows it."""
+        rows = self.shown(measure)
+        clusters = np.arange(rows.sum(), dtype=np.int64)
+        return [
+            Predictions.segmentation(seed[rows][:, [measure]], clusters)
+            for seed in self.counts[arm]
+        ]
+
+    def dice(self, arm: str, measure: int) -> NDArray[np.float64]:
+        """Dice of each patient that shows it, mean over seeds."""
+        counts = self.counts[arm][:, self.shown(measure), measure]
+        dice: NDArray[np.float64] = (2 * counts[..., 0] / counts[..., 1:].sum(-1)).mean(0)
+        return dice
+
+
+def table(
+    cells: Cells,
+    judged: Mapping[str, Sequence[str]],
+    available: Mapping[str, int],
+    size: str,
+    seeds: int,
+    arms: Sequence[str],
+    chosen: Mapping[str, str],
+) -> Table:
+    """The cells of `size`. `judged` are the patients of each hospital left out, `available` how
+    many there are to train on. Arms that lack a cell are left out."""
+    hospitals = tuple(judged)
+    patients = {name: size_of(size, available[name]) for name in hospitals}
+    counts = {}
+    for arm in arms:
+        names = {name: chosen.get(name, arm) if arm == CHOSEN else arm for name in hospitals}
+        units = [
+            [(name, patients[name], seed, names[name]) for name in hospitals]
+            for seed in range(seeds)
+        ]
+        if all(unit in cells for row in units for unit in row):
+            counts[arm] = np.array(
+                [
+                    [cells[unit]["counts"][key] for unit in row for key in judged[unit[0]]]
+                    for row in units
+                ],
+                np.int64,
+            )
+    keys = tuple(key for name in hospitals for key in judged[name])
+    return Table(size, hospitals, keys, patients, counts)
+
+
+def only(whole: Table, judged: Mapping[str, Sequence[str]], hospital: str) -> Table:
+    """The rows of one hospital."""
+    rows = np.isin(whole.keys, judged[hospital])
+    return Table(
+        whole.size,
+        (hospital,),
+        tuple(judged[hospital]),
+        {hospital: whole.patients[hospital]},
+        {arm: counts[:, rows] for arm, counts in whole.counts.items()},
+    )
+
+
+def scores(tables: Sequence[Table], seed: int) -> list[Record]:
+    """Dice of every arm, size and measure, with intervals over patients."""
+    return [
+        _place(one, row, arm) | _plain(interval(one.predictions(arm, row), "dice", weights))
+        for one, row, weights in _measured(tables, seed)
+        for arm in one.counts
+    ]
+
+
+def gains(tables: Sequence[Table], seed: int) -> list[Record]:
+    """Every arm against the reference, patient by patient.
+
+    `p` is of Wilcoxon's signed-rank test over patients, each with the mean over seeds; `p_holm` is
+    corrected for all arms and sizes of the same measure and hospitals.
+    """
+    found: list[Record] = []
+    for one, row, weights in _measured(tables, seed):
+        for arm in one.counts:
+            if arm == REFERENCE or REFERENCE not in one.counts:
+                continue
+            estimate = paired_gain(
+                one.predictions(arm, row), one.predictions(REFERENCE, row), "dice", weights
+            )
+            differences = (one.dice(arm, row) - one.dice(REFERENCE, row)).round(DECIMALS)
+            found.append(
+                _place(one, row, arm)
+                | {"over": REFERENCE, "patients_won": int((differences > 0).sum())}
+                | _plain(estimate)
+                | {"p": wilcoxon(differences)}
+            )
+    families: dict[tuple[str, str], list[Record]] = {}
+    for record in found:
+        families.setdefault((record["measure"], record["hospital"]), []).append(record)
+    for family in families.values():
+        for record, p in zip(family, holm([r["p"] for r in family]).tolist(), strict=True):
+            record["p_holm"] = p
+    return found
+
+
+def claim(found: Sequence[Record]) -> Record:
+    """Does painting add at least 3 points, interval above 0, with at most 10 patients?"""
+    rows = [
+        record
+        for record in found
+        if record["measure"] == "whole"
+        and record["hospital"] == ALL
+        and record["arm"] in (PAINTED, CHOSEN)
+        and record["size"].isdigit()
+        and int(record["size"]) <= CLAIM["patients_at_most"]
+    ]
+    for record in rows:
+        low = record["low"]
+        record["holds"] = record["value"] >= CLAIM["gain_at_least"] and low is not None and low > 0
+    holding = {record["size"] for record in rows if record["holds"]}
+    columns = ("size", "arm", "value", "low", "high", "p_holm", "holds")
+    return {
+        **CLAIM,
+        "rows": [{name: record[name] for name in columns} for record in rows],
+        "pass": bool(rows) and holding == {record["size"] for record in rows},
+    }
+
+
+def imbalance(found: Sequence[Record], tables: Sequence[Table]) -> Record:
+    """The rarest component: the one with the fewest true voxels, and what the arms make of it."""
+    true = next(iter(tables[0].counts.values()))[0, :, 1:, 2].sum(axis=0)  # (components,)
+    rarest = MEASURES[1 + int(np.where(true > 0, true, true.max() + 1).argmin())]
+    rows = [r for r in found if r["measure"] == rarest and r["hospital"] == ALL]
+    return {"rarest": rarest, "balanced_arm": RARE, "gains": rows}
+
+
+def choose(cells: Cells, candidates: Sequence[str], hospitals: Sequence[str]) -> dict[str, Record]:
+    """For each hospital left out, the candidate with the highest gain in whole-tumour Dice over
+    the reference: the mean over its draws and the patients that they were judged on."""
+    chosen: dict[str, Record] = {}
+    for hospital in hospitals:
+        found = {}
+        for arm in candidates:
+            differences = []
+            for unit, cell in cells.items():
+                reference = cells.get((*unit[:3], REFERENCE))
+                if unit[0] == hospital and unit[3] == arm and reference is not None:
+                    differences.append(_mean_dice(cell) - _mean_dice(reference))
+            if differences:
+                found[arm] = float(np.mean(differences))
+        if not found:
+            raise RunError(f"no cell to choose a remedy for {hospital} by; run --phase choose")
+        chosen[hospital] = {"arm": max(found, key=lambda arm: found[arm]), "gains": found}
+    return chosen
+
+
+def read_chosen(path: Path, about: Record) -> dict[str, str]:
+    """What `--phase choose` wrote; `RunError` where it did not, or with other options."""
+    if not path.is_file():
+        raise RunError(f"{path}: no remedy is chosen yet; run --phase choose first")
+    content = read_json(path)
+    if content.get("study") != about:
+        raise RunError(
+            f"{path}: chosen with other options or painters than these; run --phase choose with "
+            "the same ones, in another --work"
+        )
+    return {hospital: record["arm"] for hospital, record in content["chosen"].items()}
+
+
+def write_json(path: Path, content: Record) -> None:
+    """Write JSON, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def _mean_dice(cell: Record) -> float:
+    """Whole-tumour Dice, mean over the patients of a cell."""
+    overlap, found, true = np.array(list(cell["counts"].values()))[:, 0].T
+    return float(np.mean(2 * overlap / np.maximum(1, found + true)))
+
+
+def _measured(tables: Sequence[Table], seed: int) -> Iterator[tuple[Table, int, NDArray[np.int32]]]:
+    """Each table and measure that any of its patients shows, and how resamples weigh them."""
+    for one in tables:
+        for row in range(len(MEASURES)):
+            if one.counts and (count := int(one.shown(row).sum())):
+                yield one, row, cluster_weights(np.arange(count), RESAMPLES, seed)
+
+
+def _place(one: Table, row: int, arm: str) -> Record:
+    return {
+        "size": one.size,
+        "measure": MEASURES[row],
+        "arm": arm,
+        "hospital": one.hospitals[0] if len(one.hospitals) == 1 else ALL,
+        "trained_on": one.patients,
+        "judged_on": int(one.shown(row).sum()),
+    }
+
+
+def _plain(estimate: Estimate) -> Record:
+    """For JSON, which has no NaN: one patient alone has no interval."""
+    limits = {"low": estimate.low, "high": estimate.high}
+    return {
+        "value": estimate.value,
+        **{name: None if math.isnan(limit) else limit for name, limit in limits.items()},
+        "per_seed": list(estimate.per_seed),
+    }

@@ -1,0 +1,246 @@
+"""The evaluation of a painter as a run: a directory that can be resumed.
+
+RUN/
+  config.json               what it was asked for
+  environment.json          machine and versions
+  segmenter.safetensors     the segmenter that judged, if it was trained here
+  metrics.jsonl             one row an edit and variant: all that the tables are made of
+  pictures/                 a few edits, painted by every variant
+  results.json              the tables
+  log.txt
+"""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from polyclinic import __version__
+from polyclinic.errors import ConfigError, RunError
+from polyclinic.inpaint.cases import Case, Order
+from polyclinic.inpaint.crops import outlines
+from polyclinic.inpaint.segmenter import (
+    Geometry,
+    Segmenter,
+    SegmentPlan,
+    load_segmenter,
+    save_segmenter,
+    train_segmenter,
+)
+from polyclinic.models.device import describe, fixed_precision
+from polyclinic.models.memory import shortage_explained
+from polyclinic.run.directory import Record, RunDirectory
+from polyclinic.run.environment import settle
+from polyclinic.run.painter_evaluation.inputs import HeldOut, Inputs, read_inputs
+from polyclinic.run.painter_evaluation.judges import Judges, TrainingImages, segmenter_encoder
+from polyclinic.run.painter_evaluation.measure import REAL, Row, rows_of
+from polyclinic.run.painter_evaluation.pictures import shown, write_pictures
+from polyclinic.run.painter_evaluation.plan import PlannedEdit, plan_edits
+from polyclinic.run.painter_evaluation.tables import tables
+from polyclinic.run.painter_evaluation.variants import Variant, baselines, variants_of
+from polyclinic.run.progress import Progress, Tell, silent
+from polyclinic.seeding import derive
+
+SCHEMA = "polyclinic.painting/1"
+SEGMENTER = "segmenter.safetensors"
+SEGMENTER_SHARE = 0.3
+"""Part of the progress that the training of a segmenter is taken for."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that decides what an evaluation computes. `painter` is a run directory or a file
+    of weights; without `segmenter` one is trained, as `segmenter_plan` says."""
+
+    painter: Path
+    data: tuple[Path, ...] = ()
+    order: Order = "auto"
+    split: HeldOut = "test"
+    steps: int = 4
+    segmenter: Path | None = None
+    max_slices: int | None = 60
+    samples: int = 4
+    seed: int = 0
+    segmenter_plan: SegmentPlan = field(default_factory=lambda: SegmentPlan(geometry=Geometry()))
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.samples < 1:
+            raise ConfigError(
+                f"evaluation: expected at least 1 step and 1 sample, got {self.steps} and "
+                f"{self.samples}"
+            )
+
+
+@shortage_explained()
+def evaluate_painter(
+    config: Evaluation, out: Path, *, resume: bool = False, tell: Tell = silent
+) -> Path:
+    """Judge a painter in the directory `out`; returns the path of its results.json.
+
+    An evaluation that was interrupted continues with `resume`: edits that have their rows are not
+    painted again. Raises `ConfigError`, `DataError`, `RunError`.
+    """
+    inputs = read_inputs(config.painter, config.data, config.order, config.split, tell)
+    variants = [*variants_of(inputs.painter, config.steps), *baselines()]
+    return evaluate_variants(config, inputs, variants, out, resume=resume, tell=tell)
+
+
+def evaluate_variants(
+    config: Evaluation,
+    inputs: Inputs,
+    variants: Sequence[Variant],
+    out: Path,
+    *,
+    resume: bool = False,
+    tell: Tell = silent,
+) -> Path:
+    """As `evaluate_painter`, for any variants: all paint the same edits. The first is the one that
+    the others are compared with."""
+    names = [variant.name for variant in variants]
+    if len(set(names)) < len(names) or not names:
+        raise ConfigError(f"variants: expected names that differ, got {', '.join(names) or 'none'}")
+    with RunDirectory(out, config, _as_dict, resume=resume) as directory:
+
+        def told(progress: Progress) -> None:
+            if progress.message:
+                directory.log(progress.message)
+            tell(progress)
+
+        with fixed_precision(settle(directory, told)):
+            segmenter = _segmenter(directory, inputs.training, told)
+            judges = Judges(
+                segmenter,
+                segmenter_encoder(segmenter),
+                TrainingImages(inputs.training, config.seed),
+            )
+            edits = plan_edits(
+                inputs.held_out, outlines(inputs.training), config.max_slices, config.seed, "edits"
+            )
+            told(Progress("evaluate", 0.0, message=_planned(edits, inputs, variants)))
+            rows, pictures = _measured(directory, edits, variants, judges, told)
+            results = _results(config, inputs, variants, edits, rows, judges, pictures)
+            return directory.write_json("results.json", results)
+
+
+def _segmenter(
+    directory: RunDirectory[Evaluation], training: Sequence[Case], tell: Tell
+) -> Segmenter:
+    """The segmenter that was named or kept, or a new one, which is kept."""
+    config = directory.config
+    kept = directory.path / SEGMENTER
+    if config.segmenter is not None or kept.exists():
+        return load_segmenter(config.segmenter or kept)
+    steps = config.segmenter_plan.steps
+    began = time.perf_counter()
+
+    def told(step: int, loss: float) -> None:
+        left = (time.perf_counter() - began) / step * (steps - step)
+        done = SEGMENTER_SHARE * step / steps
+        tell(Progress("evaluate", done, method="segmenter", loss=loss, seconds_left=left))
+
+    plan = config.segmenter_plan
+    segmenter = train_segmenter(training, plan, config.seed, "segmenter", tell=told)
+    save_segmenter(segmenter, kept)
+    tell(Progress("evaluate", SEGMENTER_SHARE, message=f"the segmenter is kept in {kept}"))
+    return segmenter
+
+
+def _measured(
+    directory: RunDirectory[Evaluation],
+    edits: Sequence[PlannedEdit],
+    variants: Sequence[Variant],
+    judges: Judges,
+    tell: Tell,
+) -> tuple[list[Row], list[dict[str, Any]]]:
+    """All rows, in the order of the edits, and what the pictures show."""
+    chosen = {variant.name: {e.number for e in variant.chooses(edits)} for variant in variants}
+    pictured = shown(edits)
+    pictures: list[dict[str, Any]] = []
+    rows: list[Row] = []
+    began, before = time.perf_counter(), len(directory.records)
+    for done, edit in enumerate(edits, 1):
+        mine = [variant for variant in variants if edit.number in chosen[variant.name]]
+        unit = f"edit-{edit.number:05d}"
+        if unit not in directory.records:
+            found, results = rows_of(edit, mine, judges, directory.config.samples)
+            record: Record = {"unit": unit, "kind": "painting", "rows": found}
+            if edit.number in pictured:
+                record["pictures"] = write_pictures(edit, results, directory.path)
+            directory.record(record)
+        record = directory.records[unit]
+        _same_variants(record, mine, directory.path)
+        rows += record["rows"]
+        pictures += [record["pictures"]] if "pictures" in record else []
+        work = done - before
+        left = (time.perf_counter() - began) / work * (len(edits) - done) if work > 0 else None
+        share = SEGMENTER_SHARE + (1 - SEGMENTER_SHARE) * done / len(edits)
+        tell(Progress("evaluate", share, seconds_left=left))
+    return rows, pictures
+
+
+def _same_variants(record: Record, variants: Sequence[Variant], path: Path) -> None:
+    """`RunError` where rows were made with other variants than those that are compared now."""
+    stored = [row["variant"] for row in record["rows"]]
+    asked = [REAL, *(variant.name for variant in variants)]
+    if stored != asked:
+        raise RunError(
+            f"{path / 'metrics.jsonl'}: {record['unit']} was painted by {', '.join(stored)}; "
+            f"expected {', '.join(asked)}; start anew with another --out"
+        )
+
+
+def _results(
+    config: Evaluation,
+    inputs: Inputs,
+    variants: Sequence[Variant],
+    edits: Sequence[PlannedEdit],
+    rows: Sequence[Row],
+    judges: Judges,
+    pictures: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    painter = inputs.painter
+    kinds: dict[str, int] = {}
+    for edit in edits:
+        kinds[edit.kind] = kinds.get(edit.kind, 0) + 1
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "painter": {
+            "name": config.painter.name,
+            "digest": painter.digest,
+            "objective": painter.objective.name,
+            "card": painter.card,
+        },
+        "data": [folder.name for folder in inputs.folders],
+        "split": config.split,
+        "patients": {"held_out": len(inputs.held_out), "training": len(inputs.training)},
+        "edits": kinds,
+        "variants": [
+            {"name": v.name, "calls": v.calls, "tumours": v.tumours, "limit": v.limit}
+            for v in variants
+        ],
+        "encoder": judges.encoder.name,
+        "segmenter": "given" if config.segmenter else "trained on the training patients",
+        "config": _as_dict(config),
+        "environment": describe(),
+        "tables": tables(rows, derive(config.seed, "bootstrap") % 2**32),
+        "pictures": list(pictures),
+    }
+
+
+def _planned(edits: Sequence[PlannedEdit], inputs: Inputs, variants: Sequence[Variant]) -> str:
+    return (
+        f"{len(edits)} edits on {len(inputs.held_out)} held-out patients, painted by "
+        f"{', '.join(variant.name for variant in variants)}"
+    )
+
+
+def _as_dict(config: Evaluation) -> Record:
+    record = dataclasses.asdict(config)
+    record["painter"] = str(config.painter.resolve())
+    record["data"] = [str(path.resolve()) for path in config.data]
+    record["segmenter"] = str(config.segmenter.resolve()) if config.segmenter else None
+    return record

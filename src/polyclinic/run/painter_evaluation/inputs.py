@@ -1,0 +1,117 @@
+"""What is judged on which patients: from a run directory, or from weights and folders."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from polyclinic.data.dataset import SPLITS
+from polyclinic.errors import ConfigError, DataError, RunError
+from polyclinic.inpaint.cases import Case, Order
+from polyclinic.inpaint.painter import Painter, load_painter
+from polyclinic.run.directory import read_json
+from polyclinic.run.painter import PainterRun, load_cases, split_cases
+from polyclinic.run.progress import Progress, Tell, silent
+
+HeldOut = Literal["test", "val"]
+WEIGHTS = "painter.safetensors"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A painter, the patients that it is judged on, and those that it was trained on."""
+
+    painter: Painter
+    held_out: list[Case]
+    training: list[Case]
+    folders: tuple[Path, ...]
+
+
+def read_inputs(
+    path: Path, data: tuple[Path, ...], order: Order, split: HeldOut, tell: Tell = silent
+) -> Inputs:
+    """`path` is a run directory of `inpaint train` or a file of weights.
+
+    A run names its folders (`data` overrides them) and its held-out patients; weights need `data`,
+    which is split anew as a run with default settings splits it. Raises `ConfigError`,
+    `DataError`, `RunError`.
+    """
+    if path.is_dir():
+        return _of_run(path, data, order, split, tell)
+    if not path.is_file():
+        raise ConfigError(
+            f"{path}: no such file or folder; expected a run directory of `polyclinic inpaint "
+            f"train`, or its {WEIGHTS} together with DATA"
+        )
+    if not data:
+        raise ConfigError(
+            f"{path}: weights do not say which patients were held out; name the folders of DATA, "
+            "or the run directory instead of the weights"
+        )
+    painter = load_painter(path)
+    cases = load_cases(data, order, tell)
+    rows = split_cases(cases, PainterRun(data, order))
+    tell(
+        Progress(
+            "prepare",
+            0.0,
+            message=f"{path.name}: the split is that of a run with default settings; the figures "
+            "hold only if the painter was trained with it, or on none of these patients",
+        )
+    )
+    return Inputs(painter, [cases[r] for r in rows[split]], [cases[r] for r in rows["train"]], data)
+
+
+def read_splits(run: Path) -> dict[str, list[str]]:
+    """The patients of each split of a run; `RunError` where its record is damaged."""
+    path = run / "splits.json"
+    found = read_json(path)
+    if not all(isinstance(found.get(name), list) for name in SPLITS):
+        raise RunError(
+            f"{path}: expected a list of patients for each of {', '.join(SPLITS)}; restore the "
+            "file, or train again with another --out"
+        )
+    return {name: [str(key) for key in found[name]] for name in SPLITS}
+
+
+def _of_run(run: Path, data: tuple[Path, ...], order: Order, split: HeldOut, tell: Tell) -> Inputs:
+    weights = run / WEIGHTS
+    if not weights.is_file():
+        raise RunError(
+            f"{run}: no {WEIGHTS} in this folder; expected a finished run of `polyclinic inpaint "
+            "train`"
+        )
+    config, splits = read_json(run / "config.json"), read_splits(run)
+    folders = data or _folders(config, run)
+    if order == "auto" and config.get("order") in get_args(Order):
+        order = config["order"]
+    painter = load_painter(weights)
+    by_key = {case.key: case for case in load_cases(folders, order, tell)}
+    held_out = [by_key[key] for key in splits[split] if key in by_key]
+    training = [by_key[key] for key in splits["train"] if key in by_key]
+    missing = [key for key in splits[split] if key not in by_key]
+    if missing:
+        tell(
+            Progress(
+                "prepare",
+                0.0,
+                message=f"{len(missing)} of {len(splits[split])} held-out patients are not in the "
+                f"data, {missing[0]} the first; left out",
+            )
+        )
+    if not held_out or not training:
+        raise DataError(
+            f"{', '.join(map(str, folders))}: {len(held_out)} patients of the {split} split of "
+            f"{run} and {len(training)} of its training; expected the folders that it was trained "
+            "on"
+        )
+    return Inputs(painter, held_out, training, tuple(folders))
+
+
+def _folders(config: dict[str, Any], run: Path) -> tuple[Path, ...]:
+    found = config.get("data")
+    if not isinstance(found, list) or not found:
+        raise RunError(
+            f"{run / 'config.json'}: expected the folders that the painter was trained on under "
+            "`data`; name them after the run"
+        )
+    return tuple(Path(str(folder)) for folder in found)

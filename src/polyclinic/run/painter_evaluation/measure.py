@@ -1,0 +1,237 @@
+"""What one painted edit is worth, as one row; the real slices get a row of the same kind.
+
+A row holds everything that the tables need: they are computed from rows alone. Numbers that are
+not defined (of a part that is not there, of a real slice compared with itself) are None.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic.evaluate.painting.containment import (
+    box_containment,
+    component_dice,
+    component_shares,
+)
+from polyclinic.evaluate.painting.fidelity import FIDELITY, challenge_scores
+from polyclinic.evaluate.painting.ring import ring_features
+from polyclinic.evaluate.painting.seams import border_patches, border_step, seam_ratio
+from polyclinic.evaluate.painting.texture import texture_features
+from polyclinic.evaluate.painting.variety import diversity, nearest_distance
+from polyclinic.inpaint.components import COMPONENTS, KEEP, MIXED, SEQUENCES
+from polyclinic.inpaint.painting import Painted
+from polyclinic.run.painter_evaluation.judges import Judges, crop_around, region_box
+from polyclinic.run.painter_evaluation.plan import PlannedEdit, size_class
+from polyclinic.run.painter_evaluation.variants import Variant
+
+Row = dict[str, Any]
+
+REAL = "real"
+"""The variant of rows about what was scanned."""
+DATA_RANGE = 2.0
+"""Scaled intensities run from -1 to 1."""
+PATCH = 9
+"""Side, px, of the patches that the ring classifier sees."""
+PATCHES = 6
+"""Patches of one border."""
+
+
+def sequence_label(number: int) -> str:
+    """The name of a sequence."""
+    return SEQUENCES[number] if number < len(SEQUENCES) else "unknown"
+
+
+def rows_of(
+    edit: PlannedEdit, variants: Sequence[Variant], judges: Judges, samples: int
+) -> tuple[list[Row], dict[str, Painted]]:
+    """A row for the real slices and one for each variant, and what each of them shows.
+
+    `samples` is with how many seeds repeated edits are painted.
+    """
+    candidates = judges.training.candidates(edit)
+    results = {REAL: Painted(edit.slices, _really(edit))}
+    rows = [_row(edit, REAL, results[REAL], judges, candidates)]
+    for variant in variants:
+        began = time.perf_counter()
+        painted = _painted(edit, variant, 0)
+        seconds = (time.perf_counter() - began) / len(edit.regions)
+        row = _row(edit, variant.name, painted, judges, candidates)
+        row |= {"calls": variant.calls, "seconds": seconds, **_against_truth(edit, painted)}
+        if edit.repeated and variant.varies and samples > 1:
+            others = [_painted(edit, variant, number).slices for number in range(1, samples)]
+            spread = diversity(np.stack([painted.slices, *others]), edit.fill_mask)
+            row |= {"diversity": spread.distance, "deviation": spread.mean_deviation}
+        rows.append(row)
+        results[variant.name] = painted
+    return [_finite(row) for row in rows], results
+
+
+def _painted(edit: PlannedEdit, variant: Variant, sample: int) -> Painted:
+    """Sample number `sample` of a variant."""
+    return variant.paint(
+        edit.slices, list(edit.regions), edit.sequence, edit.case.head_px, edit.seed + sample
+    )
+
+
+def _row(
+    edit: PlannedEdit,
+    name: str,
+    painted: Painted,
+    judges: Judges,
+    candidates: NDArray[np.float32],
+) -> Row:
+    """What can be said of painted and of real slices alike."""
+    z = edit.middle
+    plane, mask = painted.slices[z], edit.fill_mask[z]
+    pixels = int(np.count_nonzero(mask))
+    window = region_box(mask)
+    patches, insides = border_patches(plane, mask, PATCH, PATCHES, seed=edit.seed)
+    crop = crop_around(plane, mask, edit.case.head_px)
+    found = judges.segmenter.predict({edit.sequence: painted.slices})
+    return {
+        "edit": edit.number,
+        "variant": name,
+        "patient": edit.case.key,
+        "slice": edit.first + z,
+        "slices": len(edit.regions),
+        "sequence": sequence_label(edit.sequence),
+        "kind": edit.kind,
+        "shape": edit.shape,
+        "request": edit.request,
+        "size": size_class(pixels, edit.case.head_px),
+        "pixels": pixels,
+        "seed": edit.seed,
+        "texture": texture_features(plane, _described(edit, painted), -1.0, 1.0).tolist(),
+        "features": judges.encoder.embed(crop, edit.sequence).tolist(),
+        "ring": ring_features(patches, insides).tolist() if len(patches) else [],
+        "nearest": nearest_distance(plane[window], mask[window], candidates),
+        "between_slices": _between_slices(painted.slices, edit.fill_mask),
+        "found_tumour": _found_tumour(edit, found),
+        "components": _components(edit, painted, found) if edit.kind == "tumour" else [],
+        **(_boxes(edit, painted, found) if edit.shape == "box" and edit.kind == "tumour" else {}),
+    }
+
+
+def _against_truth(edit: PlannedEdit, painted: Painted) -> Row:
+    """What needs the real slices beside the painted ones."""
+    mask = edit.fill_mask
+    changed = (painted.slices != edit.slices) & ~mask
+    row: Row = {
+        "changed_outside": int(np.count_nonzero(changed)),
+        "seam_ratio": seam_ratio(painted.slices, edit.slices, mask),
+        "border_step": border_step(painted.slices, mask),
+    }
+    if edit.kind == "tumour":
+        return row
+    row |= {
+        name: measure(painted.slices, edit.slices, mask, DATA_RANGE)
+        for name, measure in FIDELITY.items()
+    }
+    return row | (_challenge(edit, painted) if edit.kind == "volume" else {})
+
+
+def _challenge(edit: PlannedEdit, painted: Painted) -> Row:
+    """The challenge's scores, of the volume in the file's axes (X, Y, Z) and intensities."""
+    scaling = edit.case.scalings[edit.sequence]
+    part = slice(edit.first, edit.first + len(edit.regions))
+    real = edit.case.volumes[edit.sequence]
+    after, region = real.copy(), np.zeros(real.shape, bool)
+    after[part], region[part] = painted.slices, edit.fill_mask
+
+    def stored(volume: NDArray[Any]) -> NDArray[Any]:
+        return np.moveaxis(volume, (0, 1, 2), (2, 1, 0))[::-1, ::-1]  # undoes `nifti.axial`
+
+    kind = np.dtype(np.float64)
+    truth = stored(scaling.undo(real, kind))
+    mask = stored(region)
+    scores = challenge_scores(
+        stored(scaling.undo(after, kind)), truth, mask, np.where(mask, 0.0, truth)
+    )
+    return {
+        "challenge_ssim": scores.ssim,
+        "challenge_mse": scores.mse,
+        "challenge_psnr": scores.psnr,
+        "challenge_psnr_01": scores.psnr_01,
+    }
+
+
+def _components(
+    edit: PlannedEdit, painted: Painted, found: NDArray[np.uint8]
+) -> list[dict[str, Any]]:
+    """For each component that was asked for: how the segmenter sees it, in the whole slice.
+
+    In boxes, what the model says that it painted is what counts as asked for. Of a mixture, every
+    component is right.
+    """
+    asked = np.maximum(painted.realised, 0)
+    rows = []
+    for component in sorted({int(c) for c in np.unique(edit.fill_maps) if c > 0}):
+        seen = np.where(found > 0, MIXED, 0) if component == MIXED else found
+        everywhere = np.ones(asked.shape, bool)
+        dice = component_dice(asked, seen, everywhere, [component])[component]
+        right = range(1, len(COMPONENTS)) if component == MIXED else ()
+        shares = component_shares(asked, found, component, right)
+        rows.append(
+            {
+                "component": COMPONENTS[component],
+                "size": size_class(shares.pixels, edit.case.head_px),
+                "pixels": shares.pixels,
+                "dice": dice,
+                "as_asked": shares.as_asked,
+                "as_another": shares.as_another,
+                "as_none": shares.as_none,
+            }
+        )
+    return rows
+
+
+def _found_tumour(edit: PlannedEdit, found: NDArray[np.uint8]) -> float:
+    """The share of a tumour-free region in which the segmenter sees a tumour; NaN for others."""
+    return math.nan if edit.kind == "tumour" else float((found[edit.fill_mask] > 0).mean())
+
+
+def _boxes(edit: PlannedEdit, painted: Painted, found: NDArray[np.uint8]) -> Row:
+    """Does what was painted stay in its box: as the model says, and as the segmenter sees it."""
+    box = np.stack([region.boxed for region in edit.regions])
+    component = int(edit.fill_maps.max())
+    seen = found > 0 if component == MIXED else found == component
+    chosen = painted.realised > 0
+    return {
+        "containment": box_containment(chosen, box),
+        "containment_found": box_containment(seen, box),
+        "filled": float(chosen[box].mean()),
+    }
+
+
+def _really(edit: PlannedEdit) -> NDArray[np.int8]:
+    """What the real slices show where something is asked for; in boxes, the real contour."""
+    asked, there = edit.fill_maps, edit.components
+    same = np.where(asked == MIXED, there > 0, there == asked)
+    return np.where(asked == KEEP, KEEP, np.where(same, asked, 0)).astype(np.int8)
+
+
+def _described(edit: PlannedEdit, painted: Painted) -> NDArray[np.bool_]:
+    """The pixels whose texture counts: of a tumour, those that show it; else all of the region."""
+    z = edit.middle
+    chosen: NDArray[np.bool_] = painted.realised[z] > 0
+    return chosen if edit.kind == "tumour" else edit.fill_mask[z]
+
+
+def _between_slices(slices: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    """Mean absolute difference of neighbouring slices where both are painted; NaN for one slice."""
+    both = mask[1:] & mask[:-1]
+    steps = np.abs(np.diff(slices.astype(np.float64), axis=0))[both]
+    return float(steps.mean()) if len(steps) else math.nan
+
+
+def _finite(value: Any) -> Any:
+    """The same with None in the place of numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

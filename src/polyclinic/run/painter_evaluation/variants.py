@@ -1,0 +1,165 @@
+"""The ways of painting that are compared: each a name and a function from an edit to its result."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polyclinic.errors import ConfigError
+from polyclinic.inpaint.baselines import BASELINES, Infill
+from polyclinic.inpaint.conditioning import Request
+from polyclinic.inpaint.painter import Painter
+from polyclinic.inpaint.painting import Painted, Settings, paint
+from polyclinic.inpaint.regions import Region
+from polyclinic.inpaint.repaint import JUMP, RESAMPLINGS, repaint_calls, repaint_request
+from polyclinic.inpaint.samplers import calls
+from polyclinic.run.painter_evaluation.plan import PlannedEdit
+from polyclinic.seeding import generator
+
+
+class Paint(Protocol):
+    """The signature that all ways of painting share."""
+
+    def __call__(
+        self,
+        slices: NDArray[np.float32],
+        regions: list[Region],
+        sequence: int,
+        head_px: float,
+        seed: int,
+    ) -> Painted:
+        """Slices (Z, H, W) with `regions`, one a slice, painted; see `painting.paint`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Variant:
+    """`calls` of the network a slice; `tumours`: components can be asked for; `varies`: another
+    seed gives another image; `limit`: only the first so many of the edits that it can paint."""
+
+    name: str
+    paint: Paint
+    calls: int
+    tumours: bool = True
+    varies: bool = True
+    limit: int | None = None
+
+    def chooses(self, edits: Sequence[PlannedEdit]) -> list[PlannedEdit]:
+        """The edits that it paints."""
+        possible = [edit for edit in edits if self.tumours or edit.kind != "tumour"]
+        return possible[: self.limit]
+
+
+def diffusion(name: str, painter: Painter, settings: Settings, limit: int | None = None) -> Variant:
+    """A painter as `settings` say; the seed comes from each edit."""
+
+    def painted(
+        slices: NDArray[np.float32],
+        regions: list[Region],
+        sequence: int,
+        head_px: float,
+        seed: int,
+    ) -> Painted:
+        return paint(painter, slices, regions, sequence, head_px, replace(settings, seed=seed))
+
+    asked = settings.steps if settings.mode == "mean" else calls(settings.sampler, settings.steps)
+    evaluations = asked * (1 if settings.guidance == 1 else 2)
+    return Variant(name, painted, evaluations, varies=settings.mode == "sample", limit=limit)
+
+
+def regressor(name: str, painter: Painter) -> Variant:
+    """The same network trained by plain squared error: it paints in one go, and one image only."""
+    if painter.objective.name != "regression":
+        raise ConfigError(
+            f"{name}: expected a painter trained with the objective `regression`, got one trained "
+            f"with `{painter.objective.name}`"
+        )
+    return diffusion(name, painter, Settings(steps=1, mode="mean"))
+
+
+def repainted(
+    name: str,
+    painter: Painter,
+    steps: int,
+    resamplings: int = RESAMPLINGS,
+    jump: int = JUMP,
+    limit: int | None = None,
+) -> Variant:
+    """RePaint with a `ddpm` painter that is told nothing of the surroundings; tumour-free only."""
+    if painter.objective.name != "ddpm":
+        raise ConfigError(
+            f"{name}: expected a painter trained with the objective `ddpm`, got one trained with "
+            f"`{painter.objective.name}`"
+        )
+
+    def painted(
+        slices: NDArray[np.float32],
+        regions: list[Region],
+        sequence: int,
+        head_px: float,
+        seed: int,
+    ) -> Painted:
+        walker = _Walker(
+            painter.network,
+            painter.objective,
+            painter.digest,
+            walk=(steps, resamplings, jump),
+            seed=seed,
+        )
+        return paint(walker, slices, regions, sequence, head_px, Settings(steps=1, seed=seed))
+
+    evaluations = repaint_calls(steps, resamplings, jump)
+    return Variant(name, painted, evaluations, tumours=False, limit=limit)
+
+
+def baseline(name: str, infill: Infill) -> Variant:
+    """A way to fill in that needs no training; tumour-free only."""
+
+    def painted(
+        slices: NDArray[np.float32],
+        regions: list[Region],
+        sequence: int,
+        head_px: float,
+        seed: int,
+    ) -> Painted:
+        del sequence, head_px, seed
+        fill_maps = np.stack([region.fill_map for region in regions])
+        return Painted(infill(slices, fill_maps >= 0), fill_maps)
+
+    return Variant(name, painted, calls=0, tumours=False, varies=False)
+
+
+def baselines() -> list[Variant]:
+    """All of `BASELINES`."""
+    return [baseline(name, infill) for name, infill in BASELINES.items()]
+
+
+def variants_of(painter: Painter, steps: int) -> list[Variant]:
+    """What a painter can do in so many steps, the first one being what it does by default."""
+    name = painter.objective.name
+    if name == "regression":
+        return [regressor("regression", painter)]
+    sample = diffusion(f"{name}, {steps} steps", painter, Settings(steps=steps))
+    if name == "ddpm":
+        return [sample]
+    return [sample, diffusion(f"{name}, mean", painter, Settings(steps=steps, mode="mean"))]
+
+
+@dataclass(frozen=True)
+class _Walker(Painter):
+    """A painter whose one estimate, from noise, is the end of RePaint's whole walk: so RePaint
+    works on the same crops as every other variant."""
+
+    walk: tuple[int, int, int] = (250, RESAMPLINGS, JUMP)
+    seed: int = 0
+
+    def estimate(self, state: Tensor, level: float, request: Request, guidance: float) -> Tensor:
+        """The image that the walk ends with, whatever the level and the guidance."""
+        del level, guidance
+        steps, resamplings, jump = self.walk
+        plain = Painter(self.network, self.objective, self.digest)
+        gen = generator(self.seed, "repaint")
+        return repaint_request(plain, request, state, steps, gen, resamplings, jump)

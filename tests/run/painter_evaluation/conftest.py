@@ -1,0 +1,63 @@
+"""Made-up patients on disk and in memory, and judges that have hardly learned anything."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from polyclinic.data.phantoms import brain
+from polyclinic.inpaint import network
+from polyclinic.inpaint.cases import find_cases, read_cases
+from polyclinic.inpaint.network import NetworkConfig, build_network
+from polyclinic.inpaint.objectives import OBJECTIVES
+from polyclinic.inpaint.painter import Painter
+from polyclinic.inpaint.segmenter import SegmentPlan, train_segmenter
+from polyclinic.run.painter_evaluation.judges import Judges, TrainingImages, segmenter_encoder
+from polyclinic.seeding import generator
+
+TINY = NetworkConfig((16, 16), (False, False), blocks=1, patch=2, crop=16, head_px=48)
+PLAN = SegmentPlan(features=(8,) * 6, steps=1, batch_size=2)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The small painter, made tiny."""
+    monkeypatch.setitem(network.SIZES, "small", TINY)
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    """Six made-up patients of 48 px."""
+    path = tmp_path_factory.mktemp("brains")
+    brain.write_cases(path, brain.generate(6, size=48, slices=5))
+    for name in ("t1n", "t2w"):
+        for file in path.glob(f"*/*-{name}.nii.gz"):
+            file.unlink()
+    return path
+
+
+@pytest.fixture(scope="session")
+def cases(folder):
+    return list(read_cases(find_cases(folder)))
+
+
+@pytest.fixture
+def painter():
+    """objective -> an untrained painter of crops of 16 px that heeds its input: MONAI's networks
+    end with zeros."""
+
+    def make(objective="flow"):
+        network = build_network(TINY, 0).eval()
+        with torch.no_grad():
+            for value in network.parameters():
+                value.add_(torch.randn(value.shape, generator=generator("awake")), alpha=0.1)
+        return Painter(network, OBJECTIVES[objective], digest="d" * 64)
+
+    return make
+
+
+@pytest.fixture
+def judges(cases):
+    segmenter = train_segmenter(cases[:2], PLAN, 0)
+    return Judges(segmenter, segmenter_encoder(segmenter), TrainingImages(cases[:2], seed=0))

@@ -1,0 +1,147 @@
+"""The evaluation as a run: what it leaves, that it is repeatable, resumable, and refuses."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from polyclinic.errors import ConfigError, DataError, RunError
+from polyclinic.inpaint.painter import save_painter
+from polyclinic.inpaint.segmenter import SegmentPlan
+from polyclinic.inpaint.training import PaintPlan
+from polyclinic.report.painting import write_painting_report
+from polyclinic.run.painter import PainterRun, train_painter
+from polyclinic.run.painter_evaluation import evaluation as module
+from polyclinic.run.painter_evaluation import intervals
+from polyclinic.run.painter_evaluation.evaluation import Evaluation, evaluate_painter
+
+pytestmark = pytest.mark.usefixtures("exact", "tiny")
+
+PLAN = SegmentPlan(features=(8,) * 6, steps=1, batch_size=2)
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    """Intervals are tested elsewhere."""
+    monkeypatch.setattr(intervals, "RESAMPLES", 20)
+
+
+@pytest.fixture
+def run(folder, tmp_path):
+    """A run of `inpaint train` that took one step."""
+    plan = PaintPlan(steps=1, batch_size=2, warm_up=1)
+    config = PainterRun((folder,), val_share=0.2, test_share=0.4, plan=plan)
+    train_painter(config, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def config(run):
+    return Evaluation(run, steps=1, max_slices=1, samples=2, segmenter_plan=PLAN)
+
+
+def test_what_an_evaluation_leaves(config, run, tmp_path):
+    told = []
+    path = evaluate_painter(config, tmp_path / "out", tell=told.append)
+    out = tmp_path / "out"
+    assert path == out / "results.json"
+    results = json.loads(path.read_text())
+    assert results["schema"] == "polyclinic.painting/1"
+    assert [v["name"] for v in results["variants"]] == [
+        "flow, 1 steps",
+        "flow, mean",
+        "biharmonic",
+        "telea",
+    ]
+    held_out = set(json.loads((run / "splits.json").read_text())["test"])
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for record in records for row in record["rows"]]
+    assert {row["patient"] for row in rows} == held_out
+    assert {row["kind"] for row in rows} == {"infill", "volume", "tumour"}
+    assert results["edits"] == {
+        kind: len({row["edit"] for row in rows if row["kind"] == kind}) for kind in results["edits"]
+    }
+    assert all(row["changed_outside"] == 0 for row in rows if row["variant"] != "real")
+    assert all(results["tables"].values())
+    assert (out / "segmenter.safetensors").is_file()
+    for picture in results["pictures"]:
+        assert all((out / tile["image"]).is_file() for tile in picture["tiles"])
+    assert told[-1].done == pytest.approx(1.0)
+    page = write_painting_report(out).read_text()
+    assert "Is a painted component what was asked for?" in page
+
+
+class StoppedError(Exception):
+    pass
+
+
+def rows_without_time(rows, _):
+    """In the place of tables: they are made of rows alone."""
+    return {"rows": [{k: v for k, v in row.items() if k != "seconds"} for row in rows]}
+
+
+def test_an_interrupted_evaluation_ends_with_the_same_rows(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "tables", rows_without_time)
+    whole = json.loads(evaluate_painter(config, tmp_path / "whole").read_text())
+    rows_of, calls = module.rows_of, []
+
+    def stopping(*arguments):
+        if len(calls) == 3:
+            raise StoppedError
+        calls.append(1)
+        return rows_of(*arguments)
+
+    monkeypatch.setattr(module, "rows_of", stopping)
+    with pytest.raises(StoppedError):
+        evaluate_painter(config, tmp_path / "cut")
+    assert not (tmp_path / "cut" / "results.json").exists()
+    monkeypatch.setattr(module, "rows_of", rows_of)
+    again = json.loads(evaluate_painter(config, tmp_path / "cut", resume=True).read_text())
+    assert again["tables"] == whole["tables"]
+    assert again["pictures"] == whole["pictures"]
+
+
+def test_rows_of_other_variants_are_refused(config, tmp_path):
+    from polyclinic.run.painter_evaluation.inputs import read_inputs
+    from polyclinic.run.painter_evaluation.variants import baselines
+
+    inputs = read_inputs(config.painter, (), "auto", "test")
+    biharmonic, telea = baselines()
+    config = replace(config, samples=1)
+    module.evaluate_variants(config, inputs, [telea], tmp_path / "out")
+    with pytest.raises(RunError, match=r"was painted by real, telea; expected real, biharmonic;"):
+        module.evaluate_variants(config, inputs, [biharmonic], tmp_path / "out", resume=True)
+    with pytest.raises(ConfigError, match=r"names that differ, got telea, telea"):
+        module.evaluate_variants(config, inputs, [telea, telea], tmp_path / "new")
+
+
+def test_weights_need_data_and_say_that_the_split_is_made_anew(
+    folder, painter, config, tmp_path, monkeypatch
+):
+    weights = tmp_path / "painter.safetensors"
+    save_painter(painter(), weights)
+    config = replace(config, painter=weights)
+    with pytest.raises(ConfigError, match=r"weights do not say which patients were held out"):
+        evaluate_painter(config, tmp_path / "out")
+    told = []
+    monkeypatch.setattr(module, "evaluate_variants", lambda *_, **__: tmp_path)
+    evaluate_painter(replace(config, data=(folder,)), tmp_path / "out", tell=told.append)
+    assert any("a run with default settings" in progress.message for progress in told)
+
+
+def test_wrong_inputs_are_refused(config, run, folder, tmp_path):
+    with pytest.raises(ConfigError, match=r"gone: no such file or folder"):
+        evaluate_painter(replace(config, painter=tmp_path / "gone"), tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"at least 1 step and 1 sample, got 1 and 0"):
+        replace(config, samples=0)
+    splits = json.loads((run / "splits.json").read_text())
+    (run / "splits.json").write_text(json.dumps({**splits, "test": ["nobody"]}))
+    with pytest.raises(DataError, match=r"0 patients of the test split of .* and \d of its"):
+        evaluate_painter(config, tmp_path / "out")
+    (run / "splits.json").write_text("{}")
+    with pytest.raises(RunError, match=r"expected a list of patients for each of train, val, test"):
+        evaluate_painter(config, tmp_path / "out")
+    (run / "painter.safetensors").unlink()
+    with pytest.raises(RunError, match=r"no painter.safetensors in this folder"):
+        evaluate_painter(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
