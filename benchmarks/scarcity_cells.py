@@ -189,13 +189,11 @@ def workshop_of(study: Study, group: Group) -> Workshop:
 
 
 def estimate(study: Study, groups: Sequence[Group], recipes: int, workers: int) -> Record:
-    """Seconds that `groups` will take, from a few steps and one painted case, timed now.
+    """How long `groups`, one at least, will take: a few steps and one painted case are timed now.
 
-    `recipes` is the number of ways of painting in all groups. One core is timed; where all work at
-    once, or the machine is shared, it takes longer.
+    `recipes` is the number of ways of painting in all groups. One worker is timed alone; where all
+    work at once, or the machine is shared, it takes longer.
     """
-    if not groups:
-        return {"cells": 0, "minutes": 0.0}
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, records.cores() // max(1, workers)))
     try:

@@ -62,6 +62,8 @@ def test_a_label_that_the_order_lacks():
         from_labels(np.array([[0, 4]]), "msd", "a/seg")
     with pytest.raises(DataError, match=r"label 1\.5; in brats order"):
         from_labels(np.array([[0, 1.5]]), "brats", "seg")
+    with pytest.raises(DataError, match=r"seg: has both labels 3 and 4; expected enhancing"):
+        from_labels(np.array([[0, 3, 4]]), "brats", "seg")
 
 
 def test_colours_of_a_drawing():
@@ -71,3 +73,6 @@ def test_colours_of_a_drawing():
     found = from_colours(drawing)
     assert found[0, :5].tolist() == list(COLOURS.values())
     assert (found[0, 5], found[1, 0]) == (KEEP, KEEP)
+    assert np.array_equal(from_colours(np.where(drawing < 128, drawing + 30, drawing - 30)), found)
+    greys = np.arange(256, dtype=np.uint8)[:, None, None].repeat(3, axis=2)
+    assert (from_colours(greys) == KEEP).all()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -205,6 +206,8 @@ def test_a_replay_is_the_same_to_the_last_byte(painter, tmp_path, case, kind):
     second = sorted(p for p in (tmp_path / "two").rglob("*") if p.is_file())
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
     assert again.provenance == one.provenance
+    assert not Path(one.provenance.input).is_absolute()
+    assert (one.sidecar.parent / one.provenance.input).resolve() == path.resolve()
 
 
 def write_dicom(path):

@@ -50,6 +50,9 @@ COLOURS: Mapping[tuple[int, int, int], int] = {
 """Colours (red, green, blue) of the components in drawings made for the tool published with
 Rouzrokh et al., arXiv 2210.12113."""
 
+COLOUR_TOLERANCE = 40
+"""How far each of red, green and blue may be off, of 255."""
+
 LABELS: Mapping[str, Mapping[int, int]] = {
     "brats": {1: CORE, 2: OEDEMA, 3: ENHANCING, 4: ENHANCING},
     "msd": {1: OEDEMA, 2: CORE, 3: ENHANCING},
@@ -72,7 +75,8 @@ def sequence(name: str) -> int:
 def from_labels(labels: NDArray[np.generic], order: str, name: str) -> NDArray[np.uint8]:
     """The component map of a segmentation whose labels follow `order`, a key of `LABELS`.
 
-    Raises `DataError`, which calls the segmentation `name`, at a label that the order lacks.
+    Raises `DataError`, which calls the segmentation `name`, at a label that the order lacks, and
+    where it has both labels of the enhancing tumour: then one of them must mean something else.
     """
     meaning = LABELS[order]
     components = np.zeros(labels.shape, np.uint8)
@@ -83,14 +87,24 @@ def from_labels(labels: NDArray[np.generic], order: str, name: str) -> NDArray[n
             known = ", ".join(map(str, (0, *meaning)))
             raise DataError(f"{name}: label {value:g}; in {order} order expected one of {known}")
         components[labels == value] = meaning[int(value)]
+    if order == "brats" and np.isin((3, 4), labels).all():
+        raise DataError(
+            f"{name}: has both labels 3 and 4; expected enhancing tumour as 4 (until 2020) or as 3 "
+            "(from 2023)"
+        )
     return components
 
 
 def from_colours(image: NDArray[np.uint8]) -> NDArray[np.int8]:
-    """The fill map (H, W) of a drawing (H, W, 3): `COLOURS` are painted, all other pixels kept."""
+    """The fill map (H, W) of a drawing (H, W, 3): `COLOURS` are painted, all other pixels kept.
+
+    Colours may be off by `COLOUR_TOLERANCE`, as JPEG files have them; the grey of an image never
+    comes near to one.
+    """
     fill_map = np.full(image.shape[:2], KEEP, np.int8)
     for colour, number in COLOURS.items():
-        fill_map[(image == colour).all(axis=-1)] = number
+        off = np.abs(image.astype(np.int16) - np.array(colour)).max(axis=-1)
+        fill_map[off <= COLOUR_TOLERANCE] = number
     return fill_map
 
 

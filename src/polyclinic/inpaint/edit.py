@@ -4,6 +4,7 @@ Pixels outside of the regions are copied, not computed: they keep every bit.
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +165,10 @@ def edit_file(
     regions = merge(single)
     with fixed_precision(precision()):
         edited = edit(painter, source, regions, settings or Settings(), samples)
-        records = [record_of(painter, source, asked, regions, one) for one in edited]
+        records = [
+            record_of(painter, source, asked, regions, one, sidecar)
+            for one, (_, _, sidecar) in zip(edited, output.places, strict=True)
+        ]
     return output.write([(e.volumes, e.realised, r) for e, r in zip(edited, records, strict=True)])
 
 
@@ -182,7 +186,7 @@ def replay(
             f"{sidecar}: made with the painter {record.painter[:16]}, this is "
             f"{painter.digest[:16]}; name the same one with --painter"
         )
-    found = path or Path(record.input)
+    found = path or sidecar.parent / record.input
     if not found.exists():
         raise DataError(f"{found}: the input of {sidecar} is not there; say where with --input")
     source = read_source(found, record.sequence)
@@ -199,9 +203,9 @@ def replay(
         raise DataError(f"{sidecar}: precision {record.precision!r}; expected float32 or bfloat16")
     with fixed_precision(asked_precision):
         (edited,) = edit(painter, source, regions, record.settings)
-        again = record_of(painter, source, record.asked, regions, edited)
+        again = record_of(painter, source, record.asked, regions, edited, output.places[0][2])
     if again.outputs == record.outputs:
-        again = record
+        again = dataclasses.replace(record, input=again.input)
     else:
         changed = [f"{k} was {v}" for k, v in record.machine.items() if again.machine.get(k) != v]
         why = f": {'; '.join(changed)}" if changed else ""
@@ -250,12 +254,17 @@ def record_of(
     asked: tuple[Asked, ...],
     regions: list[Region],
     edited: Edited,
+    sidecar: Path,
 ) -> Provenance:
-    """The record of an edit of `source` in `regions`, which `asked` has in the user's words."""
+    """The record of an edit of `source` in `regions`, which `asked` has in the user's words.
+
+    It says where the input is seen from `sidecar`, the file that it is for: a whole path would
+    carry names of people and projects to wherever the image goes.
+    """
     outputs = {sequence_name(number): array_digest(v) for number, v in edited.volumes.items()}
     sequence = next(iter(outputs)) if source.format != "brats" else None
     return Provenance(
-        input=str(source.path.resolve()),
+        input=Path(os.path.relpath(source.path.resolve(), sidecar.parent.resolve())).as_posix(),
         format=source.format,
         sequence=sequence,
         inputs=file_digests(source.files),

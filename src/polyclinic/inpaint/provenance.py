@@ -44,7 +44,7 @@ class Provenance:
     """The record of one edited image. `inputs` and `outputs` are SHA-256 by name: of the files
     that were read, and of the stored values (and `realised`, the mask) that came out. `fill` are
     runs of equal pixels of all regions together, (code, length), of slices `shape` (Z, H, W).
-    `precision` is what was computed in."""
+    `precision` is what was computed in. `input` is a path relative to the record's folder."""
 
     input: str
     format: str

@@ -62,7 +62,7 @@ def disk_error(error: Exception, path: Path) -> RunError:
     full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
     if full:
         return RunError(
-            f"{path}: the disk is full; free some space, then continue with "
-            "`polyclinic run ... --resume`: nothing that was finished is lost"
+            f"{path}: the disk is full; free some space, then give the same command with "
+            "--resume: nothing that was finished is lost"
         )
     return RunError(f"{path}: cannot be written ({error})")

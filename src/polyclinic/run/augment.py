@@ -47,6 +47,7 @@ from polyclinic.models.state import disk_error
 from polyclinic.run.augment_files import (
     CASES,
     PREVIEWS,
+    RECORDS,
     WORKSHOP,
     Target,
     digests,
@@ -186,7 +187,8 @@ class _Job:
         for warning in edited.warnings:
             tell(Progress("augment", 0.0, message=f"{planned.key}: {warning}"))
         asked = _in_words(planned, fill_map)
-        record = record_of(self.painter, target.source, asked, regions, edited)
+        place = run / RECORDS / f"{planned.key}.json"
+        record = record_of(self.painter, target.source, asked, regions, edited, place)
         room = fresh_room(run, planned.key)
         written = write_case(target, edited.volumes, components, planned.key, record, room)
         picture = _preview(planned, case, target, edited)

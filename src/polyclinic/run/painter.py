@@ -44,7 +44,7 @@ from polyclinic.run.directory import Record, RunDirectory
 from polyclinic.run.environment import settle
 from polyclinic.run.progress import Progress, Tell, silent
 
-VALIDATION_BATCHES = 4
+VALIDATION_BATCHES = 8
 AS_THEY_ARE = {"dropped": 0.0, "contrast": 0.0, "gamma": 0.0, "brightness": 0.0, "blemish": 0.0}
 """Views to validate on."""
 MIN_CASES = 3
@@ -215,18 +215,18 @@ def _look(
             **{f"validation_{name}": value for name, value in scores.items()},
         }
     )
+    mean = f", mean {scores['psnr_mean']:.2f} dB" if "psnr_mean" in scores else ""
     tell(
         Progress(
             "paint",
             trainer.step / trainer.plan.steps,
-            message=f"step {trainer.step}: loss {loss:.4f}, validation {scores['loss']:.4f}, "
-            f"posterior mean {scores['psnr_mean']:.2f} dB",
+            message=f"step {trainer.step}: loss {loss:.4f}, validation {scores['loss']:.4f}{mean}",
         )
     )
     path = directory.path / "previews" / f"step-{trainer.step:06d}.png"
     try:
         path.parent.mkdir(exist_ok=True)
-        preview(painter, batches[0]).save(path)
+        preview(painter, batches[-1]).save(path)
     except OSError as error:
         raise disk_error(error, path) from None
 

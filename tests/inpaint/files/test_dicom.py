@@ -71,6 +71,7 @@ def test_a_new_instance_says_that_it_is_synthetic(tmp_path, write_dicom, make_nu
     assert equipment.Manufacturer == "Polyclinic"
     assert equipment.SoftwareVersions == record.version
     assert "SYNTHETIC" in after.DerivationDescription
+    assert after.SeriesDescription.startswith("SYNTHETIC")
     assert after.SourceImageSequence[0].ReferencedSOPInstanceUID == before.SOPInstanceUID
     assert after.SOPInstanceUID == after.file_meta.MediaStorageSOPInstanceUID
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):

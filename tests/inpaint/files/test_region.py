@@ -85,7 +85,7 @@ def test_masks_of_another_geometry_are_refused(tmp_path, volume, image, write_ni
 
 def test_drawings_need_no_component(tmp_path, image):
     drawing = np.full((6, 8, 3), 90, np.uint8)
-    drawing[0, 0], drawing[5, 7], drawing[3, 3] = (255, 0, 0), (0, 255, 255), (1, 255, 0)
+    drawing[0, 0], drawing[5, 7], drawing[3, 3] = (255, 0, 0), (0, 255, 255), (80, 255, 0)
     path = str(tmp_path / "drawing.png")
     Image.fromarray(drawing).save(path)
     fill = fill_of(read_region(path, image, None))[0]

@@ -16,7 +16,7 @@ from polyclinic.errors import ConfigError, RunError
 from polyclinic.run.start import is_unused
 
 SIZES = ("small", "large")
-OBJECTIVES = ("flow", "ddpm")
+OBJECTIVES = ("flow", "ddpm", "regression")
 NAME = "painter"
 """Run directories of painters begin with it."""
 
@@ -51,7 +51,7 @@ def train(
     out: Path | None,
     resume: bool,
     size: Literal["small", "large"],
-    objective: Literal["flow", "ddpm"],
+    objective: Literal["flow", "ddpm", "regression"],
     steps: int,
     batch_size: int,
     seed: int,

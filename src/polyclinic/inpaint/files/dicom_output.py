@@ -77,6 +77,7 @@ def _declare(edited: Any, dataset: Any, provenance: Provenance) -> None:
     from pydicom.sequence import Sequence
 
     edited.SyntheticData = "YES"
+    edited.SeriesDescription = f"SYNTHETIC {dataset.get('SeriesDescription') or ''}".strip()[:64]
     kind = dataset.get("ImageType") or []
     kind = [kind] if isinstance(kind, str) else list(kind)
     edited.ImageType = ["DERIVED", "SECONDARY", *kind[2:]]

@@ -234,7 +234,7 @@ def _results(
 def _planned(edits: Sequence[PlannedEdit], inputs: Inputs, variants: Sequence[Variant]) -> str:
     return (
         f"{len(edits)} edits on {len(inputs.held_out)} held-out patients, painted by "
-        f"{', '.join(variant.name for variant in variants)}"
+        f"{'; '.join(variant.name for variant in variants)}"
     )
 
 

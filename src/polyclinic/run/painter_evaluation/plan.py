@@ -212,10 +212,9 @@ def _in_turn(
 
 def _free(case: Case, first: int, stop: int) -> NDArray[np.bool_]:
     """Tumour-free tissue in all of these slices, (H, W)."""
-    tumour = (case.components[first:stop] > 0).any(axis=0)
-    if tumour.any():
-        tumour = ndimage.binary_dilation(tumour, iterations=KEEP_OFF)
-    free: NDArray[np.bool_] = case.head[first:stop].all(axis=0) & ~tumour
+    tumour: NDArray[np.bool_] = np.any(case.components[first:stop] > 0, axis=0)
+    near = ndimage.binary_dilation(tumour, iterations=KEEP_OFF)
+    free: NDArray[np.bool_] = np.all(case.head[first:stop], axis=0) & ~near
     return free
 
 
@@ -228,7 +227,7 @@ def _tumour_free_shape(
     """A deformed outline, or the box around one, somewhere in `free`; None where none has room."""
     centre = np.array(free.shape) // 2
     for _ in range(ATTEMPTS):
-        outline = deform(outlines[rng.integers(len(outlines))], rng)
+        outline = deform(outlines[int(rng.integers(len(outlines)))], rng)
         for shrink in SHRINKS:
             rows, columns = (max(1, round(side * shrink)) for side in outline.shape)
             # the nearest pixel of the outline for each of the smaller one

@@ -38,7 +38,8 @@ class Paint(Protocol):
 @dataclass(frozen=True)
 class Variant:
     """`calls` of the network a slice; `tumours`: components can be asked for; `varies`: another
-    seed gives another image; `limit`: only the first so many of the edits that it can paint."""
+    seed gives another image; `limit`, of slow ones: only the first so many of the edits that it can
+    paint, with one seed each."""
 
     name: str
     paint: Paint
