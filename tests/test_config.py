@@ -151,6 +151,7 @@ def every_field_changed() -> Config:
         name="other",
         seeds=(7, 8),
         methods=("mim", "local"),
+        hold_out=("b",),
         preset="base",
         jobs=3,
         quick=True,

@@ -118,6 +118,7 @@ class Config:
     name: str = "federation"
     seeds: tuple[int, ...] = (0, 1, 2)
     methods: tuple[MethodName, ...] = METHODS
+    hold_out: tuple[str, ...] = ()  # sites that are judged on and never trained on
     preset: Literal["small", "base"] = "small"
     jobs: int = 1  # sites that train at the same time, each in a process of its own
     quick: bool = False
@@ -323,6 +324,15 @@ def _check(config: Config, where: str) -> None:
             raise ConfigError(f"{where}: two sites are called `{name}`; names must differ")
         if not _is_name(name):
             raise ConfigError(f"{where}: site name {name!r}: use letters, digits, - and _")
+    for name in config.hold_out:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean `{close[0]}`?" if close else f"; sites: {', '.join(names)}"
+            raise ConfigError(f"{where}: hold_out: no site is called {name!r}{hint}")
+        if config.hold_out.count(name) > 1:
+            raise ConfigError(f"{where}: hold_out: `{name}` stands there twice; name it once")
+    if set(names) <= set(config.hold_out):
+        raise ConfigError(f"{where}: hold_out: every site is held out; leave one to train on")
     for key, values in (("seeds", config.seeds), ("methods", config.methods)):
         if not values or len(set(values)) < len(values):
             raise ConfigError(f"{where}: {key}: expected at least one, each once, got {[*values]}")

@@ -48,6 +48,21 @@ def test_options_replace_what_the_file_says(fake, config_file):
     assert [m for m in METHODS if m in config.methods] == list(config.methods)
 
 
+def test_a_site_can_be_held_out(fake, config_file, capsys):
+    assert main(["run", str(config_file), "--hold-out", "b", "--hold-out", "b", "--quiet"]) == 0
+    assert fake.runs[0][0].hold_out == ("b",)
+    assert main(["run", str(config_file), "--hold-out", "bb", "--out", "r"]) == 2
+    assert "no site is called 'bb'; did you mean `b`?" in capsys.readouterr().err
+    assert main(["run", str(config_file), "--hold-out", "b", "--out", "q", "--dry-run"]) == 0
+    assert "held out, not trained on: b" in capsys.readouterr().out
+
+
+def test_the_line_that_continues_a_run_names_what_is_held_out(fake, config_file, capsys):
+    fake.fails = KeyboardInterrupt()
+    assert main(["run", str(config_file), "--hold-out", "b", "--out", "r", "--quiet"]) == 130
+    assert "--out r --hold-out b" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("in_file", [True, False])
 def test_quick_is_applied_whether_asked_for_here_or_in_the_file(fake, config_file, in_file):
     plain = load_config(config_file)

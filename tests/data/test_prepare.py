@@ -351,7 +351,7 @@ def test_a_full_disk_costs_the_cache_not_the_run(tmp_path, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(disk, "write_array", full)
     cache = tmp_path / "cache"
     site = prepare(folder, cache=cache)
     assert len(site) == 60

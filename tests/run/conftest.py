@@ -1,5 +1,6 @@
 """Tiny sites on disk, and a configuration that runs in a second or two."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from polyclinic.config import (
     SiteConfig,
     UniversalConfig,
 )
+from polyclinic.run.experiment import run_experiment
 
 
 def _classes(folder: Path, seed: int) -> None:
@@ -58,6 +60,22 @@ def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """Two stages, two methods, one seed, images of 16 px."""
     monkeypatch.setenv("POLYCLINIC_CACHE", str(tmp_path / "cache"))
+    return _tiny(hospitals)
+
+
+@pytest.fixture(scope="session")
+def finished_run(hospitals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a finished run in which `south` was held out; nobody may change it."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYCLINIC_CACHE", str(folder / "cache"))
+        patch.setenv("POLYCLINIC_DEVICE", "cpu")
+        patch.setenv("POLYCLINIC_PRECISION", "float32")
+        run_experiment(replace(_tiny(hospitals), hold_out=("south",)), folder / "run")
+    return folder / "run"
+
+
+def _tiny(hospitals: Path) -> Config:
     names = ("north", "south", "west")
     return Config(
         sites=tuple(SiteConfig(name, hospitals / "sites" / name) for name in names),

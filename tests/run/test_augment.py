@@ -372,7 +372,9 @@ def test_a_full_disk_leaves_no_half_case(make, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(augment_files.nifti, "write_mask", full)
-        with pytest.raises(RunError, match=r"the disk is full; free some space, then give the same"):
+        with pytest.raises(
+            RunError, match=r"the disk is full; free some space, then give the same"
+        ):
             make()
     assert not list((tmp_path / "run").glob("cases/*"))
     assert not (tmp_path / "run" / augment_files.WORKSHOP).exists()

@@ -1,8 +1,8 @@
 """The heavy parts, imported when a command calls them, so that `--help` need not wait."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from polyclinic.config import Config
 from polyclinic.run.progress import Tell
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from polyclinic.data.dataset import Scan
     from polyclinic.data.readers.reader import TaskChoice
     from polyclinic.inpaint.files.output import Written
+    from polyclinic.models.adopted import Adopted
     from polyclinic.run.augment import Augmented
+    from polyclinic.run.data_check import Checked
+    from polyclinic.run.predicting import Done
 
 
 def scan_site(folder: Path, *, format: str = "auto", task: "TaskChoice" = "auto") -> "Scan":
@@ -51,12 +54,69 @@ def write_report(run: Path) -> Path:
     return report.write_report(run)
 
 
+def export_run(
+    run: Path, out: Path, *, method: str | None, seed: int | None, onnx: bool, tell: Tell
+) -> tuple[Path, ...]:
+    """See `polyclinic.run.exporting.export_run`."""
+    from polyclinic.run import exporting
+
+    return exporting.export_run(run, out, method=method, seed=seed, onnx=onnx, tell=tell)
+
+
+def judge_encoder(
+    source: Path,
+    data: Path,
+    *,
+    method: str | None,
+    labels_per_class: tuple[int, ...],
+    seeds: int,
+    tell: Tell,
+) -> dict[str, Any]:
+    """See `polyclinic.run.judging.judge_encoder`."""
+    from polyclinic.run import judging
+    from polyclinic.run.encoder_source import find_encoder
+
+    found = find_encoder(source, method=method)
+    plan = judging.plan_for(found, labels_per_class=labels_per_class, seeds=seeds)
+    return judging.judge_encoder(found, data, plan, tell)
+
+
+def adopt(
+    source: Path,
+    data: Path,
+    out: Path,
+    *,
+    method: str | None,
+    fine_tune: bool,
+    coverage: float,
+    seed: int,
+    tell: Tell,
+) -> "Adopted":
+    """See `polyclinic.run.adoption.adopt`."""
+    from polyclinic.run import adoption
+    from polyclinic.run.cross_validation import AdoptPlan
+    from polyclinic.run.encoder_source import find_encoder
+
+    plan = AdoptPlan(fine_tune=fine_tune, coverage=coverage, seed=seed)
+    return adoption.adopt(find_encoder(source, method=method), data, out, plan, tell)
+
+
+def predict(model: Path, data: Path, out: Path, *, batch: int, resume: bool, tell: Tell) -> "Done":
+    """See `polyclinic.run.predicting.predict`."""
+    from polyclinic.models.adopted import load_adopted
+    from polyclinic.run import predicting
+    from polyclinic.run.prediction_inputs import find_inputs
+
+    loaded, inputs = load_adopted(model), find_inputs(data)
+    return predicting.predict(loaded, model, inputs, out, batch=batch, resume=resume, tell=tell)
+
+
 def train_painter(
     data: Sequence[Path],
     out: Path,
     *,
     size: Literal["small", "large"],
-    objective: Literal["flow", "ddpm"],
+    objective: Literal["flow", "ddpm", "regression"],
     steps: int,
     batch_size: int,
     seed: int,
@@ -67,10 +127,13 @@ def train_painter(
     tell: Tell,
 ) -> Path:
     """See `polyclinic.run.painter.train_painter`."""
+    from polyclinic.inpaint.baselines import regression_plan
     from polyclinic.inpaint.training import PaintPlan
     from polyclinic.run import painter
 
     plan = PaintPlan(size=size, objective=objective, steps=steps, batch_size=batch_size, seed=seed)
+    if objective == "regression":
+        plan = regression_plan(plan)
     config = painter.PainterRun(
         tuple(data), order=labels, phantoms=phantoms, leave_out=tuple(leave_out), plan=plan
     )
@@ -189,3 +252,65 @@ def evaluate_painter(
     )
     results = evaluation.evaluate_painter(config, out, resume=resume, tell=tell)
     return results, write_painting_report(out)
+
+
+def check_data(folder: Path, *, jobs: int, tell: Tell) -> "Checked":
+    """See `polyclinic.run.data_check.check_data`."""
+    from polyclinic.run import data_check
+
+    return data_check.check_data(folder, jobs=jobs, tell=tell)
+
+
+def findings_json(checked: "Checked") -> dict[str, Any]:
+    """See `polyclinic.run.data_check.as_json`."""
+    from polyclinic.run import data_check
+
+    return data_check.as_json(checked)
+
+
+def write_shared(checked: "Checked", path: Path) -> Path:
+    """See `polyclinic.run.data_check.write_shared`."""
+    from polyclinic.run import data_check
+
+    return data_check.write_shared(checked, path)
+
+
+def write_contact_sheet(checked: "Checked", path: Path) -> Path:
+    """See `polyclinic.report.contact_sheet.write_contact_sheet`."""
+    from polyclinic.report import contact_sheet
+
+    return contact_sheet.write_contact_sheet(checked, path)
+
+
+def fetch(
+    collection: str,
+    names: Sequence[str],
+    out: Path,
+    *,
+    size: int,
+    source: str | None,
+    tell: Tell,
+) -> Iterator[dict[str, Any]]:
+    """Fetch sets one after another; what each is, as it is there. Only `medmnist` is known.
+
+    See `polyclinic.data.fetch.fetch_medmnist`.
+    """
+    from polyclinic.data import fetch, medmnist
+    from polyclinic.run.progress import Progress
+
+    wanted = {name.lower(): medmnist.download(name, size) for name in names}
+    for name, download in wanted.items():
+
+        def report(done: int, total: int | None, name: str = name) -> None:
+            tell(Progress("fetch", done / total if total else 0.0, site=name))
+
+        folder = out / name
+        source = source or medmnist.SOURCE
+        new = fetch.fetch_medmnist(download, folder, source=source, report=report)
+        yield {
+            "collection": collection,
+            "name": name,
+            "path": str(folder / download.file),
+            "licence": download.licence,
+            "new": new,
+        }

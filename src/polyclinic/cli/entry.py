@@ -8,6 +8,8 @@
 | 3 | a data set cannot be read or used |
 | 4 | a message held something that may not leave a site |
 | 5 | a run directory cannot be written, read or resumed |
+| 6 | `data check` found warnings |
+| 7 | `data check` found errors |
 | 70 | a bug in Polyclinic |
 | 130 | interrupted |
 """
@@ -21,11 +23,16 @@ from collections.abc import Sequence
 import click
 
 from polyclinic import __version__
+from polyclinic.cli.adopt import adopt
 from polyclinic.cli.completion import completion
+from polyclinic.cli.data import data
 from polyclinic.cli.demo import demo
+from polyclinic.cli.evaluate import evaluate
+from polyclinic.cli.export import export
 from polyclinic.cli.init import init
 from polyclinic.cli.inpaint import inpaint
 from polyclinic.cli.interrupt import Interrupted
+from polyclinic.cli.predict import predict
 from polyclinic.cli.report import report
 from polyclinic.cli.run import run
 from polyclinic.errors import ConfigError, PolyclinicError, RunError
@@ -61,7 +68,10 @@ def polyclinic(context: click.Context, debug: bool) -> None:
         click.echo(context.get_help())
 
 
-for _command in (demo, init, run, report, inpaint, completion):
+_COMMANDS = (
+    demo, init, run, report, data, export, evaluate, adopt, predict, inpaint, completion,
+)  # fmt: skip
+for _command in _COMMANDS:
     polyclinic.add_command(_command)
 
 

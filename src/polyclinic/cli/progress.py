@@ -25,6 +25,12 @@ _DOING = {
     "paint": "training the painter",
     "augment": "painting cases",
     "evaluate": "judging what is painted",
+    "check": "looking at images",
+    "adopt": "cross-validating",
+    "predict": "predicting",
+    "export": "exporting",
+    "judge": "judging",
+    "fetch": "fetching",
 }
 
 

@@ -15,7 +15,15 @@ from polyclinic.cli.output import emit
 from polyclinic.cli.progress import telling
 from polyclinic.cli.sites import FoundSite, site_json, sites_text
 from polyclinic.cli.summary import summarise, summary_text
-from polyclinic.config import METHODS, Config, MethodName, load_config, quick
+from polyclinic.config import (
+    METHODS,
+    Config,
+    MethodName,
+    config_from_dict,
+    config_to_dict,
+    load_config,
+    quick,
+)
 from polyclinic.errors import ConfigError, RunError
 from polyclinic.report.layout import read_results
 from polyclinic.run.progress import Progress, Tell
@@ -41,6 +49,13 @@ RUNS = Path("runs")
     multiple=True,
     help="Instead of CONFIG's methods.",
 )
+@click.option(
+    "--hold-out",
+    "hold_out",
+    metavar="SITE",
+    multiple=True,
+    help="A site to judge on and not to train on; may be repeated.",
+)
 @click.option("--jobs", type=click.IntRange(min=1), help="Sites that train at the same time.")
 @click.option("--quick", "as_quick", is_flag=True, help="One seed, small images, few steps.")
 @click.option("--resume", is_flag=True, help="Continue a run that was interrupted.")
@@ -52,6 +67,7 @@ def run(
     out: Path | None,
     seeds: tuple[int, ...],
     methods: tuple[MethodName, ...],
+    hold_out: tuple[str, ...],
     jobs: int | None,
     as_quick: bool,
     resume: bool,
@@ -70,6 +86,9 @@ def run(
         config = dataclasses.replace(config, seeds=tuple(dict.fromkeys(seeds)))
     if methods:
         config = dataclasses.replace(config, methods=tuple(m for m in METHODS if m in methods))
+    if hold_out:
+        config = dataclasses.replace(config, hold_out=tuple(dict.fromkeys(hold_out)))
+        config = config_from_dict(config_to_dict(config), base=Path(), source="--hold-out")
     if jobs:
         config = dataclasses.replace(config, jobs=jobs)
     if as_quick or config.quick:
@@ -83,6 +102,7 @@ def run(
     again: list[object] = ["polyclinic", "run", config_file, "--resume", "--out", out]
     again += [part for seed in seeds for part in ("--seed", seed)]
     again += [part for method in methods for part in ("--method", method)]
+    again += [part for name in hold_out for part in ("--hold-out", name)]
     again += ["--jobs", jobs] if jobs else []
     again += ["--quick"] if as_quick else []
     with resumable(again):
@@ -133,12 +153,15 @@ def check(config: Config, out: Path, *, as_json: bool, quiet: bool) -> None:
         stages = config.local.stages
         corpus = {"path": str(config.corpus), "images": corpus_images}
         found = [site_json(site) for site in sites]
+        plan |= {"hold_out": config.hold_out} if config.hold_out else {}
         emit({"event": "plan", **plan, "stages": stages, "corpus": corpus, "sites": found})
     elif not quiet:
         click.echo(sites_text(sites))
         click.echo(f"corpus: {corpus_images} images in {config.corpus}")
         seeds = ", ".join(map(str, config.seeds))
         click.echo(f"methods: {', '.join(config.methods)}; seeds: {seeds}")
+        if config.hold_out:
+            click.echo(f"held out, not trained on: {', '.join(config.hold_out)}")
         click.echo(f"stages: {config.local.stages}; the run would be written to {out}")
 
 

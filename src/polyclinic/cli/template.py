@@ -23,6 +23,7 @@ EXPLAINED = {
     "name": "names the run directory",
     "seeds": "a whole federation for each; intervals need several",
     "methods": "what is compared",
+    "hold_out": "sites that are judged on and never trained on",
     "preset": "size of the encoder: small or base",
     "jobs": "sites that train at the same time",
     "quick": "small images, few steps: to see whether it works",

@@ -5,7 +5,8 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from polyclinic.data.files import list_files
 
 VERSION = 1
 """To be raised whenever the same files would give other arrays."""
+IMAGES, LABEL_MAPS, FACTS = "images.npy", "label_maps.npy", "facts.json"
+_SMALL = 2**20
+"""Arrays of fewer bytes are read at once."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,12 @@ def fingerprint(scan: Scan, options: Mapping[str, Any]) -> str:
 
 
 def load(folder: Path) -> Prepared | None:
-    """What `store` wrote to `folder`, or None where nothing is there or anything is wrong."""
+    """What lies in `folder`, or None where nothing is there or anything is wrong."""
     try:
-        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-        images = np.load(folder / "images.npy", allow_pickle=False)
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        images = open_array(folder / IMAGES)
         has_maps = facts["label_maps"]
-        maps = np.load(folder / "label_maps.npy", allow_pickle=False) if has_maps else None
+        maps = open_array(folder / LABEL_MAPS) if has_maps else None
         if facts["checksum"] != _checksum(images, maps) or len(images) != len(facts["rows"]):
             return None
         return Prepared(
@@ -72,31 +76,56 @@ def load(folder: Path) -> Prepared | None:
         return None
 
 
-def store(prepared: Prepared, folder: Path) -> None:
-    """Write `prepared` to `folder`, all of it or nothing; raises `OSError` (a full disk).
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """A folder to write in, which becomes `folder` at the end: all of it or nothing.
 
-    Only the user may read it: it holds patients' images.
+    Only the user may read it: it holds patients' images. Raises `OSError` (a full disk).
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
     try:
-        np.save(partial / "images.npy", prepared.images)
-        if prepared.label_maps is not None:
-            np.save(partial / "label_maps.npy", prepared.label_maps)
-        facts = {
-            "checksum": _checksum(prepared.images, prepared.label_maps),
-            "label_maps": prepared.label_maps is not None,
-            "rows": prepared.rows.tolist(),
-            "blank": prepared.blank.tolist(),
-            "unreadable": prepared.unreadable,
-        }
-        (partial / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+        yield partial
         shutil.rmtree(folder, ignore_errors=True)  # corrupt, or `load` would have taken it
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_array(path: Path, shape: tuple[int, ...], rows: Iterable[NDArray[np.uint8]]) -> None:
+    """Write the rows of an array of `shape`, one after another, as `np.save` would.
+
+    Not through a memory map, where a full disk ends the process.
+    """
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for row in rows:
+            file.write(np.ascontiguousarray(row).data)
+
+
+def write_facts(prepared: Prepared, folder: Path) -> None:
+    """Write what `load` needs beside the arrays of `prepared`, which lie in `folder`."""
+    facts = {
+        "checksum": _checksum(prepared.images, prepared.label_maps),
+        "label_maps": prepared.label_maps is not None,
+        "rows": prepared.rows.tolist(),
+        "blank": prepared.blank.tolist(),
+        "unreadable": prepared.unreadable,
+    }
+    (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def open_array(path: Path) -> NDArray[np.uint8]:
+    """The array in `path`, whose pages are read when they are needed and forgotten when memory is.
+
+    Writing to it changes this process's copy, not the file.
+    """
+    if path.stat().st_size < _SMALL:
+        return np.asarray(np.load(path, allow_pickle=False))
+    return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
 
 
 def _checksum(images: NDArray[np.uint8], maps: NDArray[np.uint8] | None) -> int:

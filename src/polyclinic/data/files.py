@@ -1,7 +1,7 @@
 """Which files of a folder may be read: no hidden ones, no links that lead out of the folder."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from polyclinic.data.dataset import Finding, counted
@@ -91,7 +91,7 @@ def inside(root: Path, relative: str) -> Path | None:
     return Path(resolved) if resolved.startswith(f"{root}{os.sep}") else None
 
 
-def other_files(files: Iterable[str], expected: Sequence[str] = ()) -> tuple[Finding, ...]:
+def other_files(files: Iterable[str], expected: Collection[str] = ()) -> tuple[Finding, ...]:
     """One finding for the files that are neither images nor `expected`."""
     others = [name for name in files if not is_image(name) and name not in expected]
     if not others:

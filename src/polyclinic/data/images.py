@@ -25,9 +25,16 @@ def read_image(path: Path, name: str) -> NDArray[np.uint8]:
     """Decode an image file to uint8, (H, W) where it is grey and (H, W, 3) RGB where it is not.
 
     The EXIF orientation is honoured; transparent pixels are laid over black; more than 8 bits are
-    scaled by `to_uint8`. An RGB file whose three channels are equal counts as grey. Raises
-    `DataError`, which calls the file `name`.
+    scaled by `to_uint8`. An RGB file whose three channels are equal counts as grey. DICOM is
+    read as `polyclinic.data.dicom.images.read_image` says, frame 3 of `a.dcm` as `a.dcm#3`.
+    Raises `DataError`, which calls the file `name`.
     """
+    if not is_image(path.name):
+        from polyclinic.data.dicom import header, images  # which use this module
+
+        file, _ = images.split_frame(path)
+        if header.is_dicom_name(file.name) or header.is_dicom(file):
+            return _grey_if_equal(images.read_image(path, name))
     image = _open(path, name)
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         return to_uint8(np.asarray(image), name)
@@ -95,6 +102,8 @@ def scale(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
 
 
 def _grey_if_equal(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if rgb.ndim == 2:
+        return rgb
     first = rgb[..., 0]
     if np.array_equal(first, rgb[..., 1]) and np.array_equal(first, rgb[..., 2]):
         return np.ascontiguousarray(first)

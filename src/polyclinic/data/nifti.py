@@ -59,3 +59,33 @@ def axial(volume: Volume) -> Volume:
     left.
     """
     return np.ascontiguousarray(np.moveaxis(volume[::-1, ::-1], (2, 1, 0), (0, 1, 2)))
+
+
+def from_axial(slices: Volume, affine: NDArray[Any]) -> Volume:
+    """What `axial` of a volume turned by `read_volume` was, as the file stores it.
+
+    `slices` (Z, H, W, ...), and the `affine` (4, 4) of the file. The way back for masks.
+    """
+    import nibabel
+
+    orientations: Any = nibabel.orientations
+    upright = np.moveaxis(slices, (0, 1, 2), (2, 1, 0))[::-1, ::-1]
+    back = orientations.ornt_transform(
+        orientations.axcodes2ornt(("R", "A", "S")), orientations.io_orientation(affine)
+    )
+    stored: Volume = np.ascontiguousarray(orientations.apply_orientation(upright, back))
+    return stored
+
+
+def axial_depth(path: Path, name: str) -> int:
+    """How many axial slices the volume in `path` has, from its header; `DataError` as above."""
+    import nibabel
+
+    try:
+        image: Any = nibabel.load(path)
+        turns: Any = nibabel.orientations.io_orientation(image.affine)
+        axis = int(np.flatnonzero(turns[:, 0] == 2)[0])
+        return int(image.shape[axis])
+    except Exception as error:  # as in `read_volume`
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{name}: not a readable NIfTI file ({reason})") from None

@@ -1,9 +1,11 @@
 """A scan to arrays that training can use: decoded, one size, split, checked, and cached."""
 
+import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,24 @@ from polyclinic.data.cache import Prepared
 from polyclinic.data.dataset import IGNORE, Finding, Item, Scan, SiteData, counted
 from polyclinic.data.files import cap_findings
 from polyclinic.data.images import to_uint8
-from polyclinic.data.quality import MIN_CORPUS, MIN_IMAGES, check_site, presence
+from polyclinic.data.quality import (
+    MIN_CORPUS,
+    MIN_IMAGES,
+    check_site,
+    is_blank,
+    presence,
+    unreadable,
+)
 from polyclinic.data.readers import scan_corpus
 from polyclinic.data.resize import fit, fit_labels, letterbox, pad
 from polyclinic.data.splits import leaking_patients, limit_rows, split_items
+from polyclinic.data.spool import Spool
 from polyclinic.errors import DataError
 
 SIDE_MULTIPLE = 16
 """Sides of segmentation images are multiples of this: encoders halve them four times."""
+_AHEAD = 1024
+"""So many images are decoded before the first of them must be used."""
 
 
 @dataclass(frozen=True)
@@ -66,26 +78,17 @@ def prepare_site(
     what is left cannot be learned from.
     """
     _require_limit(f"site {name!r}", max_train_images, MIN_IMAGES["train"])
-    segmentation = scan.task == "segmentation"
-    cap = _round_up(largest_side)
-
-    def decode(item: Item) -> _Decoded:
-        image, labels = scan.load(item)
-        pixels = to_uint8(image, item.key)
-        side, blank = max(pixels.shape[:2]), bool((pixels == pixels.flat[0]).all())
-        if not segmentation:
-            return _Decoded(letterbox(pixels, image_size), None, side, blank)
-        if labels is None:
-            raise DataError(f"{item.key}: has no mask")
-        return _Decoded(fit(pixels, cap, enlarge=False), fit_labels(labels, cap), side, blank)
-
-    side = (lambda longest: min(_round_up(longest), cap)) if segmentation else None
-    options = {"largest_side": largest_side} if segmentation else {"image_size": image_size}
-    prepared, notes = _prepare(scan, decode, side, options, cache, workers)
-    notes = [*_unreadable(scan, prepared, f"site {name!r}", max_unreadable), *notes]
-
-    items = [scan.items[row] for row in prepared.rows]
-    targets = _targets(scan, items, prepared)
+    whole, items, blank = _read_whole(
+        scan,
+        name=name,
+        image_size=image_size,
+        largest_side=largest_side,
+        max_unreadable=max_unreadable,
+        cache=cache,
+        workers=workers,
+    )
+    segmentation, targets = scan.task == "segmentation", whole.targets
+    notes: list[Finding] = []
     split = split_items(
         items,
         scan.classes,
@@ -103,22 +106,82 @@ def prepare_site(
     seed = (split_seed, "limit", name)
     split["train"] = limit_rows(rows, items, scan.classes, max_train_images, *seed)
     notes += _left_undrawn(len(split["train"]), len(rows))
-    unreadable = {scan.items[row].key for row, _ in prepared.unreadable}  # named above already
+    site = dataclasses.replace(whole, split=split, findings=(*whole.findings, *notes))
+    return check_site(site, blank)
+
+
+def prepare_whole(
+    scan: Scan,
+    *,
+    name: str,
+    image_size: int,
+    largest_side: int,
+    max_unreadable: float,
+    cache: Path | None = None,
+    workers: int = 0,
+) -> SiteData:
+    """`prepare_site` without splits: every image is in `train`, and none is too few.
+
+    For cross-validation, which splits for itself.
+    """
+    whole, _, _ = _read_whole(
+        scan,
+        name=name,
+        image_size=image_size,
+        largest_side=largest_side,
+        max_unreadable=max_unreadable,
+        cache=cache,
+        workers=workers,
+    )
+    return whole
+
+
+def _read_whole(
+    scan: Scan,
+    *,
+    name: str,
+    image_size: int,
+    largest_side: int,
+    max_unreadable: float,
+    cache: Path | None,
+    workers: int,
+) -> tuple[SiteData, list[Item], NDArray[np.bool_]]:
+    """All images that can be read, in `train`; their items; and which have one single value."""
+    segmentation = scan.task == "segmentation"
+    cap = _round_up(largest_side)
+
+    def decode(item: Item) -> _Decoded:
+        image, labels = scan.load(item)
+        pixels = to_uint8(image, item.key)
+        side, blank = max(pixels.shape[:2]), is_blank(pixels)
+        if not segmentation:
+            return _Decoded(letterbox(pixels, image_size), None, side, blank)
+        if labels is None:
+            raise DataError(f"{item.key}: has no mask")
+        return _Decoded(fit(pixels, cap, enlarge=False), fit_labels(labels, cap), side, blank)
+
+    side = (lambda longest: min(_round_up(longest), cap)) if segmentation else None
+    options = {"largest_side": largest_side} if segmentation else {"image_size": image_size}
+    prepared, notes = _prepare(scan, decode, side, options, cache, workers)
+    notes = [*_unreadable(scan, prepared, f"site {name!r}", max_unreadable), *notes]
+    items = [scan.items[row] for row in prepared.rows]
+    named = {scan.items[row].key for row, _ in prepared.unreadable}  # above already
     _, groups = np.unique([item.patient for item in items], return_inverse=True)
+    nobody = np.zeros(0, np.int64)
     site = SiteData(
         name=name,
         task=scan.task,
         classes=scan.classes,
         images=prepared.images,
-        targets=targets,
+        targets=_targets(scan, items, prepared),
         patients=groups.astype(np.int64),
         keys=tuple(item.key for item in items),
-        split=split,
+        split={"train": np.arange(len(items)), "val": nobody, "test": nobody},
         format=scan.format,
         has_patient_ids=scan.has_patient_ids,
-        findings=(*(f for f in scan.findings if f.where not in unreadable), *notes),
+        findings=(*(f for f in scan.findings if f.where not in named), *notes),
     )
-    return check_site(site, prepared.blank)
+    return site, items, prepared.blank
 
 
 def prepare_corpus(
@@ -169,21 +232,31 @@ def _prepare(
     cache: Path | None,
     workers: int,
 ) -> tuple[Prepared, list[Finding]]:
-    folder = cache / disk.fingerprint(scan, options) if cache else None
-    stored = disk.load(folder) if folder else None
+    if cache is None:
+        return _assemble(_decode_all(scan, decode, workers), final_side, None), []
+    folder = cache / disk.fingerprint(scan, options)
+    stored = disk.load(folder)
     if stored is not None:
         return stored, []
-    prepared = _assemble(_decode_all(scan, decode, workers), final_side)
-    if folder:
-        try:
-            disk.store(prepared, folder)
-        except OSError as error:
-            what = f"prepared images could not be cached ({error.strerror or error})"
-            return prepared, [Finding("warning", "", what, f"free or change {cache}")]
-    return prepared, []
+    try:
+        with (
+            disk.filling(folder) as partial,
+            closing(_decode_all(scan, decode, workers)) as decoded,
+        ):
+            prepared = _assemble(decoded, final_side, partial)
+            disk.write_facts(prepared, partial)
+        return prepared, []
+    except OSError as error:
+        what = f"prepared images could not be cached ({error.strerror or error})"
+        notes = [Finding("warning", "", what, f"free or change {cache}")]
+    return _assemble(_decode_all(scan, decode, workers), final_side, None), notes
 
 
-def _decode_all(scan: Scan, decode: Callable[[Item], _Decoded], workers: int) -> list[_Decoded]:
+def _decode_all(
+    scan: Scan, decode: Callable[[Item], _Decoded], workers: int
+) -> Generator[_Decoded, None, None]:
+    """All items in turn, decoded by threads that run ahead by no more than `_AHEAD`."""
+
     def attempt(item: Item) -> _Decoded:
         try:
             return decode(item)
@@ -195,30 +268,71 @@ def _decode_all(scan: Scan, decode: Callable[[Item], _Decoded], workers: int) ->
         warnings.filterwarnings("ignore", module=r"PIL\.")
         pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
         try:
-            return list(pool.map(attempt, scan.items))
+            for start in range(0, len(scan.items), _AHEAD):
+                yield from pool.map(attempt, scan.items[start : start + _AHEAD])
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _assemble(decoded: list[_Decoded], final_side: Callable[[int], int] | None) -> Prepared:
-    good = [(row, one, one.image) for row, one in enumerate(decoded) if one.image is not None]
-    unreadable = tuple((row, one.reason) for row, one in enumerate(decoded) if one.image is None)
-    longest = max((one.side for _, one, _ in good), default=1)
-    first_side = max(good[0][2].shape[:2]) if good else 1
-    side = final_side(longest) if final_side else first_side
-    channels = 3 if any(image.ndim == 3 for _, _, image in good) else 1
-    images = np.zeros((len(good), channels, side, side), np.uint8)
-    for number, (_, _, image) in enumerate(good):
-        square = pad(image, side, 0)
-        images[number] = square if square.ndim == 2 else np.moveaxis(square, 2, 0)
-    masks = [pad(one.labels, side, IGNORE) for _, one, _ in good if one.labels is not None]
-    return Prepared(
-        images,
-        np.stack(masks) if masks else None,
-        np.array([row for row, _, _ in good], np.int64),
-        np.array([one.blank for _, one, _ in good], np.bool_),
-        unreadable,
-    )
+def _assemble(
+    decoded: Iterable[_Decoded],
+    final_side: Callable[[int], int] | None,
+    folder: Path | None,
+) -> Prepared:
+    """Arrays of one size: in memory, or in files in `folder`, with little else in memory."""
+    spools = [Spool(folder / name if folder else None) for name in ("decoded", "decoded_labels")]
+    images, masks = spools
+    rows: list[int] = []
+    blank: list[bool] = []
+    lost: list[tuple[int, str]] = []
+    longest, first_side, channels = 1, 1, 1
+    try:
+        for row, one in enumerate(decoded):
+            if one.image is None:
+                lost.append((row, one.reason))
+                continue
+            first_side = first_side if rows else max(one.image.shape[:2])
+            longest = max(longest, one.side)
+            channels = 3 if one.image.ndim == 3 else channels
+            rows.append(row)
+            blank.append(one.blank)
+            images.append(one.image)
+            if one.labels is not None:
+                masks.append(one.labels)
+        side = final_side(longest) if final_side else first_side
+        shape = (len(images), channels, side, side)
+        squares = _array((_square(image, channels, side) for image in images), shape, folder)
+        padded = (pad(labels, side, IGNORE) for labels in masks)
+        flat = (len(masks), side, side)
+        maps = _array(padded, flat, folder, disk.LABEL_MAPS) if len(masks) else None
+    finally:
+        for spool in spools:
+            spool.close()
+    return Prepared(squares, maps, np.array(rows, np.int64), np.array(blank, np.bool_), tuple(lost))
+
+
+def _square(image: NDArray[np.uint8], channels: int, side: int) -> NDArray[np.uint8]:
+    """(H, W) or (H, W, 3) to (channels, side, side), black around."""
+    square = pad(image, side, 0)
+    if square.ndim == 3:
+        return np.moveaxis(square, 2, 0)
+    return np.broadcast_to(square, (channels, side, side))
+
+
+def _array(
+    rows: Iterable[NDArray[np.uint8]],
+    shape: tuple[int, ...],
+    folder: Path | None,
+    name: str = disk.IMAGES,
+) -> NDArray[np.uint8]:
+    """`rows` as one array of `shape`, which lies in `folder` where there is one."""
+    if folder is not None:
+        disk.write_array(folder / name, shape, rows)
+        return disk.open_array(folder / name)
+    array = np.zeros(shape, np.uint8)
+    for number, row in enumerate(rows):
+        array[number] = row
+    return array
 
 
 def _unreadable(
@@ -235,11 +349,7 @@ def _unreadable(
             f"read, more than {100 * max_unreadable:.3g} %; first: {scan.items[row].key} "
             f"({reason}); repair or remove them, or raise data.max_unreadable"
         )
-    notes = [
-        Finding("warning", scan.items[row].key, f"cannot be read: {reason}", "repair or remove it")
-        for row, reason in bad
-    ]
-    return cap_findings(notes)
+    return cap_findings([unreadable(scan.items[row].key, reason) for row, reason in bad])
 
 
 def _require_limit(who: str, most: int, least: int) -> None:

@@ -1,14 +1,16 @@
-"""What may be wrong with prepared data although every file could be read."""
+"""What may be wrong with data that could be read: rules for a run and for `data check` alike."""
 
 import dataclasses
 import hashlib
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic.data.dataset import SPLITS, Finding, SiteData, Split, counted
+from polyclinic.data.dataset import SPLITS, Finding, SiteData, Split, Task, counted
 from polyclinic.errors import DataError
 
 MIN_IMAGES: dict[Split, int] = {"train": 8, "val": 4, "test": 4}
@@ -20,30 +22,38 @@ FEW_IMAGES = 8
 TINY_CLASS = 10
 
 
+@dataclass(frozen=True)
+class Tally:
+    """How many images there are of what: all that the rules on splits and classes look at.
+
+    `of_class` and `trained` count the images of each class, in all splits and in training.
+    `constant` is the one label that all training images of a regression share, else None.
+    """
+
+    task: Task
+    classes: tuple[str, ...]
+    images: int
+    patients: int
+    splits: Mapping[Split, int]
+    of_class: Sequence[int] = ()
+    trained: Sequence[int] = ()
+    constant: float | None = None
+
+
 def check_site(site: SiteData, blank: NDArray[np.bool_]) -> SiteData:
     """`site` with findings about its splits, classes, duplicates and blank images added.
 
     `blank` (N,) marks images of one single value. Raises `DataError` where a split has fewer
     than `MIN_IMAGES` images, or where the training targets are all the same.
     """
-    for split in SPLITS:
-        count = len(site.split[split])
-        if count < MIN_IMAGES[split]:
-            patients = counted(len(np.unique(site.patients)), "patient")
-            raise DataError(
-                f"site {site.name!r}: {counted(count, 'image')} in the {split} split "
-                f"(of {len(site)}, from {patients}); expected at least {MIN_IMAGES[split]}; "
-                "add images, or change the splits"
-            )
-    few = {s: len(site.split[s]) for s in SPLITS if len(site.split[s]) < FEW_IMAGES}
-    notes = [
-        Finding("warning", "", f"only {counted(count, 'image')} in the {s} split", "add images")
-        for s, count in few.items()
-    ]
-    notes += _check_targets(site)
+    tally = _tally(site)
+    notes = [*check_splits(tally), *check_classes(tally)]
+    refusal = next((note for note in notes if note.severity == "error"), None)
+    if refusal:
+        advice = f"; {refusal.do}" if refusal.do else ""
+        raise DataError(f"site {site.name!r}: {refusal.what}{advice}")
     if not site.has_patient_ids:
-        what = "no patient ids: images of one patient may be in more than one split"
-        notes.append(Finding("info", "", what, "give patient ids where they exist"))
+        notes.append(NO_PATIENTS)
     rows = np.flatnonzero(blank)
     if len(rows):
         what = f"{counted(len(rows), 'image')} of one single value (first: {site.keys[rows[0]]})"
@@ -56,30 +66,88 @@ def check_site(site: SiteData, blank: NDArray[np.bool_]) -> SiteData:
     return dataclasses.replace(site, findings=(*site.findings, *notes))
 
 
-def _check_targets(site: SiteData) -> list[Finding]:
-    train: NDArray[Any] = site.targets[site.split["train"]]
-    if site.task == "regression":
-        if np.ptp(train) == 0:
-            raise DataError(f"site {site.name!r}: all training labels are {train[0]:g}")
+NO_PATIENTS = Finding(
+    "info",
+    "",
+    "no patient ids: images of one patient may be in more than one split",
+    "give patient ids where they exist",
+)
+
+
+def check_splits(tally: Tally) -> list[Finding]:
+    """Splits that are too small; an error is what a run refuses."""
+    for split in SPLITS:
+        count = tally.splits[split]
+        if count < MIN_IMAGES[split]:
+            what = (
+                f"{counted(count, 'image')} in the {split} split (of {tally.images}, from "
+                f"{counted(tally.patients, 'patient')}); expected at least {MIN_IMAGES[split]}"
+            )
+            return [Finding("error", "", what, "add images, or change the splits")]
+    few = {s: tally.splits[s] for s in SPLITS if tally.splits[s] < FEW_IMAGES}
+    return [
+        Finding("warning", "", f"only {counted(count, 'image')} in the {s} split", "add images")
+        for s, count in few.items()
+    ]
+
+
+def check_classes(tally: Tally) -> list[Finding]:
+    """Classes that are missing or rare; an error is what a run refuses."""
+    if tally.task == "regression":
+        if tally.constant is not None:
+            return [Finding("error", "", f"all training labels are {tally.constant:g}")]
         return []
-    counts = _images_per_class(site.targets, site)
-    in_train = _images_per_class(train, site)
-    present = [name for name, count in zip(site.classes, in_train, strict=True) if count]
-    if len(present) < (1 if site.task == "multi-label" else 2):
-        raise DataError(
-            f"site {site.name!r}: the training split shows {' and '.join(present) or 'no class'} "
-            f"only, of the classes {', '.join(site.classes)}; expected at least two"
+    present = [name for name, count in zip(tally.classes, tally.trained, strict=True) if count]
+    if len(present) < (1 if tally.task == "multi-label" else 2):
+        what = (
+            f"the training split shows {' and '.join(present) or 'no class'} only, of the classes "
+            f"{', '.join(tally.classes)}; expected at least two"
         )
+        return [Finding("error", "", what)]
     notes = []
-    for name, count, trained in zip(site.classes, counts, in_train, strict=True):
+    for name, count, trained in zip(tally.classes, tally.of_class, tally.trained, strict=True):
         if not trained:
             what = f"class {name!r} has no training image"
             notes.append(Finding("warning", "", what, "add images of it, or remove the class"))
         elif count < TINY_CLASS:
             notes.append(Finding("info", "", f"class {name!r} has only {counted(count, 'image')}"))
-        elif site.task == "multi-label" and trained == len(train):
+        elif tally.task == "multi-label" and trained == tally.splits["train"]:
             notes.append(Finding("warning", "", f"all training images are of class {name!r}"))
     return notes
+
+
+def unreadable(key: str, reason: str) -> Finding:
+    """An image that cannot be read."""
+    return Finding("warning", key, f"cannot be read: {reason}", "repair or remove it")
+
+
+def is_blank(image: NDArray[np.uint8]) -> bool:
+    """Whether an image (H, W) or (H, W, C) holds one single value."""
+    return bool((image == image.flat[0]).all())
+
+
+def pixel_digest(image: NDArray[np.uint8]) -> bytes:
+    """The same for images with the same pixels, whatever their files are; 16 bytes."""
+    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.digest()
+
+
+def presence(label_maps: NDArray[Any], classes: int) -> NDArray[np.bool_]:
+    """Which classes each label map (N, S, S) shows, (N, K)."""
+    return np.stack([(label_maps == k).any(axis=(1, 2)) for k in range(classes)], axis=1)
+
+
+def _tally(site: SiteData) -> Tally:
+    train: NDArray[Any] = site.targets[site.split["train"]]
+    sizes = {split: len(site.split[split]) for split in SPLITS}
+    patients = len(np.unique(site.patients))
+    if site.task == "regression":
+        alike = len(train) > 0 and np.ptp(train) == 0
+        value = float(train[0]) if alike else None
+        return Tally(site.task, site.classes, len(site), patients, sizes, constant=value)
+    counts = _images_per_class(site.targets, site), _images_per_class(train, site)
+    return Tally(site.task, site.classes, len(site), patients, sizes, *counts)
 
 
 def _images_per_class(targets: NDArray[Any], site: SiteData) -> list[int]:
@@ -91,11 +159,6 @@ def _images_per_class(targets: NDArray[Any], site: SiteData) -> list[int]:
     return [int(n) for n in presence(targets, classes).sum(axis=0)]
 
 
-def presence(label_maps: NDArray[Any], classes: int) -> NDArray[np.bool_]:
-    """Which classes each label map (N, S, S) shows, (N, K)."""
-    return np.stack([(label_maps == k).any(axis=(1, 2)) for k in range(classes)], axis=1)
-
-
 def _duplicates(site: SiteData, blank: NDArray[np.bool_]) -> list[tuple[str, str]]:
     """Pairs of keys in different splits whose prepared pixels are identical; blank ones aside."""
     seen: dict[bytes, list[tuple[Split, int]]] = defaultdict(list)
@@ -104,7 +167,7 @@ def _duplicates(site: SiteData, blank: NDArray[np.bool_]) -> list[tuple[str, str
         for row in site.split[split]:
             if blank[row]:
                 continue
-            digest = hashlib.blake2b(site.images[row].tobytes(), digest_size=16).digest()
+            digest = pixel_digest(site.images[row])
             twin = next((r for other, r in seen[digest] if other != split), None)
             if twin is not None:
                 pairs.append((site.keys[row], site.keys[twin]))

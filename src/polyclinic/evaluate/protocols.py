@@ -62,18 +62,18 @@ def linear_probe(
     train_rows, val_rows, test_rows = (site.split[s] for s in ("train", "val", "test"))
     features = np.zeros((len(site), encoder.config.embedding))
     for rows in (train_rows, val_rows, test_rows):
-        features[rows] = embed(encoder, site.images[rows]).cpu().numpy()
+        features[rows] = embed(encoder, site.images, rows=rows).cpu().numpy()
     scaler = StandardScaler().fit(features[train_rows])
     features = scaler.transform(features)
     metric = primary_metric(site.task)
     best: tuple[float, Any] | None = None
     for penalty in PENALTIES:
-        model = _fit(site, features[train_rows], site.targets[train_rows], penalty)
-        value = score(_classified(site, model, features, val_rows), metric)
+        model = fit_linear(site, features[train_rows], site.targets[train_rows], penalty)
+        value = score(scores_of(site, model, features, val_rows), metric)
         if best is None or value > best[0]:
             best = (value, model)
     assert best is not None
-    tested = _classified(site, best[1], features, test_rows)
+    tested = scores_of(site, best[1], features, test_rows)
     return Outcome(tested, tested.scores, best[0])
 
 
@@ -94,9 +94,10 @@ Protocol = Callable[..., Outcome]
 PROTOCOLS: dict[ProtocolName, Protocol] = {"linear-probe": linear_probe, "fine-tune": fine_tune}
 
 
-def _fit(
+def fit_linear(
     site: SiteData, features: NDArray[np.float64], targets: NDArray[np.generic], penalty: float
 ) -> Any:
+    """Logistic regression, one for each of several labels, or ridge, with L2 of 1 / `penalty`."""
     if site.task == "regression":
         return Ridge(alpha=1 / penalty).fit(features, targets)
     model = LogisticRegression(C=penalty, class_weight="balanced", max_iter=300, tol=1e-3)
@@ -111,9 +112,10 @@ def _fit(
         return model.fit(features, targets)
 
 
-def _classified(
+def scores_of(
     site: SiteData, model: Any, features: NDArray[np.float64], rows: NDArray[np.int64]
 ) -> Predictions:
+    """What a model of `fit_linear` says about `rows` of the features (N, E)."""
     if site.task == "regression":
         scores = model.predict(features[rows])
     else:

@@ -1,19 +1,16 @@
 """Where the sites' work runs: in this process, or several sites at a time in processes."""
 
 import multiprocessing
-import os
 import pickle
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from polyclinic.data.dataset import SiteData
+from polyclinic.data.processes import bind_to_parent, interrupts_held
 from polyclinic.errors import PolyclinicError, RunError
 from polyclinic.models.device import fixed_precision, precision
 from polyclinic.models.memory import peak_memory
@@ -72,7 +69,7 @@ class Workers:
                 yield name, _guarded(work, self.sites[name], arguments)
             return
         try:
-            with _interrupts_held():
+            with interrupts_held():
                 futures: list[tuple[str, Future[tuple[bytes, float]]]] = [
                     (
                         name,
@@ -91,35 +88,13 @@ class Workers:
             ) from None
 
 
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Keep Ctrl-C back in the block, and from processes that start in it: it is the parent's."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 _SITES: dict[str, SiteData] = {}
 
 
 def _start(sites: dict[str, SiteData], threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    bind_to_parent()
     torch.set_num_threads(threads)
     _SITES.update(sites)
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed ends nobody, and its workers would wait for it for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _remote(task: bytes) -> tuple[bytes, float]:

@@ -63,7 +63,10 @@ class Encoder(nn.Module):
 
         h and w are H and W, rounded up to a multiple of the encoder's stride (edges repeated).
         """
-        x = _standardise(images, self.config.stride)
+        return self.stages(_standardise(images, self.config.stride))
+
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """`forward` after standardising and padding: (B, 3, h, w) to feature maps."""
         x = self.stem(x)  # (B, W0, h/2, w/2)
         maps = []
         for i, (blocks, norm) in enumerate(zip(self.blocks, self.norms, strict=True)):

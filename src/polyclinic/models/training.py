@@ -88,7 +88,7 @@ def train(
 def remeasure(encoder: Encoder, head: nn.Module, site: SiteData) -> None:
     """Set the statistics of a pooled head: running ones lag behind an encoder that moves."""
     if isinstance(head, PooledHead):
-        head.measure(embed(encoder, site.images[site.split["train"]]))
+        head.measure(embed(encoder, site.images, rows=site.split["train"]))
 
 
 def fit_head(
@@ -128,7 +128,7 @@ def _views_embedded(
 ) -> tuple[Tensor, Tensor]:
     rows = torch.from_numpy(site.split["train"])
     targets = batches.targets[rows].to(device())
-    features = [embed(encoder, site.images[site.split["train"]])]
+    features = [embed(encoder, site.images, rows=site.split["train"])]
     for view in range(2):
         gen = generator(*seed, "head", view)
         for part in rows.split(128):
@@ -178,7 +178,7 @@ def predict(
     # only regression needs them to predict, and label maps take long to count
     weights = site_weights(site) if site.task == "regression" else torch.empty(0)
     parts = []
-    for images in _chunks(site.images[site.split[split]], batch_size):
+    for images in _chunks(site.images, batch_size, site.split[split]):
         with autocast():
             outputs = head(encoder(images), _size(images))
         if not bool(outputs.isfinite().all()):
@@ -192,10 +192,18 @@ def predict(
 
 
 @torch.no_grad()
-def embed(encoder: Encoder, images: NDArray[np.uint8], batch_size: int = 128) -> Tensor:
-    """Pooled embeddings, float32 (N, embedding), of uint8 images (N, C, S, S)."""
+def embed(
+    encoder: Encoder,
+    images: NDArray[np.uint8],
+    batch_size: int = 128,
+    rows: NDArray[np.int64] | None = None,
+) -> Tensor:
+    """Pooled embeddings, float32 (N, embedding), of uint8 images (N, C, S, S), or some `rows`.
+
+    A batch at a time is read, so that images that lie on a disk can stay there.
+    """
     parts = []
-    for batch in _chunks(images, batch_size):
+    for batch in _chunks(images, batch_size, rows):
         with autocast():
             parts.append(encoder.embed(batch).float())
     return torch.cat(parts)
@@ -258,6 +266,10 @@ def _size(images: Tensor) -> tuple[int, int]:
     return images.shape[2], images.shape[3]
 
 
-def _chunks(images: NDArray[np.uint8], batch_size: int) -> Iterator[Tensor]:
-    for start in range(0, len(images), batch_size):
-        yield torch.from_numpy(images[start : start + batch_size]).to(device()).float() / 255
+def _chunks(
+    images: NDArray[np.uint8], batch_size: int, rows: NDArray[np.int64] | None = None
+) -> Iterator[Tensor]:
+    for start in range(0, len(images if rows is None else rows), batch_size):
+        part = slice(start, start + batch_size)
+        chunk = images[part if rows is None else rows[part]]
+        yield torch.from_numpy(chunk).to(device()).float() / 255

@@ -40,7 +40,7 @@ def inside(run: Path, relative: str) -> Path:
 def picture_uri(run: Path, relative: str) -> str | None:
     """The picture as a data URI, or None when it is missing or unreadable."""
     image = _open(inside(run, relative))
-    return None if image is None else _uri(image)
+    return None if image is None else picture_data(image)
 
 
 def overlay_uri(run: Path, image: str, truth_mask: str, predicted_mask: str) -> str | None:
@@ -55,7 +55,7 @@ def overlay_uri(run: Path, image: str, truth_mask: str, predicted_mask: str) -> 
         return None
     if not picture.size == truth.size == predicted.size:
         return None
-    return _uri(overlay(picture, _labels(truth), _labels(predicted)))
+    return picture_data(overlay(picture, _labels(truth), _labels(predicted)))
 
 
 def overlay(
@@ -97,7 +97,8 @@ def _open(path: Path) -> Image.Image | None:
         return None
 
 
-def _uri(image: Image.Image) -> str:
+def picture_data(image: Image.Image) -> str:
+    """A picture as a data URI that holds its pixels and nothing else."""
     clean = image if image.mode in ("L", "RGB") else image.convert("RGB")
     clean.info = {}
     buffer = io.BytesIO()

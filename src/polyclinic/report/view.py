@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polyclinic.report import formats, plots, wording
+from polyclinic.report.held_out_view import held_out
 from polyclinic.report.record_view import (
     communication,
     configuration,
@@ -41,6 +42,7 @@ def view(results: Mapping[str, Any], run: Path) -> dict[str, Any]:
         "forests": forests(results, lead),
         "tables": [t for p in wording.PROTOCOLS if (t := score_table(results, p))],
         "comparisons": comparisons(results, lead),
+        "held_out": held_out(results),
         "curves": curves(results),
         "panels": site_panels(results, run, lead),
         "communication": communication(results),

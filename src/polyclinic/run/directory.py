@@ -8,7 +8,7 @@ RUN/
   results.json        scores, gains, comparisons (docs/results.md)
   report.html
   examples/           pictures for the report
-  seed-0/mim/         pre-training; seed-0/<method>/ stages, encoders, evaluation/
+  seed-0/mim/         pre-training; seed-0/<method>/ stages, encoders, evaluation/, held-out/
 """
 
 import contextlib
@@ -159,7 +159,8 @@ def _write_whole(path: Path, text: str) -> None:
 def _same(stored: Record, asked: Record, may_change: frozenset[str], path: Path) -> None:
     now = json.loads(json.dumps(asked))
     for key in sorted((stored.keys() | now.keys()) - may_change):
-        if stored.get(key) != now.get(key):
+        unknown_then = key not in stored and not now[key]  # a setting newer than the run, not used
+        if stored.get(key) != now.get(key) and not unknown_then:
             raise ConfigError(
                 f"{path}: the run to resume has another `{key}`: "
                 f"{_differing(stored.get(key), now.get(key))}; start a new run with another --out"

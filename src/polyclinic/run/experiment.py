@@ -2,7 +2,8 @@
 
 import os
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from polyclinic.run import work
 from polyclinic.run.directory import RunDirectory, open_run
 from polyclinic.run.environment import settle
 from polyclinic.run.examples import write_examples
+from polyclinic.run.held_out import held_out_work, judge_held_out
 from polyclinic.run.predictions import predictions_path
 from polyclinic.run.progress import Progress, Tell, silent
 from polyclinic.run.results import collect
@@ -42,6 +44,7 @@ class Prepared:
     sites: dict[str, SiteData]
     corpus: NDArray[np.uint8]  # (N, 3, S, S)
     findings: tuple[Finding, ...] = ()  # about the corpus
+    held_out: Mapping[str, SiteData] = field(default_factory=dict)  # sites that train nothing
 
 
 @shortage_explained()
@@ -61,17 +64,32 @@ def run_experiment(config: Config, out: Path, *, resume: bool = False, tell: Tel
 
         with fixed_precision(settle(directory, told)):
             data = prepare(config, told)
-            meter = Meter(work.whole_run(config, data.sites, len(data.corpus)), told)
+            total = work.whole_run(config, data.sites, len(data.corpus))
+            meter = Meter(total + held_out_work(config, data.held_out), told)
             with Workers(data.sites, config.jobs) as workers:
                 for seed in config.seeds:
                     start = _pretrained(directory, data.corpus, seed, meter)
                     for method in config.methods:
                         run = _MethodRun(directory, data, workers, meter, method, seed)
-                        run.judge(run.train(start))
+                        encoders = run.train(start)
+                        run.judge(encoders)
+                        judge_held_out(
+                            directory,
+                            data.held_out,
+                            encoders,
+                            _plan(config, "linear-probe"),
+                            method,
+                            seed,
+                            meter,
+                        )
                     if seed != config.seeds[-1]:
-                        results = collect(directory, data.sites, data.corpus, data.findings)
+                        results = collect(
+                            directory, data.sites, data.corpus, data.findings, data.held_out
+                        )
                         directory.write_json("results.json", results)
-            results = collect(directory, data.sites, data.corpus, data.findings, finished=True)
+            results = collect(
+                directory, data.sites, data.corpus, data.findings, data.held_out, finished=True
+            )
             return directory.write_json("results.json", results)
 
 
@@ -112,7 +130,8 @@ def prepare(config: Config, tell: Tell = silent) -> Prepared:
         split_seed=d.split_seed,
         cache=cache_folder(),
     )
-    return Prepared(sites, corpus, findings)
+    held_out = {name: sites.pop(name) for name in config.hold_out}
+    return Prepared(sites, corpus, findings, held_out)
 
 
 def cache_folder() -> Path:

@@ -45,8 +45,6 @@ from polyclinic.run.environment import settle
 from polyclinic.run.progress import Progress, Tell, silent
 
 VALIDATION_BATCHES = 8
-AS_THEY_ARE = {"dropped": 0.0, "contrast": 0.0, "gamma": 0.0, "brightness": 0.0, "blemish": 0.0}
-"""Views to validate on."""
 MIN_CASES = 3
 """One patient for each split."""
 
@@ -172,7 +170,9 @@ def _train(directory: RunDirectory[PainterRun], cases: dict[Split, list[Case]], 
     checkpoint = directory.path / "checkpoint.safetensors"
     if checkpoint.exists():
         trainer.resume(checkpoint)
-    plain = dataclasses.replace(plan.views, **AS_THEY_ARE)
+    plain = dataclasses.replace(
+        plan.views, dropped=0.0, contrast=0.0, gamma=0.0, brightness=0.0, blemish=0.0
+    )
     held_out = Crops(cases["val"], trainer.config, plan.seed, plain, plan.mixture)
     batches = [held_out.batch(-1 - n, plan.batch_size) for n in range(VALIDATION_BATCHES)]
     began, done_before = time.perf_counter(), trainer.step

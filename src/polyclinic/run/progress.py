@@ -15,6 +15,12 @@ Phase = Literal[
     "paint",
     "augment",
     "evaluate",
+    "check",
+    "adopt",
+    "predict",
+    "export",
+    "judge",
+    "fetch",
 ]
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from polyclinic import __version__
 from polyclinic.config import Config, config_to_dict
 from polyclinic.data.dataset import SPLITS, Finding, SiteData
-from polyclinic.evaluate.bootstrap import Estimate, cluster_weights, interval, paired_gain
+from polyclinic.evaluate.bootstrap import cluster_weights, interval, paired_gain
 from polyclinic.evaluate.metrics import Predictions, metrics_of, primary_metric
 from polyclinic.evaluate.predictions import score
 from polyclinic.evaluate.protocols import PROTOCOLS
@@ -23,6 +23,7 @@ from polyclinic.models.device import describe
 from polyclinic.models.encoder import build_encoder
 from polyclinic.run.directory import Record, RunDirectory
 from polyclinic.run.examples import read_examples
+from polyclinic.run.held_out import estimate_row, held_out_results
 from polyclinic.run.predictions import load_predictions
 from polyclinic.run.roles import BASELINES, lead_method
 
@@ -35,6 +36,7 @@ def collect(
     sites: Mapping[str, SiteData],
     corpus: NDArray[np.uint8],
     corpus_findings: Sequence[Finding] = (),
+    held_out: Mapping[str, SiteData] | None = None,
     *,
     finished: bool = False,
 ) -> dict[str, Any]:
@@ -89,6 +91,9 @@ def collect(
         "examples": read_examples(directory.path / "examples", config.methods),
         "config": config_to_dict(config),
     }
+    if held_out:
+        found_there = held_out_results(directory, held_out)
+        results["held_out"] = {"sites": [_site(s) for s in held_out.values()], **found_there}
     clean: dict[str, Any] = _without_nan(results)
     return clean
 
@@ -141,7 +146,7 @@ def _scores(
                     "protocol": protocol,
                     "metric": metric,
                     "primary": metric == primary_metric(task),
-                    **_estimate(estimate, by_seed),
+                    **estimate_row(estimate, by_seed),
                 }
             )
     return rows
@@ -167,7 +172,7 @@ def _gains(
                     "site": site,
                     "protocol": protocol,
                     "metric": metric,
-                    **_estimate(estimate, shared),
+                    **estimate_row(estimate, shared),
                 }
             )
     order = {name: i for i, name in enumerate(METHODS)}
@@ -291,16 +296,6 @@ def _confusion(found: Found, sites: Mapping[str, SiteData]) -> list[Record]:
             }
         )
     return rows
-
-
-def _estimate(estimate: Estimate, seeds: Iterable[int]) -> Record:
-    per_seed = zip(seeds, estimate.per_seed, strict=True)
-    return {
-        "value": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "seeds": [{"seed": seed, "value": value} for seed, value in per_seed],
-    }
 
 
 def _nan_last(value: float) -> float:

@@ -115,6 +115,11 @@ def judging(config: Config, site: SiteData, protocol: str) -> float:
     return work + training(config, site, epochs=e.fine_tune_epochs, max_steps=steps)
 
 
+def held_out(config: Config, site: SiteData, probes: int) -> float:
+    """Work of `probes` linear probes of one encoder at a site that did not train."""
+    return probes * judging(config, site, "linear-probe")
+
+
 def whole_run(config: Config, sites: Mapping[str, SiteData], corpus: int) -> float:
     """Work of a whole run."""
     total = pretraining(config, corpus) * config.mim.epochs

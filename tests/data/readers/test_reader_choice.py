@@ -13,7 +13,16 @@ def image(path, value=5):
 
 def test_registry_names_are_the_readers():
     assert {name: reader.name for name, reader in READERS.items()} == {n: n for n in READERS}
-    assert list(READERS) == ["class-folders", "manifest", "npz", "image-masks", "brats"]
+    assert list(READERS) == [
+        "class-folders",
+        "manifest",
+        "npz",
+        "image-masks",
+        "brats",
+        "msd",
+        "bids",
+        "dicom-seg",
+    ]
 
 
 def test_folders_that_cannot_be_a_site(tmp_path):

@@ -5,7 +5,16 @@ from pathlib import Path
 
 from polyclinic.data.dataset import Scan
 from polyclinic.data.files import is_hidden
-from polyclinic.data.readers import brats, class_folders, image_masks, manifest, npz
+from polyclinic.data.readers import (
+    bids,
+    brats,
+    class_folders,
+    dicom_seg,
+    image_masks,
+    manifest,
+    msd,
+    npz,
+)
 from polyclinic.data.readers.corpus import scan_corpus
 from polyclinic.data.readers.reader import Reader, TaskChoice
 from polyclinic.errors import DataError
@@ -20,6 +29,9 @@ READERS: dict[str, Reader] = {
         npz.READER,
         image_masks.READER,
         brats.READER,
+        msd.READER,
+        bids.READER,
+        dicom_seg.READER,
     )
 }
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from polyclinic.data.dataset import Finding, Image, Item, Scan, Split, counted
 from polyclinic.data.files import is_hidden, is_image, list_files, other_files
 from polyclinic.data.images import read_image
+from polyclinic.data.readers.dicom_files import find_dicom, may_be_dicom
 from polyclinic.data.readers.reader import SPLIT_NAMES, Reader, TaskChoice, require_task
 from polyclinic.errors import DataError
 
@@ -30,13 +31,18 @@ def recognise(folder: Path) -> float:
 def scan(folder: Path, task: TaskChoice) -> Scan:
     """List `folder/CLASS/**/image` or `folder/SPLIT/CLASS/**/image`; classes in order of names.
 
+    Images may be DICOM: every frame is an item then, and patients are known by their ids.
+
     Images above the class folders are left out, and reported. Raises `DataError` where it cannot
     be told whether folders are splits or classes.
     """
     require_task("class-folders", task, "single-label")
     files, refused = list_files(folder)
-    findings = [*refused, *other_files(files)]
-    parts = [tuple(name.split("/")) for name in files if is_image(name)]
+    dicom = find_dicom(folder, files)
+    known = {*dicom.images, *(header.name for header in dicom.others)}
+    findings = [*refused, *other_files(files, known), *dicom.findings]
+    pictures = [name for name in files if is_image(name) or name in dicom.images]
+    parts = [tuple(name.split("/")) for name in pictures]
     by_split = _splits_above_classes(folder, parts)
     level = 1 if by_split else 0
     loose = ["/".join(path) for path in parts if len(path) < level + 2]
@@ -48,11 +54,14 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
     if not classes:
         raise DataError(f"{folder}: no sub-folder holds an image; expected one folder per class")
     index = {name: number for number, name in enumerate(classes)}
+    patients = dicom.patients()
     items = []
     for path in parts:
         split: Split | None = SPLIT_NAMES[path[0].lower()] if by_split else None
-        key = "/".join(path)
-        items.append(Item(key, patient=key, target=index[path[level]], split=split))
+        name = "/".join(path)
+        patient = patients.get(name, name)
+        keys = dicom.keys(name) if name in dicom.images else (name,)
+        items += [Item(key, patient, index[path[level]], split) for key in keys]
     if not by_split:
         findings += _empty_classes(folder, classes)
         what, do = "has a split's name, but is read as a class", "rename it, or move it away"
@@ -61,8 +70,10 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
     def load(item: Item) -> tuple[Image, NDArray[np.uint8] | None]:
         return read_image(folder / item.key, item.key), None
 
+    whose = all("/".join(path) in patients for path in parts)
+    findings += _patients_for_classes(items, classes) if whose else []
     return Scan(
-        folder, "class-folders", "single-label", classes, tuple(items), load, False, tuple(findings)
+        folder, "class-folders", "single-label", classes, tuple(items), load, whose, tuple(findings)
     )
 
 
@@ -89,9 +100,10 @@ def _splits_above_classes(folder: Path, parts: Sequence[tuple[str, ...]]) -> boo
 
 
 def _holds_image(folder: Path) -> bool:
-    for _, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not is_hidden(name)]
-        if any(is_image(name) and not is_hidden(name) for name in files):
+        shown = [name for name in files if not is_hidden(name)]
+        if any(is_image(name) or may_be_dicom(Path(parent), name) for name in shown):
             return True
     return False
 
@@ -100,6 +112,15 @@ def _empty_classes(folder: Path, classes: tuple[str, ...]) -> list[Finding]:
     folders = {path.name for path in folder.iterdir() if path.is_dir() and not path.is_symlink()}
     empty = sorted(name for name in folders - set(classes) if not is_hidden(name))
     return [Finding("warning", name, "a class folder without an image; left out") for name in empty]
+
+
+def _patients_for_classes(items: Sequence[Item], classes: Sequence[str]) -> list[Finding]:
+    """A folder for each patient looks like a folder for each class."""
+    patients = [{item.patient for item in items if item.target == k} for k in range(len(classes))]
+    if any(len(found) > 1 for found in patients) or len(set.union(*patients)) < len(classes):
+        return []
+    what = "each class folder holds one patient alone: folders of patients are no classes"
+    return [Finding("warning", classes[0], what, "sort the images by class, or write a labels.csv")]
 
 
 READER = Reader(

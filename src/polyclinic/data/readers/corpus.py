@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from polyclinic.data.dataset import Image, Item, Scan
 from polyclinic.data.files import is_image, list_files, other_files
 from polyclinic.data.images import read_image
+from polyclinic.data.readers.dicom_files import find_dicom
 from polyclinic.data.readers.npz import image_count, loader, members
 from polyclinic.errors import DataError
 
@@ -22,7 +23,9 @@ def scan_corpus(folder: Path) -> Scan:
         raise DataError(f"{folder}: no such folder; expected the corpus of public images")
     files, refused = list_files(folder)
     archives = [name for name in files if name.lower().endswith(".npz")]
+    dicom = find_dicom(folder, files)
     items = [Item(name, name) for name in files if is_image(name)]
+    items += [Item(key, name) for name in dicom.images for key in dicom.keys(name)]
     loaders: dict[str, Callable[[Item], tuple[Image, NDArray[np.uint8] | None]]] = {}
     for name in archives:
         path = folder / name
@@ -33,7 +36,9 @@ def scan_corpus(folder: Path) -> Scan:
             key = f"{name}:{array}#{index}"
             items.append(Item(key, key))
     if not items:
-        raise DataError(f"{folder}: no image in it; expected png, jpg, tif, bmp, webp or npz files")
+        raise DataError(
+            f"{folder}: no image in it; expected png, jpg, tif, bmp, webp, DICOM or npz"
+        )
 
     def load(item: Item) -> tuple[Image, NDArray[np.uint8] | None]:
         name, separator, _ = item.key.rpartition(":")
@@ -41,5 +46,6 @@ def scan_corpus(folder: Path) -> Scan:
             return loaders[name](item)
         return read_image(folder / item.key, item.key), None
 
-    findings = (*refused, *other_files(files, archives))
+    known = {*archives, *dicom.images, *(header.name for header in dicom.others)}
+    findings = (*refused, *other_files(files, known), *dicom.findings)
     return Scan(folder, "corpus", "single-label", (), tuple(items), load, False, findings)

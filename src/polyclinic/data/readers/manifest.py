@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic.data.dataset import Finding, Image, Item, Scan, Split, Target, Task, counted
-from polyclinic.data.files import cap_findings, inside
+from polyclinic.data.files import cap_findings, inside, is_image
 from polyclinic.data.images import read_image
+from polyclinic.data.readers.dicom_files import find_dicom
 from polyclinic.data.readers.reader import SPLIT_NAMES, Reader, TaskChoice
 from polyclinic.errors import DataError
 
@@ -63,9 +64,14 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
     if has_patients and nameless:
         what = f"{counted(nameless, 'row')} without patient_id; each counts as a patient of its own"
         findings.append(Finding("warning", TABLE, what, "fill in patient_id"))
+    dicom = find_dicom(
+        root, [r.path for r in rows if not is_image(r.path) and inside(root, r.path)]
+    )
+    findings += dicom.findings
     items = tuple(
-        Item(row.path, row.patient or row.path, target, row.split)
+        Item(key, row.patient or row.path, target, row.split)
         for row, target in zip(rows, targets, strict=True)
+        for key in (dicom.keys(row.path) if row.path in dicom.images else (row.path,))
     )
     findings += cap_findings([f for f in (_lost(root, row) for row in rows) if f])
 

@@ -4,7 +4,6 @@ What is written is a new series that says in the standard's own words that it is
 acquisition: Synthetic Data (0008,001C), Image Type, Contributing Equipment, Derivation Description.
 """
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from polyclinic.data.dicom.header import is_dicom, quiet, read_dataset, reason_of
+from polyclinic.data.dicom.series import affine_of, normal, places
 from polyclinic.data.files import list_files
 from polyclinic.errors import DataError
 from polyclinic.inpaint.components import UNKNOWN_SEQUENCE
@@ -104,32 +105,19 @@ def _files(folder: Path) -> dict[str, Path]:
 
 def _dataset(path: Path) -> Any:
     """The data set in `path`; None where it is no DICOM file."""
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # hospitals' files break the standard in many ways
-            return pydicom.dcmread(path)
-    except InvalidDicomError:
-        return None
-    except Exception as error:  # damaged files make the parser trip in many ways
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: not a readable DICOM file ({reason:.100})") from None
+    return read_dataset(path, str(path)) if is_dicom(path) else None
 
 
 @contextmanager
 def _odd_values_allowed(path: Path) -> Iterator[None]:
     """Values that break the standard do not matter unless they are needed: then `DataError`."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             yield
     except (DataError, OSError):
         raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: its DICOM header cannot be used ({reason:.100})") from None
+        raise DataError(f"{path}: its DICOM header cannot be used ({reason_of(error)})") from None
 
 
 def _check_alike(path: Path, found: list[tuple[str, Any]]) -> None:
@@ -156,13 +144,7 @@ def _same(expected: Any, came: Any) -> bool:
 def _sorted(path: Path, found: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     if len(found) == 1:
         return found
-    if all("ImagePositionPatient" in d and "ImageOrientationPatient" in d for _, d in found):
-        normal = _normal(found[0][1])
-        keys = [round(float(normal @ _floats(d.ImagePositionPatient)), 3) for _, d in found]
-        what = "position"
-    else:
-        keys = [float(d.get("InstanceNumber") or 0) for _, d in found]
-        what = "instance number"
+    keys, what = places([dataset for _, dataset in found])
     if len(set(keys)) < len(keys):
         raise DataError(
             f"{path}: two slices have the same {what}; expected one series with each slice once"
@@ -171,29 +153,11 @@ def _sorted(path: Path, found: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
 
 
 def _grid(datasets: list[Any]) -> Grid | None:
-    """Where (columns, rows, slices) lie; None where the files do not say.
-
-    DICOM's x runs to the patient's left and y to posterior (PS3.3, C.7.6.2.1.1), the grid's to
-    the right and to anterior.
-    """
-    first, last = datasets[0], datasets[-1]
-    needed = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-    if any(not dataset.get(keyword) for dataset in datasets for keyword in needed):
+    """Where (columns, rows, slices) lie; None where the files do not say."""
+    affine, first = affine_of(datasets), datasets[0]
+    if affine is None:
         return None
-    start, spacing = _floats(first.ImagePositionPatient), _floats(first.PixelSpacing)
-    across, down = np.split(_floats(first.ImageOrientationPatient), 2)
-    if len(datasets) > 1:
-        step = (_floats(last.ImagePositionPatient) - start) / (len(datasets) - 1)
-    else:
-        thickness = first.get("SpacingBetweenSlices") or first.get("SliceThickness") or 1
-        step = _normal(first) * abs(float(thickness))
-    affine = np.eye(4)
-    affine[:3, :3] = np.stack([across * spacing[1], down * spacing[0], step], axis=1)
-    affine[:3, 3] = start
-    affine[:2] *= -1
-    if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        return None
-    is_axial = int(np.abs(_normal(first)).argmax()) == 2
+    is_axial = int(np.abs(normal(first)).argmax()) == 2
     shape = (int(first.Columns), int(first.Rows), len(datasets))
     return Grid(shape, affine, turned=is_axial or len(datasets) > 1)
 
@@ -204,12 +168,3 @@ def _storage(path: Path, dataset: Any, cells: Cells) -> Storage:
     if dataset.PhotometricInterpretation == "MONOCHROME1":  # the highest value is black
         slope, intercept = -slope, slope * cells.highest
     return Storage(str(path), slope, intercept, cells.lowest, cells.highest)
-
-
-def _normal(dataset: Any) -> NDArray[np.float64]:
-    across, down = np.split(_floats(dataset.ImageOrientationPatient), 2)
-    return np.cross(across, down)
-
-
-def _floats(values: Any) -> NDArray[np.float64]:
-    return np.array([float(value) for value in values], np.float64)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from polyclinic.data.dicom.pixels import decode
 from polyclinic.errors import DataError
 
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99")
@@ -56,7 +57,7 @@ def read_cells(dataset: Any, path: Path) -> Cells:
             raise DataError(f"{path}: its pixel data are cut off; expected {shape} pixels")
         raw = np.frombuffer(stored, unsigned, shape[0] * shape[1]).reshape(shape)
     else:
-        raw = _decoded(dataset, path, shape).astype(unsigned)
+        raw = decode(dataset, str(path)).values.astype(unsigned)
     values = raw & np.asarray(2**bits - 1, unsigned)
     if signed:
         unused = allocated - bits
@@ -86,17 +87,3 @@ def _check(dataset: Any, path: Path) -> None:
         raise DataError(
             f"{path}: {bits} bits stored up to bit {dataset.get('HighBit')}; expected them lowest"
         )
-
-
-def _decoded(dataset: Any, path: Path, shape: tuple[int, int]) -> NDArray[Any]:
-    try:
-        pixels: NDArray[Any] = np.asarray(dataset.pixel_array)
-    except Exception as error:  # each decoder has errors of its own, and some are not installed
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"{path}: its pixels ({dataset.file_meta.TransferSyntaxUID.name}) cannot be decoded "
-            f"here ({reason:.100}); decompress the file first, or install pylibjpeg"
-        ) from None
-    if pixels.shape != shape:
-        raise DataError(f"{path}: its pixels decode to {pixels.shape}; expected {shape}")
-    return pixels

@@ -1,0 +1,102 @@
+"""`polyclinic adopt`: a hospital fits a model to its own few labels."""
+
+import time
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from polyclinic.cli import engine
+from polyclinic.cli.output import emit
+from polyclinic.cli.progress import telling
+from polyclinic.config import MethodName
+from polyclinic.errors import ConfigError
+
+
+@click.command(short_help="Fit a model to a hospital's few labels.")
+@click.argument("run", metavar="RUN_OR_EXPORT", type=click.Path(path_type=Path))
+@click.argument("data", metavar="PATH", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="A new folder for the model.  [default: models/NAME-DATE-TIME]",
+)
+@click.option("--fine-tune", is_flag=True, help="Train the encoder as well, not the head alone.")
+@click.option(
+    "--coverage",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.9,
+    show_default=True,
+    help="Share of images that are to be answered; the model abstains from the others.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(get_args(MethodName)),
+    help="Whose encoder.  [default: the leading method of the run]",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print progress and result as JSON lines.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+def adopt(
+    run: Path,
+    data: Path,
+    out: Path | None,
+    fine_tune: bool,
+    coverage: float,
+    method: str | None,
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Fit a head to the labelled images in PATH, and say honestly how good it is.
+
+    RUN_OR_EXPORT is a run directory or what `polyclinic export` wrote.
+    """
+    if as_json and quiet:
+        raise ConfigError("--json and --quiet: choose one of the two")
+    name = data.resolve().name
+    folder = out or Path("models") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    with telling(as_json=as_json, quiet=quiet) as tell:
+        model = engine.adopt(
+            run,
+            data,
+            folder,
+            method=method,
+            fine_tune=fine_tune,
+            coverage=coverage,
+            seed=seed,
+            tell=tell,
+        )
+    facts = model.facts
+    if as_json:
+        emit(
+            {
+                "event": "adopt",
+                "model": str(folder),
+                "estimates": facts["estimates"],
+                "coverage": facts["coverage"],
+                "least_confidence": model.least_confidence,
+            }
+        )
+    elif not quiet:
+        click.echo(estimate_text(facts))
+        click.echo(f"model: {folder}\npredict with: polyclinic predict {folder} FOLDER")
+
+
+def estimate_text(facts: dict[str, Any]) -> str:
+    """What cross-validation found, in words."""
+    main = facts["estimates"][facts["metric"]]
+    value = "undefined" if main["value"] is None else f"{main['value']:.3f}"
+    interval = ""
+    if main["low"] is not None:
+        interval = f" (95 % interval {main['low']:.3f} to {main['high']:.3f})"
+    lines = [
+        f"{facts['images']} images, cross-validated by patient in {facts['folds']} parts: "
+        f"{facts['metric']} {value}{interval}"
+    ]
+    lines += [
+        f"the surest {100 * row['share']:.0f} %: error {row['error']:.3f}"
+        for row in facts["coverage"]
+        if row["share"] in (1.0, 0.9, 0.8)
+    ]
+    return "\n".join(lines)

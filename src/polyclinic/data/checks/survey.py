@@ -1,0 +1,138 @@
+"""Every file and image of a folder, looked at once, in as many processes as there are cores."""
+
+import functools
+import multiprocessing
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from polyclinic.data.checks.check import FileFacts, ImageFacts, Survey
+from polyclinic.data.checks.file_facts import file_facts
+from polyclinic.data.checks.image_facts import image_facts
+from polyclinic.data.dataset import Finding, Image, Item, Scan
+from polyclinic.data.files import is_image, list_files
+from polyclinic.data.images import read_image
+from polyclinic.data.processes import bind_to_parent, interrupts_held
+from polyclinic.data.readers import scan_site
+from polyclinic.errors import DataError
+
+CHUNK = 64
+"""Images or files that a process is given at a time."""
+UNRECOGNISED = "unrecognised"
+"""The format of a folder that no reader understands; its images are looked at all the same."""
+ONE_PROCESS = 256
+"""Up to so many files and images are looked at in this process: others take longer to start."""
+
+
+def open_scan(folder: Path) -> Scan:
+    """What `scan_site` finds, or, where no reader understands the folder, its images alone.
+
+    Raises `DataError` where there is no such folder.
+    """
+    try:
+        return scan_site(folder)
+    except DataError as error:
+        if not folder.is_dir():
+            raise
+        reason = str(error).removeprefix(f"{folder}: ")
+    names, refused = list_files(folder)
+    items = tuple(Item(name, name) for name in names if is_image(name))
+
+    def load(item: Item) -> tuple[Image, None]:
+        return read_image(folder / item.key, item.key), None
+
+    what = f"cannot be used as a site: {reason}"
+    findings = (Finding("error", "", what, "see docs/data.md for the formats"), *refused)
+    return Scan(folder, UNRECOGNISED, "single-label", (), items, load, findings=findings)
+
+
+def survey_folder(folder: Path, *, jobs: int, done: Callable[[float], None]) -> Survey:
+    """Look at every file and decode every image of `folder`; `done` is told the share, 0..1.
+
+    `jobs` processes work; the result does not depend on their number. Raises `DataError` where
+    there is no such folder, or a process was killed.
+    """
+    scan = open_scan(folder)
+    names, _ = list_files(folder)
+    total = len(scan.items) + len(names)
+    pieces: list[_Piece] = [(_images, start, stop) for start, stop in _chunks(scan)]
+    pieces += [(_files, at, at + CHUNK) for at in range(0, len(names), CHUNK)]
+    images: list[ImageFacts] = []
+    files: list[FileFacts] = []
+    for facts in _work(folder, pieces, jobs if total > ONE_PROCESS else 1):
+        for one in facts:
+            images.append(one) if isinstance(one, ImageFacts) else files.append(one)
+        done((len(images) + len(files)) / max(1, total))
+    return Survey(scan, tuple(images), tuple(files))
+
+
+def _chunks(scan: Scan) -> Iterator[tuple[int, int]]:
+    """Rows from and to; slices of one volume stay together, so that it is decoded once."""
+    start = 0
+    for row in range(1, len(scan.items) + 1):
+        whole = row == len(scan.items) or row - start >= CHUNK
+        if whole and (row == len(scan.items) or not _same_volume(scan, row)):
+            yield start, row
+            start = row
+
+
+def _same_volume(scan: Scan, row: int) -> bool:
+    one, other = scan.items[row - 1], scan.items[row]
+    return scan.has_patient_ids and "#" in other.key and one.patient == other.patient
+
+
+_Piece = tuple[Callable[[Path, int, int], list[ImageFacts] | list[FileFacts]], int, int]
+
+
+def _work(
+    folder: Path, pieces: list[_Piece], jobs: int
+) -> Iterator[list[ImageFacts] | list[FileFacts]]:
+    """The results of `pieces`, in their order."""
+    if jobs <= 1:
+        try:
+            for work, start, stop in pieces:
+                yield work(folder, start, stop)
+        finally:
+            _scan.cache_clear()
+            _names.cache_clear()
+        return
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, spawn, bind_to_parent)
+    try:
+        with interrupts_held():
+            futures: list[Future[list[ImageFacts] | list[FileFacts]]] = [
+                pool.submit(work, folder, start, stop) for work, start, stop in pieces
+            ]
+        for future in futures:
+            yield future.result()
+    except BrokenProcessPool:
+        raise DataError(
+            f"{folder}: one of {jobs} worker processes was killed, probably for lack of memory; "
+            "use fewer --jobs"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@functools.lru_cache(maxsize=1)
+def _scan(folder: Path) -> Scan:
+    # A scan holds functions, which no process can be sent: each makes its own, once.
+    return open_scan(folder)
+
+
+@functools.lru_cache(maxsize=1)
+def _names(folder: Path) -> tuple[str, ...]:
+    return list_files(folder)[0]
+
+
+def _images(folder: Path, start: int, stop: int) -> list[ImageFacts]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # decoders' remarks on what a finding will say
+        scan = _scan(folder)
+        return [image_facts(scan, item) for item in scan.items[start:stop]]
+
+
+def _files(folder: Path, start: int, stop: int) -> list[FileFacts]:
+    return [file_facts(folder, name) for name in _names(folder)[start:stop]]

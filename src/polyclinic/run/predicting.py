@@ -1,0 +1,193 @@
+"""Predictions for a folder of images: streamed, in the order of the files, one row for each.
+
+Threads decode ahead of the network, a few batches and no more, so that memory does not grow with
+the folder. Rows are written in groups whose composition depends on the files alone: a call that
+was killed and resumed ends with the same bytes as one that was not.
+"""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, groupby, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from polyclinic.data.dataset import Item
+from polyclinic.data.images import to_uint8
+from polyclinic.data.prepare import SIDE_MULTIPLE
+from polyclinic.data.resize import fit, letterbox, pad
+from polyclinic.errors import ConfigError, DataError
+from polyclinic.models.adopted import FACTS, WEIGHTS, Adopted, answer
+from polyclinic.models.memory import shortage_explained
+from polyclinic.run.prediction_inputs import Inputs
+from polyclinic.run.prediction_masks import write_masks
+from polyclinic.run.prediction_rows import MASKS, Decoded, Said, columns, row_of, why_not
+from polyclinic.run.prediction_table import GrowingTable
+from polyclinic.run.progress import Progress, Tell, silent
+
+AHEAD = 4  # batches that are decoded before the network asks for them
+TABLE = "predictions.csv"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What predicting gave. The counts are of this call's rows, without those that it resumed."""
+
+    table: Path
+    masks: Path | None
+    images: int
+    answered: int
+    abstained: int
+    unreadable: int
+
+
+@shortage_explained()
+def predict(
+    model: Adopted,
+    folder: Path,
+    inputs: Inputs,
+    out: Path,
+    *,
+    batch: int = 64,
+    resume: bool = False,
+    tell: Tell = silent,
+) -> Done:
+    """Write the answers of `model` (which lies in `folder`) about `inputs`.
+
+    `out` is a file that ends in .csv, or a folder for `predictions.csv` and, of label maps, for
+    `masks/`. An image that cannot be read has a row that says why. Raises `ConfigError`,
+    `DataError` and `RunError`.
+    """
+    table, masks = _places(model, out)
+    fingerprint = _fingerprint(folder, inputs, batch)
+    counts = {"answered": 0, "abstained": 0, "unreadable": 0}
+    with GrowingTable(table, columns(model), fingerprint, resume=resume) as growing:
+        if not growing.complete:
+            groups = list(inputs.groups(batch))
+            left = list(_after(groups, growing.done))
+            for group, decoded in _decoded(model, inputs, left, batch):
+                said = _asked(model, decoded, batch)
+                if masks:
+                    write_masks(inputs, group, decoded, said, masks)
+                rows = [
+                    row_of(model, inputs, item, one, answer_)
+                    for item, one, answer_ in zip(group, decoded, said, strict=True)
+                ]
+                growing.add(rows)
+                for one, answer_ in zip(decoded, said, strict=True):
+                    kind = "unreadable" if one.pixels is None else _kind(model, answer_)
+                    counts[kind] += 1
+                tell(Progress("predict", growing.done / len(inputs.items)))
+        growing.finish()
+    return Done(table, masks, len(inputs.items), **counts)
+
+
+def _kind(model: Adopted, said: Said | None) -> str:
+    return "abstained" if said is None or why_not(model, said) else "answered"
+
+
+def _places(model: Adopted, out: Path) -> tuple[Path, Path | None]:
+    if out.suffix.lower() == ".csv" and not out.is_dir():
+        if model.task == "segmentation":
+            raise ConfigError(f"--out: {out}: expected a folder, because this model draws masks")
+        return out, None
+    if out.is_file():
+        raise ConfigError(f"--out: {out}: expected a folder or a file that ends in .csv")
+    return out / TABLE, out / MASKS if model.task == "segmentation" else None
+
+
+def _fingerprint(folder: Path, inputs: Inputs, batch: int) -> str:
+    digest = hashlib.sha256(f"{batch}".encode())
+    for name in (WEIGHTS, FACTS):
+        digest.update((folder / name).read_bytes())
+    for item in inputs.items:
+        digest.update(b"\0" + item.key.encode())
+    return digest.hexdigest()
+
+
+def _after(groups: Sequence[Sequence[Item]], done: int) -> Iterator[Sequence[Item]]:
+    seen = 0
+    for group in groups:
+        if seen >= done:
+            yield group
+        seen += len(group)
+
+
+def _decoded(
+    model: Adopted, inputs: Inputs, groups: Sequence[Sequence[Item]], batch: int
+) -> Iterator[tuple[Sequence[Item], list[Decoded]]]:
+    """Each group with its images, decoded by threads that stay a few batches ahead."""
+    read = _decoder(model, inputs)
+    pool = ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1)))
+    try:
+        images = _ahead(pool, read, chain.from_iterable(groups), AHEAD * batch)
+        for group in groups:
+            yield group, list(islice(images, len(group)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, read: Callable[[Item], Decoded], items: Iterator[Item], most: int
+) -> Iterator[Decoded]:
+    waiting: deque[Future[Decoded]] = deque()
+    for item in items:
+        waiting.append(pool.submit(read, item))
+        if len(waiting) >= most:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _decoder(model: Adopted, inputs: Inputs) -> Callable[[Item], Decoded]:
+    """Images as `data.prepare` made them for training."""
+    cap = _round_up(model.largest_side)
+    usual = int(model.facts.get("side", SIDE_MULTIPLE))
+
+    def read(item: Item) -> Decoded:
+        try:
+            pixels = to_uint8(inputs.scan.load(item)[0], item.key)
+        except DataError as error:
+            return Decoded(None, reason=str(error).removeprefix(f"{item.key}: "))
+        size = (pixels.shape[0], pixels.shape[1])
+        if model.task == "segmentation":
+            fitted = fit(pixels, cap, enlarge=False)
+            square = pad(fitted, max(usual, _round_up(max(fitted.shape[:2]))), 0)
+        else:
+            square = letterbox(pixels, model.image_size)
+        planes = square[None] if square.ndim == 2 else np.moveaxis(square, 2, 0)
+        return Decoded(np.ascontiguousarray(planes), size)
+
+    return read
+
+
+def _asked(model: Adopted, decoded: Sequence[Decoded], batch: int) -> list[Said | None]:
+    """The model's answers, in order; None where there is no image."""
+    said: list[Said | None] = [None] * len(decoded)
+    rows = [row for row, one in enumerate(decoded) if one.pixels is not None]
+    for _, same in groupby(rows, lambda row: _shape(decoded[row])):
+        chosen = list(same)
+        for start in range(0, len(chosen), batch):
+            part = chosen[start : start + batch]
+            pixels = np.stack([p for row in part if (p := decoded[row].pixels) is not None])
+            answers = answer(model, torch.from_numpy(pixels).float() / 255)
+            for number, row in enumerate(part):
+                said[row] = Said(
+                    answers.scores[number].numpy(),
+                    float(answers.confidence[number]),
+                    float(answers.strangeness[number]),
+                )
+    return said
+
+
+def _shape(decoded: Decoded) -> tuple[int, ...]:
+    return () if decoded.pixels is None else decoded.pixels.shape
+
+
+def _round_up(side: int) -> int:
+    return -(-side // SIDE_MULTIPLE) * SIDE_MULTIPLE
