@@ -155,10 +155,10 @@ class Crops:
             "fill_map": region.fill_map.astype(np.int64),
             "boxed": region.boxed,
             "truth": truth.astype(np.float32),
-            "sequence": np.int64(told),
-            "has_beside": np.bool_(has_beside),
-            "has_other": np.bool_(has_other),
-            "dropped": np.bool_(rng.random() < views.dropped),
+            "sequence": np.asarray(told, np.int64),
+            "has_beside": np.asarray(has_beside, bool),
+            "has_other": np.asarray(has_other, bool),
+            "dropped": np.asarray(rng.random() < views.dropped, bool),
         }
 
     def _view(
