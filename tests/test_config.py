@@ -58,6 +58,11 @@ def test_whole_numbers_are_accepted_where_a_float_is_expected():
         ({"mim": {"epoch": 3}}, "f.toml: mim: unknown key `epoch`; did you mean `epochs`?"),
         ({"zzz": 1}, "f.toml: unknown key `zzz`; known: sites, corpus, name"),
         ({"mim": 3}, "f.toml: mim: expected a table, got 3"),
+        (
+            {"sites": [{"name": "a", "path": "x"}, {"name": "b", "path": "y/../x"}]},
+            "`a` and `b` are the same folder",
+        ),
+        ({"corpus": "a"}, "is the site `a`; its images would reach the server"),
         ({"sites": [{"name": "a"}]}, "f.toml: sites[0]: `path` is missing"),
         ({"sites": {"name": "a"}}, "f.toml: sites: expected a list, got {'name': 'a'}"),
         ({"sites": []}, "f.toml: no site; add a [[sites]] table with name and path"),

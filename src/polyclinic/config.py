@@ -312,6 +312,24 @@ _RANGES = {
 }
 
 
+def _check_folders(config: Config, where: str) -> None:
+    """Refuse one folder as two sites, or a site's folder as the public corpus."""
+    seen: dict[Path, str] = {}
+    for site in config.sites:
+        folder = site.path.resolve()
+        if folder in seen:
+            raise ConfigError(
+                f"{where}: `{seen[folder]}` and `{site.name}` are the same folder {site.path}; "
+                "expected a folder of its own for each site"
+            )
+        seen[folder] = site.name
+    if config.corpus and config.corpus.resolve() in seen:
+        raise ConfigError(
+            f"{where}: the corpus {config.corpus} is the site `{seen[config.corpus.resolve()]}`; "
+            "its images would reach the server: expected a folder of public images"
+        )
+
+
 def _check(config: Config, where: str) -> None:
     """Refuse values of the right type that no run can use."""
     if not _is_name(config.name):
@@ -324,6 +342,7 @@ def _check(config: Config, where: str) -> None:
             raise ConfigError(f"{where}: two sites are called `{name}`; names must differ")
         if not _is_name(name):
             raise ConfigError(f"{where}: site name {name!r}: use letters, digits, - and _")
+    _check_folders(config, where)
     for name in config.hold_out:
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1)

@@ -91,3 +91,19 @@ def test_wrong_usage_is_one_line(options, code, text, capsys, tmp_path, monkeypa
     assert main(["data", "check", *options]) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert text in line
+
+
+@pytest.mark.parametrize("option", ["--html", "--share"])
+def test_nothing_that_is_there_is_written_over_and_nothing_in_the_site(site, option, capsys):
+    labels = next(path for path in sorted(site.rglob("*")) if path.is_file())
+    before = labels.read_bytes()
+    assert main(["data", "check", str(site), option, str(labels), "--force"]) == 2
+    assert "where nothing is changed; name another" in capsys.readouterr().err
+    assert labels.read_bytes() == before
+    other = site.parent / "there.txt"
+    other.write_text("mine")
+    assert main(["data", "check", str(site), option, str(other)]) == 2
+    assert "exists already; use --force to overwrite it" in capsys.readouterr().err
+    assert other.read_text() == "mine"
+    assert main(["data", "check", str(site), option, str(site.parent)]) == 2
+    assert "a folder; expected the name of a file to write" in capsys.readouterr().err

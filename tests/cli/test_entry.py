@@ -192,3 +192,11 @@ def test_every_command_and_option_has_a_help_text():
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert parameter.help, (name, parameter.name)
+
+
+@pytest.mark.parametrize("group", ["data", "inpaint"])
+def test_a_group_alone_shows_its_help(group, capsys):
+    assert main([group]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"Usage: polyclinic {group}")
+    assert len(lines) > 5

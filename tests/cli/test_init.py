@@ -1,7 +1,9 @@
 """`polyclinic init`, and the configuration that it writes."""
 
 import dataclasses
+import errno
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -150,3 +152,17 @@ def test_any_folder_name_survives_the_configuration(name):
     text = config_template([site], Path("/x/c"), name=as_name(name), folder=Path("/x"))
     config = config_from_dict(tomllib.loads(text), base=Path("/x"))
     assert config.sites == (site,)
+
+
+def test_a_configuration_that_cannot_be_written_leaves_nothing(fake, tmp_path, capsys, monkeypatch):
+    make_folders(tmp_path / "in", "a", "b")
+
+    def full(self, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "replace", full)
+    out = tmp_path / "f.toml"
+    assert main(["init", "in", "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "f.toml: cannot be written (No space left on device); free some space" in error
+    assert not list(tmp_path.glob("f.toml*"))

@@ -57,7 +57,7 @@ def test_a_file_that_cannot_be_read(tmp_path, content):
     path = tmp_path / "encoder.safetensors"
     if content is not None:
         path.write_bytes(content)
-    text = r"encoder.safetensors: not a readable checkpoint \(.*\); delete it and resume"
+    text = r"encoder.safetensors: not a readable checkpoint \(.*\); expected a safetensors file"
     with pytest.raises(RunError, match=text):
         load_state(path)
     with pytest.raises(RunError, match=f"delete the folder {tmp_path} and resume"):

@@ -327,8 +327,11 @@ def test_a_killed_call_resumes_to_the_same_bytes(
         asked(model, south, tmp_path / "cut", batch=5, resume=True)
     asked(model, south, tmp_path / "cut", batch=4, resume=True)
     assert table.read_bytes() == (tmp_path / "whole" / "predictions.csv").read_bytes()
-    assert [p.name for p in table.parent.iterdir()] == ["predictions.csv"]
+    left = sorted(path.name for path in table.parent.iterdir())
+    assert left == ["predictions.csv", "predictions.csv.json"]
     asked(model, south, tmp_path / "cut", batch=4, resume=True)  # complete: nothing to do
+    with pytest.raises(RunError, match=r"was begun with another model, input or --batch"):
+        asked(model, south, tmp_path / "cut", batch=5, resume=True)
     with pytest.raises(RunError, match=r"exists already; add --resume"):
         asked(model, south, tmp_path / "cut", batch=4)
 

@@ -1,5 +1,6 @@
 """`polyclinic adopt`: a hospital fits a model to its own few labels."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any, get_args
@@ -80,7 +81,8 @@ def adopt(
         )
     elif not quiet:
         click.echo(estimate_text(facts))
-        click.echo(f"model: {folder}\npredict with: polyclinic predict {folder} FOLDER")
+        again = shlex.join(["polyclinic", "predict", str(folder), "FOLDER"])
+        click.echo(f"model: {folder}\npredict with: {again}")
 
 
 def estimate_text(facts: dict[str, Any]) -> str:

@@ -40,6 +40,7 @@ LISTED = 10  # findings of a check that are printed; --json and --html have all 
     metavar="N",
     help="Processes that look at images.  [default: one per core]",
 )
+@click.option("--force", is_flag=True, help="Write over --html and --share that are there.")
 def check(
     folder: Path,
     as_json: bool,
@@ -47,6 +48,7 @@ def check(
     share: Path | None,
     quiet: bool,
     jobs: int | None,
+    force: bool,
 ) -> int:
     """Look at every file of the site's folder PATH and say what is wrong with it.
 
@@ -56,8 +58,7 @@ def check(
     if as_json and quiet:
         raise ConfigError("--json and --quiet: choose one")
     for path in filter(None, (html, share)):
-        if not path.parent.is_dir():
-            raise ConfigError(f"{path}: the folder {path.parent} does not exist; create it first")
+        _refuse(path, folder, force=force)
     with telling(as_json=as_json, quiet=quiet) as tell:
         checked = engine.check_data(folder, jobs=jobs or _cores(), tell=tell)
     shared = engine.write_shared(checked, share) if share else None
@@ -72,6 +73,18 @@ def check(
             if written:
                 click.echo(f"{name}: {written}")
     return ERRORS if counts["error"] else WARNINGS if counts["warning"] else 0
+
+
+def _refuse(path: Path, folder: Path, *, force: bool) -> None:
+    """Raise before any work where a file cannot be written, or must not be."""
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if path.is_dir():
+        raise ConfigError(f"{path}: a folder; expected the name of a file to write")
+    if path.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(f"{path}: lies in {folder}, where nothing is changed; name another")
+    if path.exists() and not force:
+        raise ConfigError(f"{path}: exists already; use --force to overwrite it, or another name")
 
 
 def _text(checked: "Checked") -> str:
@@ -95,8 +108,15 @@ def _text(checked: "Checked") -> str:
                 lines.append(f"{severity}: {name}: {rest}")
     counts = checked.counts()
     lines.append(
-        f"{counts['error']} errors, {counts['warning']} warnings, {counts['info']} notes "
-        f"in {checked.seconds:.1f} s"
+        ", ".join(
+            f"{number} {noun if number == 1 else noun + 's'}"
+            for number, noun in (
+                (counts["error"], "error"),
+                (counts["warning"], "warning"),
+                (counts["info"], "note"),
+            )
+        )
+        + f" in {checked.seconds:.1f} s"
     )
     return "\n".join(lines)
 

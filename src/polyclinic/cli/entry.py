@@ -39,8 +39,8 @@ from polyclinic.errors import ConfigError, PolyclinicError, RunError
 
 BUG, INTERRUPTED = 70, 130
 _DISK_ERRORS = {
-    errno.ENOSPC: "no space left on the disk; free some, then continue with --resume",
-    errno.EDQUOT: "the disk quota is used up; free some, then continue with --resume",
+    errno.ENOSPC: "no space left on the disk; free some, then try again (a run with --resume)",
+    errno.EDQUOT: "the disk quota is used up; free some, then try again (a run with --resume)",
     errno.EROFS: "the disk is read-only; choose another folder with --out",
     errno.EACCES: "permission denied; choose another folder or change its permissions",
 }
@@ -91,6 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (`head`, `less`) has gone. Python would complain once more while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except click.exceptions.NoArgsIsHelpError as error:  # `polyclinic data` alone
+        click.echo(error.format_message())
+        return ConfigError.exit_code
     except Exception as error:
         if "debug" in flags or os.environ.get("POLYCLINIC_DEBUG"):
             traceback.print_exc()

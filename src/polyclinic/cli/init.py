@@ -1,5 +1,7 @@
 """`polyclinic init`: look at folders of data, write a configuration for them."""
 
+import contextlib
+import shlex
 from pathlib import Path
 
 import click
@@ -47,7 +49,7 @@ def init(folder: Path, corpus: Path | None, out: Path, force: bool, as_json: boo
         name=as_name(folder.resolve().name),
         folder=out.parent,
     )
-    out.write_text(text, encoding="utf-8")
+    _write(out, text)
     load_config(out)
     if as_json:
         emit(
@@ -64,4 +66,19 @@ def init(folder: Path, corpus: Path | None, out: Path, force: bool, as_json: boo
     for skip in found.skipped:
         click.echo(f"skipped: {skip.reason}")
     click.echo(f"corpus: {found.corpus_images} images in {found.corpus}")
-    click.echo(f"wrote {out}; next: polyclinic run {out}")
+    click.echo(f"wrote {out}; next: {shlex.join(['polyclinic', 'run', str(out)])}")
+
+
+def _write(out: Path, text: str) -> None:
+    """Write the file, whole or not at all."""
+    part = out.with_name(f"{out.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(out)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise ConfigError(
+            f"{out}: cannot be written ({error.strerror or error}); free some space or choose "
+            "another --out"
+        ) from None

@@ -1,5 +1,6 @@
 """Painting into slices: crop around the region, sample, put back; all other pixels untouched."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -44,6 +45,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ConfigError(f"steps: expected 1 or more, got {self.steps}")
+        if not (math.isfinite(self.guidance) and self.guidance >= 0):
+            raise ConfigError(f"guidance: expected a number of 0 or more, got {self.guidance}")
         if self.sampler not in SAMPLERS:
             known = ", ".join(SAMPLERS)
             raise ConfigError(f"sampler: expected one of {known}, got {self.sampler!r}")

@@ -50,11 +50,13 @@ def load_state(path: Path, part_of: Path | None = None) -> State:
     try:
         return load_file(path)
     except (OSError, SafetensorError, struct.error) as error:
-        what = f"the folder {part_of}" if part_of else "it"
-        raise RunError(
-            f"{path}: not a readable checkpoint ({error}); delete {what} and resume: "
-            "that part is computed again"
-        ) from None
+        advice = (
+            f"delete the folder {part_of} and resume: that part is computed again"
+            if part_of
+            else "expected a safetensors file that polyclinic wrote; if it is part of a run, move "
+            "it away and resume the run, which computes it again"
+        )
+        raise RunError(f"{path}: not a readable checkpoint ({error}); {advice}") from None
 
 
 def disk_error(error: Exception, path: Path) -> RunError:

@@ -1,5 +1,6 @@
 """`data check`: an honest statement about a folder, and what of it may leave the site."""
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -100,6 +101,7 @@ def write_shared(checked: Checked, path: Path) -> Path:
         part.write_text(text + "\n", encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise RunError(f"{path}: cannot be written ({error}); check space and rights") from None
     return path

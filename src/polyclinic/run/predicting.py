@@ -102,7 +102,7 @@ def _places(model: Adopted, out: Path) -> tuple[Path, Path | None]:
 
 
 def _fingerprint(folder: Path, inputs: Inputs, batch: int) -> str:
-    digest = hashlib.sha256(f"{batch}".encode())
+    digest = hashlib.sha256(f"{batch} {inputs.scan.folder.resolve()}".encode())
     for name in (WEIGHTS, FACTS):
         digest.update((folder / name).read_bytes())
     for item in inputs.items:

@@ -12,7 +12,8 @@ from polyclinic.models.state import disk_error
 
 
 class GrowingTable:
-    """Writes `path` row by row as `path.part`, with a note beside it of how far it has come.
+    """Writes `path` row by row as `path.part`, with a note beside it of what it is made of and how
+    far it has come, which stays.
 
     `fingerprint` names what is computed: a part of something else is never continued. `done` is
     the number of rows that an earlier process finished. Without `resume` nothing may be there.
@@ -23,15 +24,16 @@ class GrowingTable:
     ) -> None:
         self.path = path
         self.part = path.with_name(path.name + ".part")
-        self.note = path.with_name(path.name + ".progress")
+        self.note = path.with_name(path.name + ".json")
         self.complete = path.exists()
         self.done = 0
         if not resume and (self.complete or self.part.exists()):
             what = "exists already" if self.complete else "was begun by an earlier call"
             raise RunError(f"{path}: {what}; add --resume, or choose another --out")
-        if self.complete:
-            return
         self._fingerprint = fingerprint
+        if self.complete:
+            self._continued()
+            return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             length = self._continued() if resume else 0
@@ -59,7 +61,6 @@ class GrowingTable:
             return
         self._file.close()
         self.part.replace(self.path)
-        self.note.unlink(missing_ok=True)
         self.complete = True
 
     def __enter__(self) -> "GrowingTable":
@@ -76,7 +77,12 @@ class GrowingTable:
 
     def _continued(self) -> int:
         """Bytes of the part that an earlier call finished; `done` is set to its rows."""
-        if not (self.part.exists() and self.note.exists()):
+        if not (self.note.exists() and (self.complete or self.part.exists())):
+            if self.complete:
+                raise RunError(
+                    f"{self.path}: exists already, and {self.note.name}, which says what of, does "
+                    "not; choose another --out"
+                )
             return 0
         try:
             note = json.loads(self.note.read_text(encoding="utf-8"))
@@ -88,10 +94,10 @@ class GrowingTable:
             ) from None
         if same != self._fingerprint:
             raise RunError(
-                f"{self.part}: was begun with another model, input or --batch; give the same ones, "
+                f"{self.path}: was begun with another model, input or --batch; give the same ones, "
                 "or choose another --out"
             )
-        if self.part.stat().st_size < length:
+        if not self.complete and self.part.stat().st_size < length:
             raise RunError(f"{self.part}: shorter than its note says; delete both, and begin again")
         self.done = rows
         return length

@@ -67,6 +67,12 @@ def _recognise(folder: Path, seen: list[str]) -> str:
     best = max(sure.values())
     winners = [name for name, value in sure.items() if value == best]
     if best == 0:
+        alone = class_folders.with_images(folder)
+        if len(alone) == 1:
+            raise DataError(
+                f"{folder}: images in one sub-folder only, {alone[0]}; expected a sub-folder for "
+                "each class, at least two"
+            )
         shown = ", ".join(seen[:5]) + (f" and {len(seen) - 5} more" if len(seen) > 5 else "")
         known = "; ".join(f"{reader.name}: {reader.describe}" for reader in READERS.values())
         raise DataError(f"{folder}: format not recognised; it holds {shown}; known are {known}")

@@ -20,12 +20,19 @@ _NO_CLASSES = {"images", "masks", "labels"}
 
 def recognise(folder: Path) -> float:
     """Half sure where at least two sub-folders hold an image: they may belong to a manifest."""
-    found = sum(
-        _holds_image(entry)
+    return 0.5 if len(with_images(folder)) >= 2 else 0.0
+
+
+def with_images(folder: Path) -> list[str]:
+    """Names of the sub-folders that hold an image at any depth, and may be classes."""
+    return sorted(
+        entry.name
         for entry in folder.iterdir()
-        if not is_hidden(entry.name) and entry.is_dir() and entry.name.lower() not in _NO_CLASSES
+        if not is_hidden(entry.name)
+        and entry.is_dir()
+        and entry.name.lower() not in _NO_CLASSES
+        and _holds_image(entry)
     )
-    return 0.5 if found >= 2 else 0.0
 
 
 def scan(folder: Path, task: TaskChoice) -> Scan:
