@@ -185,8 +185,15 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
         assert process.wait() == 1
 
 
+def all_commands(below=group):
+    for name, command in below.commands.items():
+        yield name, command
+        if isinstance(command, click.Group):
+            yield from all_commands(command)
+
+
 def test_every_command_and_option_has_a_help_text():
-    for name, command in group.commands.items():
+    for name, command in all_commands():
         assert command.help, name
         assert command.short_help, name
         for parameter in command.params:

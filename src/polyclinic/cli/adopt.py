@@ -35,7 +35,13 @@ from polyclinic.errors import ConfigError
     type=click.Choice(get_args(MethodName)),
     help="Whose encoder.  [default: the leading method of the run]",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of folds, views and heads.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print progress and result as JSON lines.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def adopt(

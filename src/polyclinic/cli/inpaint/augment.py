@@ -55,9 +55,27 @@ BALANCES = ("none", "size", "component", "site")
 )
 @labels_option
 @painter_option
-@click.option("--steps", type=click.IntRange(min=1), default=4, show_default=True)
-@click.option("--guidance", type=click.FloatRange(min=0), default=1.0, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Steps from noise to the image.",
+)
+@click.option(
+    "--guidance",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="How much the request is exaggerated; 1 is not at all.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the plan and of what is painted.",
+)
 @click.option("--resume", is_flag=True, help="Continue what was interrupted, or add more cases.")
 @json_option
 @quiet_option

@@ -60,11 +60,41 @@ class SliceRange(click.ParamType[tuple[int, int]]):
 @click.option("--box", "boxed", is_flag=True, help="Let the model choose contours in the regions.")
 @click.option("--slices", type=SliceRange(), help="Axial slices, from the feet up, b excluded.")
 @click.option("--sequence", help="What INPUT shows: t1n, t1c, t2w, t2f or unknown.")
-@click.option("--steps", type=click.IntRange(min=1), default=4, show_default=True)
-@click.option("--guidance", type=click.FloatRange(min=0), default=1.0, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--mode", type=click.Choice(MODES), default="sample", show_default=True)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Steps from noise to the image.",
+)
+@click.option(
+    "--guidance",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="How much the request is exaggerated; 1 is not at all.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Another seed paints something else.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Results, with seeds that follow each other.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    default="sample",
+    show_default=True,
+    help="One of the possible images, or their mean.",
+)
 @painter_option
 @click.option("--out", type=PATH, required=True, help="A file, or a folder.")
 @force_option

@@ -30,9 +30,21 @@ SHOWN = {
 @click.argument("data", nargs=-1, type=PATH)
 @click.option("--out", type=PATH, required=True, help="The folder to write.")
 @click.option("--resume", is_flag=True, help="Continue an evaluation that was interrupted.")
-@click.option("--split", type=click.Choice(SPLITS), default="test", show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(SPLITS),
+    default="test",
+    show_default=True,
+    help="Which patients of the run to judge on.",
+)
 @labels_option
-@click.option("--steps", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Steps from noise to the image.",
+)
 @click.option(
     "--segmenter",
     type=PATH,
@@ -52,7 +64,13 @@ SHOWN = {
     show_default=True,
     help="Seeds for each of the edits that diversity is measured on.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the edits, the samples and the segmenter.",
+)
 @json_option
 @quiet_option
 def evaluate(

@@ -29,11 +29,41 @@ NAME = "painter"
     help="The run directory.  [default: runs/painter-DATE-TIME; with --resume the newest of these]",
 )
 @click.option("--resume", is_flag=True, help="Continue a training that was interrupted.")
-@click.option("--size", type=click.Choice(SIZES), default="small", show_default=True)
-@click.option("--objective", type=click.Choice(OBJECTIVES), default="flow", show_default=True)
-@click.option("--steps", type=click.IntRange(min=1), default=15_000, show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--size",
+    type=click.Choice(SIZES),
+    default="small",
+    show_default=True,
+    help="small for processors, large for GPUs.",
+)
+@click.option(
+    "--objective",
+    type=click.Choice(OBJECTIVES),
+    default="flow",
+    show_default=True,
+    help="What is learned; ddpm and regression are there to compare with.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=15_000,
+    show_default=True,
+    help="Steps of the optimiser.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Crops a step.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of weights, crops and noise.",
+)
 @labels_option
 @click.option(
     "--phantoms", type=click.IntRange(min=0), default=0, help="Made-up heads to train on as well."
