@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that wait for each other by spinning slow torch down up to fifty times where other
     # work shares the cores. Sleeping sooner costs some speed on an idle machine. Read when torch
     # is loaded, which is later.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         result = polyclinic.main(
             arguments, prog_name="polyclinic", standalone_mode=False, obj=flags
