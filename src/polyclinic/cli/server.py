@@ -1,0 +1,65 @@
+"""`polyclinic server`: the coordinator's side of a federation across machines."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from polyclinic.cli import engine
+from polyclinic.cli.interrupt import resumable
+
+STATE = Path("server")
+
+
+@click.group(short_help="Coordinate a federation across machines.")
+def server() -> None:
+    """Coordinate a federation across machines: docs/deploy.md tells how."""
+
+
+@server.command(short_help="Start a federation's server, or go on with it.")
+@click.argument("federation", type=click.Path(path_type=Path))
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    default=STATE,
+    show_default=True,
+    help="Folder for keys, invitations, logs and the run.",
+)
+@click.option("--background", is_flag=True, help="Return once it works; `server stop` ends it.")
+def start(federation: Path, state: Path, background: bool) -> None:
+    """Start the server of FEDERATION, a TOML file, and run the federation to its end.
+
+    Writes an invitation for each site into the folder. Started again after a crash, it goes on
+    after the last finished stage.
+    """
+    arguments = ["server", "start", str(federation), "--state", str(state)]
+    if background:
+        engine.require_deployment(federation)
+        pid = engine.in_background(
+            arguments, state / "logs" / "server.log", lambda: engine.server_ready(state)
+        )
+        click.echo(f"the server works in the background (process {pid}); log: {state}/logs")
+        for invite in sorted((state / "invites").glob("*.invite")):
+            click.echo(f"invitation: {invite}")
+        return
+    with resumable(["polyclinic", *arguments]):
+        result = engine.serve(federation, state, _say)
+    click.echo(f"finished: {result}")
+
+
+@server.command(short_help="Stop a server; it can go on later.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    default=STATE,
+    show_default=True,
+    help="The server's folder.",
+)
+def stop(state: Path) -> None:
+    """Stop the server that works in a folder. Nothing that was finished is lost."""
+    stopped = engine.stop_working(state)
+    click.echo("stopped" if stopped else "it was not running")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

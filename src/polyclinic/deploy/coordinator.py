@@ -1,0 +1,177 @@
+"""The server's whole job: pre-train, run every method over the sites, let the sites judge.
+
+Journalled in a run's directory like a run in one process, and resumed like one.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from polyclinic import __version__
+from polyclinic.config import Config
+from polyclinic.deploy.remote import RemoteSites
+from polyclinic.errors import PolyclinicError
+from polyclinic.evaluate.protocols import PROTOCOLS
+from polyclinic.federation.methods import Encoders
+from polyclinic.models.device import asked_precision, device, fixed_precision
+from polyclinic.models.memory import shortage_explained
+from polyclinic.models.state import State
+from polyclinic.run import work
+from polyclinic.run.directory import RunDirectory, open_run
+from polyclinic.run.environment import settle
+from polyclinic.run.experiment import line, prepared_corpus, protocol_plan
+from polyclinic.run.progress import Progress, Tell, silent
+from polyclinic.run.training import (
+    finished_stages,
+    kept_encoders,
+    pretrained_start,
+    train_method,
+)
+from polyclinic.run.work import Meter
+
+RESULT = "federation.json"
+SCHEMA = "polyclinic.federation/1"
+Record = dict[str, Any]
+
+
+@shortage_explained()
+def coordinate(config: Config, out: Path, sites: RemoteSites, tell: Tell = silent) -> Path:
+    """Run `config` over `sites` in the directory `out`, or go on with it; the path of its result.
+
+    Raises `ConfigError`, `DataError`, `RunError`. Killed at any moment and called again, it goes
+    on after the last finished stage, and ends with the same encoders.
+    """
+    device()
+    asked_precision()
+    with open_run(out, config, resume=(out / "config.json").exists()) as directory:
+
+        def told(progress: Progress) -> None:
+            directory.log(line(progress))
+            tell(progress)
+
+        with fixed_precision(settle(directory, told)):
+            corpus, _ = prepared_corpus(config)
+            pretraining = work.pretraining(config, len(corpus)) * config.mim.epochs
+            steps = config.local.stages * len(sites.names) * len(config.methods)
+            share = max(pretraining, 1.0) / max(steps, 1)  # half of the bar each
+            total = (pretraining + share * steps) * len(config.seeds)
+            meter = Meter(total, told)
+            for seed in config.seeds:
+                start = pretrained_start(directory, corpus, seed, meter)
+                for method in config.methods:
+                    encoders = kept_encoders(directory, method, seed, sites.names)
+                    if encoders is None:
+                        known = _told(directory, meter, share, method, seed)
+                        encoders = train_method(
+                            directory, sites, start, corpus, method, seed, known
+                        )
+                    _judge(directory, sites, encoders, method, seed)
+                    directory.write_json(RESULT, summary(directory, finished=False))
+            return directory.write_json(RESULT, summary(directory, finished=True))
+
+
+def summary(directory: RunDirectory[Config], *, finished: bool) -> Record:
+    """What came out: of every method who took part in each stage, and what the sites told."""
+    config = directory.config
+    names = [site.name for site in config.sites]
+    records = directory.records.values()
+    runs = []
+    for seed in config.seeds:
+        for method in config.methods:
+            about = {"method": method, "seed": seed}
+            own = [r for r in records if r.get("method") == method and r.get("seed") == seed]
+            encoder = f"seed-{seed}/{method}/encoders/encoder.safetensors"
+            runs.append(
+                {
+                    **about,
+                    "encoder": encoder if (directory.path / encoder).exists() else None,
+                    "stages": [
+                        {
+                            "stage": r["stage"],
+                            "who": took_part(names, list(r["sites"])),
+                            "took_part": list(r["sites"]),
+                            "absent": r["absent"],
+                            "seconds": r["seconds"],
+                        }
+                        for r in sorted(
+                            (r for r in own if r["kind"] == "stage"), key=lambda r: int(r["stage"])
+                        )
+                    ],
+                    "judged": [
+                        {"site": r["site"], "scores": r["scores"], "absent": r["absent"]}
+                        for r in own
+                        if r["kind"] == "judged-at-site"
+                    ],
+                }
+            )
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "finished": finished,
+        "sites": names,
+        "stages": config.local.stages,
+        "runs": runs,
+    }
+
+
+def took_part(names: list[str], present: list[str]) -> str:
+    """Who took part, in words.
+
+    >>> took_part(["skin", "blood", "chest"], ["blood", "chest"])
+    '2 of 3: skin absent'
+    """
+    absent = [name for name in names if name not in present]
+    counted = f"{len(names) - len(absent)} of {len(names)}"
+    return f"{counted}: {', '.join(absent)} absent" if absent else counted
+
+
+def _told(
+    directory: RunDirectory[Config], meter: Meter, share: float, method: str, seed: int
+) -> Callable[[str, int, str, float | None], None]:
+    config = directory.config
+    meter.skip(share * len(config.sites) * finished_stages(directory, method, seed))
+
+    def told(phase: str, stage: int, site: str, loss: float | None) -> None:
+        meter.advance(
+            0.0 if phase == "distil" else share,
+            "distil" if phase == "distil" else "train",
+            method=method,
+            seed=seed,
+            stage=stage,
+            stages=config.local.stages,
+            site=site,
+            loss=loss,
+            message=f"{site} is absent from stage {stage}" if phase == "absent" else "",
+        )
+
+    return told
+
+
+def _judge(
+    directory: RunDirectory[Config],
+    sites: RemoteSites,
+    encoders: Encoders,
+    method: str,
+    seed: int,
+) -> None:
+    """Let each site judge the final encoder once; what it does not want to tell is None."""
+    units = {name: f"seed-{seed}/{method}/judged-at/{name}" for name in sites.names}
+    todo = [name for name in sites.names if units[name] not in directory.records]
+    if not todo:
+        return
+    encoder: State = encoders[todo[0]]
+    plans = {str(name): protocol_plan(directory.config, name) for name in PROTOCOLS}
+    for name, found in sites.evaluate(encoder, todo, method, seed, plans):
+        absent = str(found) if isinstance(found, PolyclinicError) else None
+        scores = {} if isinstance(found, PolyclinicError) else found
+        directory.record(
+            {
+                "unit": units[name],
+                "kind": "judged-at-site",
+                "method": method,
+                "seed": seed,
+                "site": name,
+                "scores": {k: v if v == v else None for k, v in scores.items()},
+                "absent": absent,
+            }
+        )

@@ -1,0 +1,133 @@
+"""The folders of a server and of a site: what lies where, and who works there.
+
+A server's folder                       A site's folder
+  keys/       CA, certificate             keys/       the site's key, the server's CA
+  invites/    one file for each site      site.json   name, server, where the data lie
+  sites.json  who joined, codes used      heads/      private heads, by seed and method
+  superlink/  Flower's database, home     supernode/  Flower's home, the commands it may start
+  logs/                                   logs/
+  run/        the run's directory         results/    final encoders, scores, predictions
+  status.json what it is doing            status.json what it is doing
+"""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from polyclinic.errors import RunError
+
+PID = "pid"
+STATUS = "status.json"
+Record = dict[str, Any]
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner may read, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+        part.replace(path)
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be written ({error}); free some space or choose another --state"
+        ) from None
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write JSON that only its owner may read, whole or not at all."""
+    write_private(path, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def read_record(path: Path) -> Record:
+    """Read what `write_record` wrote; empty where there is no such file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); restore it from a backup") from None
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: expected a JSON object, got {content!r:.40}")
+    return content
+
+
+@contextlib.contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process; `RunError` where another one does.
+
+    The lock goes with the process, however that ends; the file names it for `stop`.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / PID).open("a+") as file:
+        # whoever asks whether somebody works here holds the lock for a moment
+        for _ in range(10):
+            if held := _lock(file):
+                break
+            time.sleep(0.2)
+        if not held:
+            raise RunError(
+                f"{folder}: process {_text(folder)} works here already; stop it first, or choose "
+                "another --state"
+            )
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def running(folder: Path) -> int | None:
+    """The process that works in `folder`, or None."""
+    try:
+        with (folder / PID).open("r+") as file:
+            if _lock(file):
+                return None
+    except OSError:
+        return None
+    text = _text(folder)
+    return int(text) if text.isdigit() else None
+
+
+def stop(folder: Path, seconds: float = 60.0) -> bool:
+    """Ask the process that works in `folder` to end, and wait; False where there is none.
+
+    `RunError` where it has not ended in time.
+    """
+    pid = running(folder)
+    if pid is None:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + seconds
+    while running(folder) is not None:
+        if time.monotonic() > deadline:
+            raise RunError(
+                f"{folder}: process {pid} has not ended within {seconds:.0f} s; "
+                f"look into {folder / 'logs'}, then end it with `kill -9 {pid}`"
+            )
+        time.sleep(0.1)
+    return True
+
+
+def _text(folder: Path) -> str:
+    return (folder / PID).read_text().strip()
+
+
+def _lock(file: Any) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

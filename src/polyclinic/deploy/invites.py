@@ -1,0 +1,136 @@
+"""Invitations: a file for each site, good once and for some days.
+
+It carries the server's address, the certificate of its authority, and a code. The server keeps the
+code's digest only. The site answers with the public half of its key; from then on the key counts.
+"""
+
+import hashlib
+import hmac
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from polyclinic.config import build_table
+from polyclinic.deploy.folders import Record, read_record, write_private, write_record
+from polyclinic.errors import ConfigError, KnowledgeError
+
+SCHEMA = "polyclinic.invite/1"
+FILE = "sites.json"
+
+
+@dataclass(frozen=True)
+class Invite:
+    """What a site needs to join; `expires` is in seconds since 1970."""
+
+    schema: str
+    federation: str
+    site: str
+    address: str
+    port: int
+    ca: str  # PEM
+    code: str
+    expires: float
+
+
+def read_invite(path: Path) -> Invite:
+    """Read an invitation; `ConfigError` says what is wrong with the file."""
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file; expected the invitation that the coordinator sent"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: not an invitation ({error}); ask the coordinator for it again"
+        ) from None
+    invite: Invite = build_table(Invite, table, path.parent, str(path))
+    if invite.schema != SCHEMA:
+        raise ConfigError(
+            f"{path}: expected an invitation of kind {SCHEMA}, got {invite.schema!r}; install the "
+            "version of polyclinic that the server has"
+        )
+    return invite
+
+
+class Register:
+    """Who was invited and who has joined, in a server's folder."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self.path = folder / FILE
+        self.invites = folder / "invites"
+        self._clock = clock
+        self._guard = threading.Lock()
+
+    def nodes(self) -> dict[str, int]:
+        """The node number of each site that has joined."""
+        return {
+            name: int(entry["node"])
+            for name, entry in read_record(self.path).items()
+            if "node" in entry
+        }
+
+    def invite(
+        self, names: Sequence[str], federation: str, address: str, port: int, ca: str, days: float
+    ) -> list[Path]:
+        """Write an invitation for each site that has not joined; a good one is left alone."""
+        made = []
+        with self._guard:
+            sites = read_record(self.path)
+            for name in names:
+                entry = sites.get(name, {})
+                path = self.invites / f"{name}.invite"
+                if "node" in entry:
+                    path.unlink(missing_ok=True)
+                    continue
+                good = entry.get("expires", 0) > self._clock() and path.exists()
+                if good and _reaches(path, address, port):
+                    continue
+                code, expires = secrets.token_urlsafe(24), self._clock() + days * 86400
+                sites[name] = {"digest": _digest(code), "expires": expires}
+                write_record(self.path, sites)
+                invite = Invite(SCHEMA, federation, name, address, port, ca, code, expires)
+                write_private(path, (json.dumps(asdict(invite), indent=1) + "\n").encode())
+                made.append(path)
+        return made
+
+    def join(self, site: str, code: str, key: str, enrol: Callable[[str, str], int]) -> int:
+        """Let a site in, once: its node number; `KnowledgeError` where the code is not good.
+
+        `enrol(site, key)` makes the key known and gives the number. The same site may ask again
+        with the same key, because an answer may get lost on its way.
+        """
+        with self._guard:
+            sites: Record = read_record(self.path)
+            entry = sites.get(site)
+            digest = entry["digest"] if entry else _digest("")
+            # compared in constant time, and for an unknown site too
+            if not hmac.compare_digest(digest, _digest(code)) or entry is None:
+                raise KnowledgeError("this invitation is not known to the server")
+            if "node" in entry:
+                if entry["key"] != key:
+                    raise KnowledgeError(
+                        "this invitation has been used, by another key; if that was not you, tell "
+                        "the coordinator"
+                    )
+                return int(entry["node"])
+            if entry["expires"] < self._clock():
+                raise KnowledgeError("this invitation has expired; ask for another one")
+            node = enrol(site, key)
+            sites[site] = {**entry, "node": str(node), "key": key}
+            write_record(self.path, sites)
+            (self.invites / f"{site}.invite").unlink(missing_ok=True)
+            return node
+
+
+def _reaches(path: Path, address: str, port: int) -> bool:
+    invite = read_invite(path)
+    return (invite.address, invite.port) == (address, port)
+
+
+def _digest(code: str) -> str:
+    return hashlib.sha256(code.encode()).hexdigest()

@@ -1,0 +1,217 @@
+"""The sites of a federation, reached by messages: what `Workers` is for sites on this machine.
+
+The rule of a stage: it waits for a site that is there three times as long as the site needed last
+time, for one that has gone two minutes, and for one of which it knows neither until the deadline.
+When it waits for nobody any more, it ends as soon as a quorum has answered. A site that is away,
+has failed or is late is absent from the stage, named with the reason. What arrives later is not
+used; the site takes part again in the next stage.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from polyclinic.config import Config
+from polyclinic.data.dataset import SiteData
+from polyclinic.deploy.tasks import Task, read_answer
+from polyclinic.errors import KnowledgeError, PolyclinicError, RunError
+from polyclinic.federation.exchange import site_stage
+from polyclinic.federation.knowledge import SCORES_SCHEMA, encode, unpack
+from polyclinic.federation.ledger import digest
+from polyclinic.federation.wire import PLAIN
+from polyclinic.federation.workers import Work
+from polyclinic.models.state import State
+from polyclinic.models.training import TrainPlan
+
+ATTEMPTS = 3
+"""How often a site is asked in a stage whose node says that it failed."""
+POLL = 1.0  # s
+SLACK = 3.0
+"""A site is waited for this many times as long as it needed last time, and at least `LEAST`."""
+LEAST = 120.0  # s
+
+Answer = Mapping[str, Any] | str
+"""The fields of a site's answer, or why its node gives none."""
+
+
+class Post(Protocol):
+    """Carries tasks to sites and answers back."""
+
+    def reachable(self) -> set[str]:
+        """The sites that are there now."""
+
+    def send(self, site: str, task: Task) -> str:
+        """Send a task; returns the message's number."""
+
+    def collect(self, messages: Sequence[str]) -> Iterable[tuple[str, Answer]]:
+        """(message's number, answer) of those that have come back."""
+
+
+@dataclass
+class Waiting:
+    """What the server waits for, for whoever wants to know."""
+
+    about: str
+    asked: list[str]
+    answered: list[str] = field(default_factory=list)
+    reachable: list[str] = field(default_factory=list)
+
+
+class RemoteSites:
+    """The sites of `config` behind a `Post`."""
+
+    def __init__(
+        self,
+        post: Post,
+        config: Config,
+        *,
+        quorum: int,
+        deadline: float,
+        tell: Callable[[Waiting], None],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._post, self._config = post, config
+        self._quorum, self._deadline = quorum, deadline
+        self._tell, self._clock, self._sleep = tell, clock, sleep
+        self._took: dict[str, float] = {}  # s that a site's last answer took
+        self._seen: dict[str, float] = {}  # when a site was there last
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The sites, in the configuration's order."""
+        return tuple(site.name for site in self._config.sites)
+
+    @property
+    def sites(self) -> Mapping[str, SiteData]:
+        """Raises `RunError`: the data stay where they are."""
+        raise RunError("this method needs all data in one place; simulate it with `polyclinic run`")
+
+    def map(
+        self, work: Work, tasks: Sequence[tuple[str, tuple[Any, ...]]]
+    ) -> Iterator[tuple[str, Any]]:
+        """Let the sites do a stage; (site, (packed message, where its head is)) in order."""
+        if work is not site_stage:
+            raise RunError("sites on other machines do their stage and nothing else")
+        asked = {}
+        for name, (preset, encoder, head, plan, schema, (seed, method, stage, _), door) in tasks:
+            if schema is None or encoder is None:
+                raise RunError(f"{method}: sends nothing; simulate it with `polyclinic run`")
+            asked[name] = Task(
+                kind="train",
+                method=method,
+                seed=seed,
+                stage=stage,
+                head=_kept(head),
+                preset=preset,
+                data=self._config.data,
+                plans={"train": plan},
+                bootstrap=self._config.evaluation.bootstrap,
+                how=door.how,
+                broadcast=door.broadcast,
+                encoder=encode(encoder),
+            )
+        for name, result in self._ask(asked).items():
+            if isinstance(result, PolyclinicError):
+                yield name, result
+            else:
+                yield name, (result, _remembered(asked[name].stage + 1))
+
+    def evaluate(
+        self,
+        encoder: State,
+        names: Sequence[str],
+        method: str,
+        seed: int,
+        plans: Mapping[str, TrainPlan],
+    ) -> Iterator[tuple[str, Mapping[str, float] | PolyclinicError]]:
+        """Let sites judge a final encoder: (site, the scores that it tells) in order."""
+        content = encode(encoder)
+        task = Task(
+            kind="evaluate",
+            method=method,
+            seed=seed,
+            stage=self._config.local.stages,
+            head=0,
+            preset=self._config.preset,
+            data=self._config.data,
+            plans=plans,
+            bootstrap=self._config.evaluation.bootstrap,
+            how=PLAIN,
+            broadcast=digest(content),
+            encoder=content,
+        )
+        for name, result in self._ask(dict.fromkeys(names, task)).items():
+            try:
+                if isinstance(result, PolyclinicError):
+                    raise result
+                yield name, unpack(result, SCORES_SCHEMA, name).scalars
+            except PolyclinicError as error:
+                yield name, error
+
+    def _ask(self, tasks: Mapping[str, Task]) -> dict[str, bytes | PolyclinicError]:
+        """Send the tasks and wait by the rule; a result for each, in order."""
+        first = next(iter(tasks.values()))
+        about = first.about
+        results: dict[str, bytes | PolyclinicError] = {}
+        failed: dict[str, int] = {}
+        flying: dict[str, tuple[str, float]] = {}  # message -> site, when it was sent
+        reasons = dict.fromkeys(tasks, "it was not there")
+        began = self._clock()
+        while len(results) < len(tasks):
+            reachable = self._post.reachable() & tasks.keys()
+            self._seen |= dict.fromkeys(reachable, self._clock())
+            on_the_way = {site for site, _ in flying.values()}
+            for name in [n for n in tasks if n in reachable - on_the_way - results.keys()]:
+                flying[self._post.send(name, tasks[name])] = (name, self._clock())
+                reasons[name] = "its answer did not come in time"
+            for message, answer in self._post.collect([*flying]):
+                name, sent = flying.pop(message)
+                if isinstance(answer, str):
+                    reasons[name] = answer
+                    failed[name] = failed.get(name, 0) + 1
+                    if failed[name] >= ATTEMPTS:
+                        results[name] = RunError(f"site '{name}': {answer}")
+                    continue
+                try:
+                    results[name] = read_answer(answer, name)
+                    self._took[name] = self._clock() - sent
+                except KnowledgeError as error:
+                    results[name] = error
+            good = [name for name, result in results.items() if isinstance(result, bytes)]
+            self._tell(Waiting(about, [*tasks], sorted(good), sorted(reachable)))
+            missing = tasks.keys() - results.keys()
+            if len(good) >= self._quorum and not any(
+                self._waits_for(name, began, name in reachable) for name in missing
+            ):
+                for name in missing:
+                    self._took.pop(name, None)  # it may have become slower for good
+                    self._seen.setdefault(name, began - self._deadline)  # it was waited for
+                break
+            if len(results) < len(tasks):
+                self._sleep(POLL)
+        return {name: results.get(name, RunError(reasons[name])) for name in tasks}
+
+    def _waits_for(self, name: str, began: float, there: bool) -> bool:
+        """Whether a stage that `began` then still waits for a site that has not answered."""
+        now = self._clock()
+        if there:
+            known = self._took.get(name)
+            limit = self._deadline if known is None else max(LEAST, SLACK * known)
+            return now - began <= min(self._deadline, limit)
+        if name not in self._seen:
+            return now - began <= self._deadline
+        return now - max(began, self._seen[name]) <= min(self._deadline, LEAST)
+
+
+def _remembered(stage: int) -> State:
+    """In place of a head, which stays at its site: after which stage the site kept it."""
+    return {"stage": torch.tensor(stage)}
+
+
+def _kept(head: State | None) -> int:
+    """After which stage the site kept the head that it goes on with; 0 for none."""
+    return 0 if head is None else int(head["stage"])

@@ -1,0 +1,157 @@
+"""A site: joins a federation once, and from then on works for it until it is stopped.
+
+All connections go out. What listens does so on this machine alone, for the site's own processes.
+"""
+
+import http.client
+import json
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from polyclinic.deploy import flower
+from polyclinic.deploy.folders import (
+    STATUS,
+    read_record,
+    running,
+    working_in,
+    write_private,
+    write_record,
+)
+from polyclinic.deploy.gateway import JOIN
+from polyclinic.deploy.invites import Invite, read_invite
+from polyclinic.deploy.keys import ensure_site_key
+from polyclinic.deploy.server import asked_to_stop, free_port
+from polyclinic.deploy.supervise import Kept
+from polyclinic.errors import ConfigError, RunError
+from polyclinic.federation.signing import create_key
+
+RECORD = "site.json"
+PAUSE = 0.5  # s
+Say = Callable[[str], None]
+
+
+def join(
+    invite: Path, folder: Path, *, data: Path, format: str, task: str, tells_scores: bool
+) -> str:
+    """Join the federation that `invite` names, from `folder`; the site's name.
+
+    Makes the site's key, sends its public half with the invitation's code, and remembers where the
+    data lie. Where the site has joined already, only the latter happens. Raises `ConfigError` and
+    `RunError`.
+    """
+    flower.require()
+    found = read_invite(invite) if invite.exists() or not (folder / RECORD).exists() else None
+    known = read_record(folder / RECORD)
+    if not data.is_dir():
+        raise ConfigError(f"--data {data}: no such folder; expected the site's data")
+    if found is not None and known and (found.site, found.ca) != (known["name"], known["ca"]):
+        raise ConfigError(
+            f"{folder}: belongs to the site `{known['name']}` of another federation, or to another "
+            f"site; choose another folder for `{found.site}` with --state"
+        )
+    if not known:
+        assert found is not None
+        known = _joined(found, folder)
+    told = {
+        "data": str(data.absolute()),
+        "format": format,
+        "task": task,
+        "tells_scores": tells_scores,
+    }
+    write_record(folder / RECORD, {**known, **told})
+    return str(known["name"])
+
+
+def work(folder: Path, say: Say) -> None:
+    """Work for the federation until asked to stop, by `KeyboardInterrupt`."""
+    flower.require()
+    with working_in(folder), asked_to_stop():
+        record = read_record(folder / RECORD)
+        if not record:
+            raise RunError(f"{folder}: no site has joined from here; join with an invitation")
+        home = folder / "supernode" / "home"
+        programs = flower.write_programs(folder / "supernode" / "programs", flower.SITE_PROGRAMS)
+        environment = flower.surroundings(home, programs, **{flower.SITE: str(folder.absolute())})
+        server = f"{record['address']}:{record['port']}"
+        node = Kept(
+            "supernode",
+            lambda: flower.supernode(folder, server, free_port()),
+            environment,
+            folder / "logs" / "supernode.log",
+        )
+        say(f"{record['name']} works for the server at {server}")
+        told = ""
+        with node:
+            while True:
+                code = node.look()
+                if code is not None:
+                    say(f"Flower's SuperNode ended with code {code} and is started again")
+                write_record(
+                    folder / STATUS, {"time": time.time(), "supernode_starts": node.starts}
+                )
+                told = _tell_changes(folder, told, say)
+                time.sleep(PAUSE)
+
+
+def ready(folder: Path) -> bool:
+    """Whether a site works in `folder`."""
+    return running(folder) is not None
+
+
+def request(invite: Invite | dict[str, Any], method: str, path: str, body: bytes = b"") -> Any:
+    """Ask the server's gateway, whose certificate must be signed by the invitation's authority.
+
+    Returns (status, JSON); raises `RunError` where the server cannot be reached.
+    """
+    record = invite.__dict__ if isinstance(invite, Invite) else invite
+    context = ssl.create_default_context(cadata=record["ca"])
+    address, port = str(record["address"]), int(record["port"])
+    link = http.client.HTTPSConnection(address, port, context=context, timeout=130)
+    try:
+        link.request(method, path, body, {"Content-Type": "application/json"})
+        reply = link.getresponse()
+        return reply.status, json.loads(reply.read())
+    except ssl.SSLCertVerificationError as error:
+        raise RunError(
+            f"{address}, port {port}: not the server of this invitation ({error.verify_message}); "
+            "if the coordinator has set it up again, ask for a new invitation"
+        ) from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise RunError(
+            f"{address}, port {port}: the server cannot be reached ({error}); is it running, and "
+            "does your firewall let connections out to this port?"
+        ) from None
+    finally:
+        link.close()
+
+
+def _joined(invite: Invite, folder: Path) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    key = ensure_site_key(folder / "keys" / "site.key")
+    create_key(folder / "keys" / "ledger.key")
+    write_private(folder / "keys" / "ca.crt", invite.ca.encode())
+    asked = {"site": invite.site, "code": invite.code, "key": key}
+    status, content = request(invite, "POST", JOIN, json.dumps(asked).encode())
+    if status != 200:
+        raise RunError(
+            f"{invite.address}, port {invite.port}: the server does not let `{invite.site}` in: "
+            f"{content.get('error', status)}"
+        )
+    return {
+        "name": invite.site,
+        "federation": invite.federation,
+        "address": invite.address,
+        "port": invite.port,
+        "ca": invite.ca,
+        "node": content["node"],
+    }
+
+
+def _tell_changes(folder: Path, told: str, say: Say) -> str:
+    done = str(read_record(folder / f"work-{STATUS}").get("done", ""))
+    if done and done != told:
+        say(f"done: {done}")
+    return done

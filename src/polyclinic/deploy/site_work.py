@@ -1,0 +1,194 @@
+"""What a site does when the server asks: train a stage, or judge a final encoder.
+
+The functions are those of a run in one process. What stays: data, heads, predictions, scores with
+their intervals, and the text of errors. What leaves: packed knowledge, or one word.
+"""
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polyclinic.config import DataConfig, SiteConfig
+from polyclinic.data.dataset import SiteData
+from polyclinic.deploy.folders import STATUS, read_record, write_record
+from polyclinic.deploy.tasks import Field, Task, answer, decode, from_fields, refusal
+from polyclinic.errors import DataError, KnowledgeError, LedgerError, PolyclinicError, RunError
+from polyclinic.evaluate.bootstrap import cluster_weights, interval
+from polyclinic.evaluate.metrics import metrics_of, primary_metric
+from polyclinic.evaluate.protocols import PROTOCOLS
+from polyclinic.federation.exchange import Door, site_stage
+from polyclinic.federation.knowledge import SCORES_SCHEMA, Knowledge, pack, schema_of
+from polyclinic.federation.ledger import Label, Ledger, leave
+from polyclinic.models.device import PRECISIONS, asked_precision, fixed_precision, precision
+from polyclinic.models.state import State, disk_error, load_state, save_state
+from polyclinic.run.experiment import prepared_site
+from polyclinic.run.judging import estimate_json
+
+SCORE_NAMES = {"linear-probe": "linear_probe", "fine-tune": "fine_tune"}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site that has joined: its folder, and what it was told when it did."""
+
+    folder: Path
+    name: str
+    data: Path
+    format: str
+    task: Any
+    tells_scores: bool
+
+    @property
+    def ledger(self) -> Ledger:
+        """What has left the site, signed with a key of its own."""
+        return Ledger(self.folder / "ledger.jsonl", self.name, self.folder / "keys" / "ledger.key")
+
+    def prepared(self, data: DataConfig) -> SiteData:
+        """The site's data as the federation wants them."""
+        return prepared_site(SiteConfig(self.name, self.data, self.format, self.task), data)
+
+
+def load_site(folder: Path) -> Site:
+    """The site of a folder; `RunError` where none has joined from there."""
+    record = read_record(folder / "site.json")
+    try:
+        return Site(
+            folder,
+            record["name"],
+            Path(record["data"]),
+            record["format"],
+            record["task"],
+            bool(record["tells_scores"]),
+        )
+    except KeyError:
+        raise RunError(
+            f"{folder}: no site has joined from here; use `polyclinic site join` first"
+        ) from None
+
+
+def respond(site: Site, fields: Mapping[str, Any], log: Callable[[str], None]) -> dict[str, Field]:
+    """Do what the server asks: the fields of the answer. Never raises; `log` stays at the site."""
+    began = time.time()
+    try:
+        task = from_fields(fields)
+    except KnowledgeError as error:
+        log(f"nothing leaves but the word 'asked': {error}")
+        return refusal("asked")
+    try:
+        about = task.about
+        log(f"{about}: begins")
+        write_record(site.folder / f"work-{STATUS}", {"doing": about, "since": began})
+        with _precision(site):
+            content = WORK[task.kind](site, task)
+        log(f"{about}: done in {time.time() - began:.1f} s, {len(content)} bytes leave")
+        write_record(site.folder / f"work-{STATUS}", {"done": about, "at": time.time()})
+        return answer(content)
+    except PolyclinicError as error:
+        word = _word(error)
+        log(f"nothing leaves but the word '{word}': {error}")
+    except Exception:
+        word = "bug"
+        log(f"nothing leaves but the word '{word}': {traceback.format_exc()}")
+    return refusal(word)
+
+
+def train(site: Site, task: Task) -> bytes:
+    """A stage: the packed change of the encoder. The head is kept under the stage's number.
+
+    A server that was killed asks for the same stage again, so the head from before is kept until
+    the next stage shows that this one counted.
+    """
+    received = decode(task.encoder)
+    heads = site.folder / "heads" / f"seed-{task.seed}" / task.method
+    head = _head(heads, task.head)
+    parcel, stays = site_stage(
+        site.prepared(task.data),
+        task.preset,
+        received,
+        head,
+        task.plans["train"],
+        schema_of(received),
+        (task.seed, task.method, task.stage, site.name),
+        Door(Label(task.method, task.seed, task.stage + 1), task.how, task.broadcast, site.ledger),
+    )
+    save_state(stays, heads / _stage(task.stage + 1))
+    for old in heads.glob("stage-*.safetensors"):
+        if old.name not in (_stage(task.head), _stage(task.stage + 1)):
+            old.unlink(missing_ok=True)
+    return bytes(parcel.message)
+
+
+def evaluate(site: Site, task: Task) -> bytes:
+    """Judge a final encoder by every protocol, and keep it: the scores that the site tells.
+
+    In the site's folder, `results/seed-S/METHOD/`: the encoder, the predictions for the test
+    images, and `scores.json` with every metric and its interval.
+    """
+    state = decode(task.encoder)
+    data = site.prepared(task.data)
+    out = site.folder / "results" / f"seed-{task.seed}" / task.method
+    save_state(state, out / "encoder.safetensors")
+    weights = cluster_weights(
+        data.patients[data.split["test"]], task.bootstrap, task.data.split_seed
+    )
+    main = primary_metric(data.task)
+    told, rows = {}, []
+    for protocol, judge in PROTOCOLS.items():
+        seed = (task.seed, task.method, protocol, site.name)
+        found = judge(task.preset, state, data, task.plans[protocol], *seed).predictions
+        try:
+            found.save(out / f"{protocol}.npz")
+        except OSError as error:
+            raise disk_error(error, out) from None
+        for metric in metrics_of(data.task):
+            estimate = interval([found], metric, weights)
+            row = {"protocol": protocol, "metric": metric, "primary": metric == main}
+            rows.append(row | estimate_json(estimate))
+            if metric == main:
+                told[SCORE_NAMES[protocol]] = estimate.value
+    write_record(out / "scores.json", {"site": site.name, "scores": rows, "told": told})
+    if not site.tells_scores:
+        told = dict.fromkeys(told, float("nan"))
+    label = Label(task.method, task.seed, task.stage, kind="scores")
+    return leave(pack(Knowledge({}, told), SCORES_SCHEMA, site.name), site.ledger, label)
+
+
+WORK: dict[str, Callable[[Site, Task], bytes]] = {"train": train, "evaluate": evaluate}
+
+
+def _stage(number: int) -> str:
+    return f"stage-{number:03d}.safetensors"
+
+
+def _head(heads: Path, number: int) -> State | None:
+    """The head of a stage; None at the beginning, and where this site's folder was lost."""
+    path = heads / _stage(number)
+    return load_state(path) if number and path.exists() else None
+
+
+@contextmanager
+def _precision(site: Site) -> Iterator[None]:
+    """Compute in one precision from the first stage to the last."""
+    path = site.folder / "precision.json"
+    chosen = asked_precision() or PRECISIONS.get(str(read_record(path).get("precision")))
+    if chosen is None:
+        chosen = precision()
+        write_record(path, {"precision": str(chosen).removeprefix("torch.")})
+    with fixed_precision(chosen):
+        yield
+
+
+def _word(error: PolyclinicError) -> str:
+    match error:
+        case DataError():
+            return "data"
+        case KnowledgeError():
+            return "message"
+        case LedgerError():
+            return "ledger"
+        case _:
+            return "training"

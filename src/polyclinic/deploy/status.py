@@ -1,0 +1,94 @@
+"""What a server or a site is doing, read from its folder."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polyclinic.deploy.folders import STATUS, read_record, running
+from polyclinic.deploy.invites import FILE
+from polyclinic.deploy.server import DEPLOYMENT, FAILURE, RESULT, RUN
+from polyclinic.deploy.site import RECORD
+from polyclinic.errors import RunError
+
+
+@dataclass(frozen=True)
+class State:
+    """A server or a site; `about` is what `polyclinic status --json` adds."""
+
+    kind: str
+    folder: Path
+    running: bool
+    finished: bool
+    lines: tuple[str, ...]
+    about: dict[str, Any]
+
+
+def find_folders(where: Path) -> list[Path]:
+    """The folders of servers and sites in `where`."""
+    return sorted(path.parent for name in (DEPLOYMENT, RECORD) for path in where.glob(f"*/{name}"))
+
+
+def states(folders: Iterable[Path]) -> list[State]:
+    """The state of each; `RunError` for a folder that is neither a server's nor a site's."""
+    return [_state(folder) for folder in folders]
+
+
+def _state(folder: Path) -> State:
+    if (folder / DEPLOYMENT).exists():
+        return _server(folder)
+    if (folder / RECORD).exists():
+        return _site(folder)
+    raise RunError(f"{folder}: neither a server's folder nor a site's")
+
+
+def _server(folder: Path) -> State:
+    deployment = read_record(folder / DEPLOYMENT)
+    names = [site["name"] for site in deployment["config"]["sites"]]
+    joined = [n for n, entry in read_record(folder / FILE).items() if "node" in entry]
+    result = read_record(folder / RUN / RESULT)
+    failure = read_record(folder / FAILURE).get("error")
+    waiting = read_record(folder / f"waiting-{STATUS}")
+    finished = bool(result.get("finished"))
+    alive = running(folder) is not None
+    lines = [f"joined: {len(joined)} of {len(names)}"]
+    if missing := [name for name in names if name not in joined]:
+        lines[0] += f"; not yet: {', '.join(missing)}"
+    if waiting and alive and not finished:
+        age = time.time() - waiting["time"]
+        left = [name for name in waiting["asked"] if name not in waiting["answered"]]
+        away = [name for name in left if name not in waiting["reachable"]]
+        text = f"now: {waiting['about']}; waiting for {', '.join(left) or 'nobody'}"
+        lines.append(f"{text}{f'; away: {chr(44).join(away)}' if away else ''} ({age:.0f} s ago)")
+    for run in result.get("runs", []):
+        for stage in run["stages"]:
+            about = f"{run['method']}, seed {run['seed']}, stage {stage['stage']}"
+            lines.append(f"{about}: {stage['who']}")
+            lines += [f"  {entry['site']}: {entry['reason']}" for entry in stage["absent"]]
+        for judged in run["judged"]:
+            lines.append(f"{run['method']}, seed {run['seed']}, {judged['site']}: {_told(judged)}")
+    if failure:
+        lines.append(f"failed: {failure}")
+    if finished:
+        lines.append(f"finished: {folder / RUN / RESULT}")
+    known = {"sites": names, "joined": joined, "waiting": waiting, "runs": result.get("runs", [])}
+    return State("server", folder, alive, finished, tuple(lines), known)
+
+
+def _site(folder: Path) -> State:
+    record = read_record(folder / RECORD)
+    work = read_record(folder / f"work-{STATUS}")
+    lines = [f"{record['name']}, for the server at {record['address']}, port {record['port']}"]
+    lines += [f"{key}: {work[key]}" for key in ("doing", "done") if key in work]
+    about = {"name": record["name"], "work": work}
+    return State("site", folder, running(folder) is not None, False, tuple(lines), about)
+
+
+def _told(judged: dict[str, Any]) -> str:
+    if judged["absent"]:
+        return f"absent ({judged['absent']})"
+    known = {k: v for k, v in judged["scores"].items() if v is not None}
+    if not known:
+        return "judged; keeps its scores"
+    return ", ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in known.items())

@@ -1,0 +1,148 @@
+"""Three tiny hospitals on disk, a federation of them, and sites that need no network."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polyclinic.deploy.folders import write_record
+from polyclinic.deploy.settings import Deployment, load_deployment
+from polyclinic.deploy.site_work import Site, load_site, respond
+from polyclinic.deploy.tasks import Task, to_fields
+
+NAMES = ("north", "south", "west")
+FEDERATION = """
+name = "tiny"
+corpus = "corpus"
+methods = ["universal"]
+
+[server]
+port = PORT
+deadline = 600
+
+[data]
+image_size = 16
+val_share = 0.2
+test_share = 0.25
+
+[mim]
+epochs = 1
+batch_size = 8
+
+[local]
+stages = 2
+min_steps = 1
+max_steps = 2
+dense_head_epochs = 1
+batch_size = 8
+
+[universal]
+distil_every = 2
+distil_epochs = 1
+
+[evaluation]
+fine_tune_epochs = 1
+fine_tune_max_steps = 2
+probe_epochs = 1
+bootstrap = 20
+
+[[sites]]
+name = "north"
+
+[[sites]]
+name = "south"
+
+[[sites]]
+name = "west"
+"""
+
+
+def _classes(folder: Path, rng: np.random.Generator) -> None:
+    for label in range(2):
+        (folder / f"class{label}").mkdir(parents=True)
+        for n in range(16):
+            pixels = (rng.integers(0, 100, (16, 16)) + label * 80).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"class{label}" / f"{n:02d}.png")
+
+
+def _masks(folder: Path, rng: np.random.Generator) -> None:
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for n in range(20):
+        x, y = rng.integers(2, 10, 2)
+        mask = np.zeros((16, 16), np.uint8)
+        mask[y : y + 5, x : x + 5] = 255
+        pixels = (rng.integers(0, 60, (16, 16)) + mask // 2).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{n:02d}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{n:02d}.png")
+
+
+@pytest.fixture(scope="session")
+def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with north, south (classes), west (masks), and corpus/."""
+    folder = tmp_path_factory.mktemp("deployed")
+    rng = np.random.default_rng(1)
+    _classes(folder / "north", rng)
+    _classes(folder / "south", rng)
+    _masks(folder / "west", rng)
+    (folder / "corpus").mkdir()
+    for n in range(12):
+        pixels = rng.integers(0, 255, (16, 16, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "corpus" / f"{n}.png")
+    (folder / "federation.toml").write_text(FEDERATION.replace("PORT", "8443"))
+    return folder
+
+
+@pytest.fixture
+def deployment(hospitals: Path) -> Deployment:
+    return load_deployment(hospitals / "federation.toml")
+
+
+@pytest.fixture
+def simulated(hospitals: Path, deployment: Deployment):
+    """The same federation as it runs in one process."""
+    sites = tuple(replace(s, path=hospitals / s.name) for s in deployment.config.sites)
+    return replace(deployment.config, sites=sites)
+
+
+def make_site(folder: Path, name: str, data: Path, *, tells_scores: bool = True) -> Site:
+    """A site that has joined, without the joining."""
+    record = {"name": name, "data": str(data), "format": "auto", "task": "auto"}
+    write_record(folder / "site.json", {**record, "tells_scores": tells_scores})
+    from polyclinic.federation.signing import create_key
+
+    create_key(folder / "keys" / "ledger.key")
+    return load_site(folder)
+
+
+class Letters:
+    """A post without a network: a task is done when its answer is collected."""
+
+    def __init__(self, sites: dict[str, Site]) -> None:
+        self.sites, self.away, self.dead = sites, set(), set()
+        self.sent: list[tuple[str, Task]] = []
+        self.logs: dict[str, list[str]] = {name: [] for name in sites}
+
+    def reachable(self):
+        return self.sites.keys() - self.away
+
+    def send(self, site, task):
+        self.sent.append((site, task))
+        return str(len(self.sent) - 1)
+
+    def collect(self, messages):
+        for message in messages:
+            name, task = self.sent[int(message)]
+            if name in self.dead:
+                continue
+            fields = to_fields(task)
+            yield message, respond(self.sites[name], fields, self.logs[name].append)
+
+
+@pytest.fixture
+def letters(hospitals: Path, tmp_path: Path, exact, monkeypatch) -> Letters:
+    monkeypatch.setenv("POLYCLINIC_CACHE", str(tmp_path / "cache"))
+    sites = {n: make_site(tmp_path / f"site-{n}", n, hospitals / n) for n in NAMES}
+    return Letters(sites)

@@ -1,0 +1,263 @@
+"""Invitations, keys, and the one door: good once, for the right key, and for nothing else."""
+
+import http.client
+import json
+import socket
+import ssl
+import stat
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from polyclinic.deploy import gateway as door_module
+from polyclinic.deploy import site as site_module
+from polyclinic.deploy.gateway import HEALTH, JOIN, Door, gateway
+from polyclinic.deploy.invites import Register, read_invite
+from polyclinic.deploy.keys import ensure_certificates, ensure_site_key, is_public_key
+from polyclinic.deploy.preflight import preflight
+from polyclinic.deploy.site import join, request
+from polyclinic.errors import ConfigError, DataError, KnowledgeError, RunError
+
+pytest.importorskip("flwr")
+
+
+class Superlink(BaseHTTPRequestHandler):
+    """What stands behind the gateway: says back what it was asked."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        content = f"{self.path} {self.headers.get('flwr-signature')} ".encode() + body
+        self.send_response(207)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keys")
+    ensure_certificates(folder, "127.0.0.1")
+    return folder
+
+
+@contextmanager
+def serving(keys, join=lambda *_: 1):
+    behind = ThreadingHTTPServer(("127.0.0.1", 0), Superlink)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(keys / "server.crt", keys / "server.key")
+    behind.socket = context.wrap_socket(behind.socket, server_side=True)
+    thread = threading.Thread(target=behind.serve_forever)
+    thread.start()
+    try:
+        with gateway(Door("127.0.0.1", 0, keys, lambda: behind.server_address[1], join)) as port:
+            yield port
+    finally:
+        behind.shutdown()
+        behind.server_close()
+        thread.join()
+
+
+def invited(tmp_path, keys, port=1, clock=None):
+    register = Register(tmp_path, **({"clock": clock} if clock else {}))
+    ca = (keys / "ca.crt").read_text()
+    register.invite(["north", "south"], "tiny", "127.0.0.1", port, ca, 7)
+    return register, read_invite(tmp_path / "invites" / "north.invite")
+
+
+def post(keys, port, path, body=b"", headers=None):
+    context = ssl.create_default_context(cafile=str(keys / "ca.crt"))
+    link = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=10)
+    link.request("POST", path, body, headers or {})
+    reply = link.getresponse()
+    content = reply.read()
+    link.close()
+    return reply.status, content
+
+
+def test_private_keys_are_for_their_owner_alone(keys, tmp_path):
+    ensure_site_key(tmp_path / "site.key")
+    for path in (keys / "ca.key", keys / "server.key", tmp_path / "site.key"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_certificates_are_kept_and_made_again_for_another_address(tmp_path):
+    ensure_certificates(tmp_path, "one.example")
+    ca, server = ((tmp_path / n).read_bytes() for n in ("ca.crt", "server.crt"))
+    ensure_certificates(tmp_path, "one.example")
+    assert (tmp_path / "server.crt").read_bytes() == server
+    ensure_certificates(tmp_path, "two.example")
+    assert (tmp_path / "ca.crt").read_bytes() == ca
+    assert (tmp_path / "server.crt").read_bytes() != server
+
+
+def test_a_key_is_made_once_and_only_its_public_half_is_given(tmp_path):
+    public = ensure_site_key(tmp_path / "site.key")
+    assert ensure_site_key(tmp_path / "site.key") == public
+    assert is_public_key(public)
+    assert not is_public_key((tmp_path / "site.key").read_text())
+    assert not is_public_key("ssh-rsa AAAA")
+
+
+def test_an_invitation_is_good_once_and_for_one_key(tmp_path, keys):
+    register, invite = invited(tmp_path, keys)
+    enrolled = []
+
+    def enrol(site, key):
+        enrolled.append((site, key))
+        return 2**63 + 5
+
+    with pytest.raises(KnowledgeError, match=r"not known"):
+        register.join("north", "guessed", "key", enrol)
+    with pytest.raises(KnowledgeError, match=r"not known"):
+        register.join("nobody", invite.code, "key", enrol)
+    with pytest.raises(KnowledgeError, match=r"not known"):
+        register.join("south", invite.code, "key", enrol)
+    assert register.join("north", invite.code, "key", enrol) == 2**63 + 5
+    assert register.join("north", invite.code, "key", enrol) == 2**63 + 5  # the answer got lost
+    with pytest.raises(KnowledgeError, match=r"has been used, by another key"):
+        register.join("north", invite.code, "another", enrol)
+    assert enrolled == [("north", "key")]
+    assert register.nodes() == {"north": 2**63 + 5}
+    assert not (tmp_path / "invites" / "north.invite").exists()
+
+
+def test_the_server_keeps_no_code(tmp_path, keys):
+    _, invite = invited(tmp_path, keys)
+    assert invite.code not in (tmp_path / "sites.json").read_text()
+
+
+def test_an_invitation_expires_and_is_renewed(tmp_path, keys):
+    now = [1000.0]
+    register, invite = invited(tmp_path, keys, clock=lambda: now[0])
+    now[0] += 8 * 86400
+    with pytest.raises(KnowledgeError, match=r"has expired"):
+        register.join("north", invite.code, "key", lambda *_: 1)
+    _, renewed = invited(tmp_path, keys, clock=lambda: now[0])
+    assert renewed.code != invite.code
+    _, same = invited(tmp_path, keys, clock=lambda: now[0])
+    assert same == renewed
+
+
+def test_a_file_that_is_no_invitation_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"no such file; expected the invitation"):
+        read_invite(tmp_path / "gone.invite")
+    (tmp_path / "odd.invite").write_text("{")
+    with pytest.raises(ConfigError, match=r"odd\.invite: not an invitation"):
+        read_invite(tmp_path / "odd.invite")
+
+
+def test_a_site_joins_through_the_door(tmp_path, keys):
+    register, _ = invited(tmp_path, keys)
+    with serving(keys, lambda s, c, k: register.join(s, c, k, lambda *_: 77)) as port:
+        register, _ = invited(tmp_path, keys, port)  # now with the port that it got
+        (tmp_path / "data").mkdir()
+        path = tmp_path / "invites" / "north.invite"
+        options = {"format": "auto", "task": "auto", "tells_scores": True}
+        kept = tmp_path / "kept.invite"
+        kept.write_bytes(path.read_bytes())
+        assert join(kept, tmp_path / "site", data=tmp_path / "data", **options) == "north"
+        record = json.loads((tmp_path / "site" / "site.json").read_text())
+        assert record["node"] == "77"
+        assert join(kept, tmp_path / "site", data=tmp_path / "data", **options) == "north"
+        with pytest.raises(RunError, match=r"does not let `north` in: .*by another key"):
+            join(kept, tmp_path / "thief", data=tmp_path / "data", **options)
+
+
+@pytest.mark.parametrize("path", ["/v1/control/start-run", "/v1/control/register-node", "/", "/x"])
+def test_what_sites_do_not_need_is_not_there(keys, path):
+    with serving(keys) as port:
+        assert post(keys, port, path, b"x")[0] == 404
+        # a path that begins as one that is passed on
+        assert post(keys, port, "/v1/fleet/pull-messages/../../control/start-run")[0] == 404
+
+
+def test_what_a_node_needs_is_passed_on_with_its_signature(keys):
+    with serving(keys) as port:
+        status, content = post(
+            keys, port, "/v1/fleet/pull-messages", b"\0body", {"flwr-signature": "s"}
+        )
+    assert (status, content) == (207, b"/v1/fleet/pull-messages s \0body")
+
+
+def test_while_the_superlink_starts_again_the_door_says_so(keys):
+    with gateway(Door("127.0.0.1", 0, keys, lambda: 1, lambda *_: 1)) as port:
+        assert post(keys, port, "/v1/fleet/pull-messages", b"x")[0] == 503
+
+
+def test_too_much_and_too_odd_is_refused(keys, monkeypatch):
+    monkeypatch.setattr(door_module, "LONGEST_REQUEST", 10)
+    with serving(keys) as port:
+        assert post(keys, port, "/v1/fleet/push-object", b"x" * 11)[0] == 413
+        assert post(keys, port, JOIN, b"x" * 17000)[0] == 413
+        for body in (b"{", b"[]", b"{}", b'{"site": 1, "code": "", "key": ""}'):
+            assert post(keys, port, JOIN, body)[0] == 400
+
+
+def test_a_server_with_another_certificate_is_not_trusted(tmp_path, keys):
+    ensure_certificates(tmp_path / "other", "127.0.0.1")
+    _, invite = invited(tmp_path, tmp_path / "other", 1)
+    with serving(keys) as port, pytest.raises(RunError, match=r"not the server of this invitation"):
+        request(replace(invite, port=port), "GET", HEALTH)
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path, keys):
+    _, invite = invited(tmp_path, keys, 1)
+    with pytest.raises(RunError, match=r"port 1: the server cannot be reached .*firewall"):
+        request(invite, "GET", HEALTH)
+
+
+def test_who_talks_no_tls_disturbs_nobody(keys, capfd):
+    with serving(keys) as port:
+        with socket.create_connection(("127.0.0.1", port), 10) as plain, suppress(OSError):
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            plain.recv(100)
+        assert post(keys, port, "/v1/fleet/get-run", b"x")[0] == 207
+    assert capfd.readouterr().err == ""
+
+
+def found(tmp_path, invite, describe=lambda _: "32 images"):
+    checked = preflight(invite, tmp_path, tmp_path, describe)
+    return {c.what: (c.good, c.text) for c in checked}
+
+
+def test_the_preflight_finds_what_is_in_the_way(tmp_path, keys):
+    with serving(keys) as port:
+        invited(tmp_path, keys, port)
+        path = tmp_path / "invites" / "north.invite"
+        checked = found(tmp_path, path)
+        assert [what for what, (good, _) in checked.items() if good is False] == []
+        assert set(checked) == {
+            *("Flower", "data", "disk", "invitation", "certificate", "server", "clock"),
+        }
+    assert "cannot be reached" in found(tmp_path, path)["server"][1]
+
+    def broken(_):
+        raise DataError("no images")
+
+    assert found(tmp_path, path, broken)["data"] == (False, "no images")
+    assert found(tmp_path, tmp_path / "gone")["invitation"][0] is False
+
+
+def test_a_clock_that_is_off_is_found(tmp_path, keys, monkeypatch):
+    monkeypatch.setattr(
+        door_module._Handler, "date_time_string", lambda _: "Sat, 01 Jan 2000 00:00:00 GMT"
+    )
+    with serving(keys) as port:
+        invited(tmp_path, keys, port)
+        good, text = found(tmp_path, tmp_path / "invites" / "north.invite")["clock"]
+    assert good is False
+    assert "at most 60 s are allowed" in text
+
+
+def test_without_flower_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"install polyclinic\[deploy\]"):
+        site_module.work(tmp_path, print)

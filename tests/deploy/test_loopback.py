@@ -1,0 +1,164 @@
+"""The whole, as real processes on this machine: TLS, Flower, three sites, and kills.
+
+Takes a minute or two on an idle machine, so it runs where POLYCLINIC_LOOPBACK is set
+(`make loopback`).
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from polyclinic.deploy.folders import running
+from polyclinic.run.experiment import run_experiment
+
+pytest.importorskip("flwr")
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("POLYCLINIC_LOOPBACK"), reason="takes minutes; `make loopback` runs it"
+)
+NAMES = ("north", "south", "west")
+PATIENCE = 900.0  # s
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Federation:
+    """A server and three sites, started by the commands that a user gives."""
+
+    def __init__(self, folder: Path, hospitals: Path, **settings: object) -> None:
+        self.folder, self.hospitals = folder, hospitals
+        text = (hospitals / "federation.toml").read_text().replace("8443", str(free_port()))
+        text = text.replace('"corpus"', json.dumps(str(hospitals / "corpus")))
+        for key, value in settings.items():
+            text = text.replace("deadline = 600", f"{key} = {value}\ndeadline = 600")
+        (folder / "federation.toml").write_text(text)
+
+    def call(self, *arguments: str) -> str:
+        command = [sys.executable, "-m", "polyclinic", *arguments]
+        done = subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        assert done.returncode == 0, done.stderr + self.logs()
+        return done.stdout
+
+    def start(self) -> None:
+        self.call("server", "start", "federation.toml", "--background")
+
+    def join(self, name: str) -> None:
+        invite = self.folder / "server" / "invites" / f"{name}.invite"
+        if invite.exists():
+            shutil.copy(invite, self.folder)
+        data = str(self.hospitals / name)
+        self.call("site", "join", f"{name}.invite", "--data", data, "--background")
+
+    def pid(self, name: str) -> int:
+        found = running(self.folder / name)
+        assert found is not None
+        return found
+
+    def result(self) -> dict:
+        self.call("status", "server", "--wait")
+        return json.loads((self.folder / "server" / "run" / "federation.json").read_text())
+
+    def encoder(self) -> bytes:
+        return next(
+            self.folder.glob("server/run/seed-0/*/encoders/encoder.safetensors")
+        ).read_bytes()
+
+    def logs(self) -> str:
+        return "".join(path.read_text()[-3000:] for path in self.folder.glob("*/logs/*.log"))
+
+    def processes(self) -> list[str]:
+        """Every process that has to do with this federation."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if str(self.folder).encode() in path.read_bytes():
+                    found.append((path.parent / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                continue
+        return found
+
+    def stop(self) -> None:
+        self.call("server", "stop")
+        for name in NAMES:
+            if (self.folder / f"site-{name}").exists():
+                self.call("site", "stop", f"site-{name}")
+
+
+@pytest.fixture
+def federation(tmp_path, hospitals, monkeypatch):
+    for key, value in {
+        "POLYCLINIC_CACHE": str(tmp_path / "cache"),
+        "POLYCLINIC_DEVICE": "cpu",
+        "POLYCLINIC_PRECISION": "float32",
+        "OMP_NUM_THREADS": "1",
+    }.items():
+        monkeypatch.setenv(key, value)
+    made = []
+
+    def make(**settings: object) -> Federation:
+        made.append(Federation(tmp_path, hospitals, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+def until(condition, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
+def test_killed_and_started_again_it_ends_with_the_encoder_of_one_process(
+    federation, simulated, tmp_path, exact
+):
+    run_experiment(simulated, tmp_path / "here")
+    here = tmp_path / "here" / "seed-0" / "universal" / "encoders" / "encoder.safetensors"
+    f = federation(quorum=3)
+    f.start()
+    for name in NAMES:
+        f.join(name)
+    metrics = f.folder / "server" / "run" / "metrics.jsonl"
+    until(
+        lambda: metrics.exists() and "universal/stage-001" in metrics.read_text(),
+        "no stage was finished",
+    )
+    os.kill(f.pid("server"), signal.SIGKILL)
+    until(lambda: not any("superlink" in p or "serverapp" in p for p in f.processes()), "orphans")
+    f.start()
+    result = f.result()
+    assert [s["who"] for s in result["runs"][0]["stages"]] == ["3 of 3", "3 of 3"]
+    assert f.encoder() == here.read_bytes()
+    assert all(judged["absent"] is None for judged in result["runs"][0]["judged"])
+    f.stop()
+    until(lambda: f.processes() == [], "processes were left behind")
+
+
+def test_without_a_site_that_was_killed_the_run_goes_on(federation):
+    f = federation(quorum=2)
+    text = (f.folder / "federation.toml").read_text()
+    (f.folder / "federation.toml").write_text(text.replace("deadline = 600", "deadline = 60"))
+    f.start()
+    for name in NAMES:
+        f.join(name)
+    work = f.folder / "site-west" / "work-status.json"
+    until(work.exists, "west was never asked")
+    os.kill(f.pid("site-west"), signal.SIGKILL)
+    stages = f.result()["runs"][0]["stages"]
+    assert stages[-1]["who"] == "2 of 3: west absent"
+    assert stages[-1]["absent"][0]["reason"]

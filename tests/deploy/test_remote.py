@@ -1,0 +1,182 @@
+"""Sites behind messages give what sites in one process give; who is missing is named."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from polyclinic.deploy.coordinator import coordinate, took_part
+from polyclinic.deploy.remote import ATTEMPTS, LEAST, RemoteSites
+from polyclinic.errors import RunError
+from polyclinic.federation.exchange import site_stage
+from polyclinic.run.directory import RunDirectory
+from polyclinic.run.experiment import run_experiment
+
+
+class Clock:
+    """Time that passes when somebody sleeps."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def remote(letters, deployment, *, quorum=2, deadline=50.0, told=None):
+    clock = Clock()
+    tell = (lambda _: None) if told is None else told.append
+    return RemoteSites(
+        letters,
+        deployment.config,
+        quorum=quorum,
+        deadline=deadline,
+        tell=tell,
+        clock=clock,
+        sleep=clock.sleep,
+    )
+
+
+def encoders(run: Path) -> dict[str, bytes]:
+    found = run.glob("seed-*/*/encoders/*.safetensors")
+    return {str(path.relative_to(run)): path.read_bytes() for path in found}
+
+
+def test_the_encoder_is_the_same_as_in_one_process(letters, deployment, simulated, tmp_path):
+    run_experiment(simulated, tmp_path / "here")
+    result = coordinate(deployment.config, tmp_path / "there", remote(letters, deployment))
+    assert encoders(tmp_path / "there") == encoders(tmp_path / "here") != {}
+    (run,) = json.loads(result.read_text())["runs"]
+    assert [stage["who"] for stage in run["stages"]] == ["3 of 3", "3 of 3"]
+    here = json.loads((tmp_path / "here" / "results.json").read_text())["scores"]
+    for judged in run["judged"]:
+        for protocol, name in (("linear-probe", "linear_probe"), ("fine-tune", "fine_tune")):
+            (value,) = [
+                s["value"]
+                for s in here
+                if s["site"] == judged["site"] and s["protocol"] == protocol and s["primary"]
+            ]
+            assert judged["scores"][name] == value
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 5])
+def test_killed_anywhere_the_server_goes_on_to_the_same_encoder(
+    letters, deployment, tmp_path, monkeypatch, after
+):
+    coordinate(deployment.config, tmp_path / "whole", remote(letters, deployment))
+    record, calls = RunDirectory.record, []
+
+    def interrupted(self, entry):
+        calls.append(entry)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        record(self, entry)
+
+    monkeypatch.setattr(RunDirectory, "record", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        coordinate(deployment.config, tmp_path / "cut", remote(letters, deployment))
+    monkeypatch.setattr(RunDirectory, "record", record)
+    coordinate(deployment.config, tmp_path / "cut", remote(letters, deployment))
+    assert encoders(tmp_path / "cut") == encoders(tmp_path / "whole") != {}
+
+
+def test_a_site_that_dies_is_absent_and_named_and_the_run_goes_on(letters, deployment, tmp_path):
+    letters.dead.add("west")
+    result = coordinate(deployment.config, tmp_path / "run", remote(letters, deployment))
+    (run,) = json.loads(result.read_text())["runs"]
+    for stage in run["stages"]:
+        assert stage["who"] == "2 of 3: west absent"
+        assert stage["absent"] == [{"site": "west", "reason": "its answer did not come in time"}]
+    (west,) = [judged for judged in run["judged"] if judged["site"] == "west"]
+    assert "did not come in time" in west["absent"]
+
+
+def test_below_the_quorum_a_stage_waits_beyond_the_deadline(letters, deployment, tmp_path):
+    letters.away.update({"south", "west"})
+    told = []
+    sites = remote(letters, deployment, deadline=50.0, told=told)
+
+    def look(waiting):
+        told.append(waiting)
+        if len(told) == 200:  # after 200 s by the clock the others come back
+            letters.away.clear()
+
+    sites._tell = look
+    result = coordinate(deployment.config, tmp_path / "run", sites)
+    (run,) = json.loads(result.read_text())["runs"]
+    assert run["stages"][0]["who"] == "3 of 3"
+    assert len(told) > 200
+
+
+def test_how_long_a_site_is_waited_for(letters, deployment):
+    sites = remote(letters, deployment, deadline=1000.0)
+    clock = sites._clock
+
+    def limit(name, there):
+        clock.now = 0.0
+        while sites._waits_for(name, 0.0, there):
+            clock.now += 10.0
+        return clock.now
+
+    assert limit("north", True) == pytest.approx(1000, abs=10)  # nothing is known of it
+    assert limit("north", False) == pytest.approx(1000, abs=10)
+    sites._took["north"], sites._seen["north"] = 100.0, 50.0
+    assert limit("north", True) == pytest.approx(300, abs=10)
+    assert limit("north", False) == pytest.approx(50 + LEAST, abs=10)
+    sites._took["north"] = 1.0
+    assert limit("north", True) == pytest.approx(LEAST, abs=10)
+    sites._took["north"] = 5000.0
+    assert limit("north", True) == pytest.approx(1000, abs=10)
+
+
+def test_a_site_whose_node_fails_is_asked_again_but_not_for_ever(letters, deployment, tmp_path):
+    collect = letters.collect
+
+    def failing(messages):
+        for message in messages:
+            if letters.sent[int(message)][0] == "south":
+                yield message, "its node failed (2)"
+            else:
+                yield from collect([message])
+
+    letters.collect = failing
+    result = coordinate(deployment.config, tmp_path / "run", remote(letters, deployment))
+    (run,) = json.loads(result.read_text())["runs"]
+    assert run["stages"][0]["who"] == "2 of 3: south absent"
+    first = [t for n, t in letters.sent if n == "south" and t.kind == "train" and t.stage == 0]
+    assert len(first) == ATTEMPTS
+
+
+def test_an_answer_with_undeclared_parts_is_refused_and_named(letters, deployment, tmp_path):
+    collect = letters.collect
+
+    def spiced(messages):
+        for message, answer in collect(messages):
+            more = {"note": "a patient"} if letters.sent[int(message)][0] == "north" else {}
+            yield message, {**answer, **more}
+
+    letters.collect = spiced
+    result = coordinate(deployment.config, tmp_path / "run", remote(letters, deployment))
+    (run,) = json.loads(result.read_text())["runs"]
+    (absent,) = run["stages"][0]["absent"]
+    assert absent["site"] == "north"
+    assert "an answer with other parts than the declared ones" in absent["reason"]
+
+
+def test_methods_that_need_the_data_are_refused(letters, deployment):
+    sites = remote(letters, deployment)
+    with pytest.raises(RunError, match=r"needs all data in one place"):
+        _ = sites.sites
+    with pytest.raises(RunError, match=r"do their stage and nothing else"):
+        list(sites.map(print, []))
+    task = ("small", None, None, None, None, (0, "local", 0, "north"), None)
+    with pytest.raises(RunError, match=r"local: sends nothing"):
+        list(sites.map(site_stage, [("north", task)]))
+
+
+def test_who_took_part_in_words():
+    assert took_part(["a", "b"], ["b", "a"]) == "2 of 2"
+    assert took_part(["a", "b", "c"], ["b"]) == "1 of 3: a, c absent"
