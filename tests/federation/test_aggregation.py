@@ -12,6 +12,7 @@ from polyclinic.federation.aggregation import (
     WEIGHTINGS,
     add,
     aggregator,
+    krum,
     mean,
     median,
     server_step,
@@ -75,7 +76,25 @@ def test_trimmed_mean(sites, shape, seed, trim):
     check(trimmed_mean(trim)(changes, [1.0] * sites), changes, loop)
 
 
-@pytest.mark.parametrize("name", ["trimmed-mean", "median"])
+@some
+@given(st.integers(1, 9), SHAPE, SEED, st.floats(0, 0.49))
+def test_krum(sites, shape, seed, trim):
+    changes = draw(sites, shape, seed)
+    flat = [[x for n in sorted(c) for x in c[n].flatten().tolist()] for c in changes]
+    distrusted = math.ceil(trim * sites)
+    while distrusted and sites < 2 * distrusted + 3:
+        distrusted -= 1
+    scores = []
+    for i, own in enumerate(flat):
+        others = [other for j, other in enumerate(flat) if j != i]
+        near = sorted(sum((a - b) ** 2 for a, b in zip(own, o, strict=True)) for o in others)
+        scores.append(sum(near[: max(1, sites - distrusted - 2)]))
+    got = krum(trim)(changes, [1.0] * sites)
+    chosen = [i for i, c in enumerate(changes) if all(torch.equal(got[n], c[n]) for n in c)]
+    assert scores[chosen[0]] == pytest.approx(min(scores), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["trimmed-mean", "median", "krum"])
 def test_one_malicious_site_moves_nothing_far(name):
     changes = draw(5, (4,), seed=0)
     honest = [*changes]
@@ -92,7 +111,8 @@ def test_one_malicious_site_moves_nothing_far(name):
 def test_aggregators_by_name():
     changes = draw(3, (2,), seed=1)
     weights = [1.0, 2.0, 3.0]
-    for name, function in (("mean", mean), ("median", median), ("trimmed-mean", trimmed_mean(0.3))):
+    functions = {"mean": mean, "median": median, "trimmed-mean": trimmed_mean(0.3)}
+    for name, function in {**functions, "krum": krum(0.3)}.items():
         got = aggregator(name, 0.3)(changes, weights)
         assert all(torch.equal(got[k], v) for k, v in function(changes, weights).items())
 
@@ -100,7 +120,7 @@ def test_aggregators_by_name():
 def test_aggregation_leaves_the_sites_changes_as_they_are():
     changes = draw(3, (2,), seed=2)
     before = [{k: v.clone() for k, v in c.items()} for c in changes]
-    for name in ("mean", "median", "trimmed-mean"):
+    for name in ("mean", "median", "trimmed-mean", "krum"):
         aggregator(name, 0.3)(changes, [1.0, 2.0, 3.0])
     for a, b in zip(changes, before, strict=True):
         assert all(torch.equal(a[k], b[k]) for k in a)

@@ -18,7 +18,7 @@ def by_hand(fed, plan):
     """Each site's training in the first stage: site -> `Trained`."""
     return {
         name: train_stage(site, "small", fed.start, None, plan, fed.seed, fed.method, 0, name)
-        for name, site in fed.sites.items()
+        for name, site in fed.workers.sites.items()
     }
 
 
@@ -58,7 +58,7 @@ def test_averaging_is_the_mean_of_the_sites_by_size(federate, method):
     stages = fed.begin({"": fed.start})
     anchor = {"anchor": "proximal", "anchor_weight": fed.config.fedprox.mu}
     trained = by_hand(fed, fed.plan(stages, **(anchor if method == "fedprox" else {})))
-    sizes = {name: len(site.split["train"]) for name, site in fed.sites.items()}
+    sizes = {name: len(site.split["train"]) for name, site in fed.workers.sites.items()}
     assert sizes == {"a": 12, "b": 16}
     encoder = METHODS[method](fed)["a"]
     for name, value in fed.start.items():
@@ -84,7 +84,7 @@ def test_local_is_what_each_site_trains_and_sends_nothing(federate, monkeypatch)
     def refuse(*_):
         raise AssertionError("a message was packed")
 
-    for name in ("pack", "unpack", "encode"):
+    for name in ("pack", "leave", "admit", "encode"):
         monkeypatch.setattr(exchange, name, refuse)
     fed, records = federate("local")
     encoders = METHODS["local"](fed)
@@ -138,7 +138,7 @@ def test_distillation_happens_every_so_many_stages(federate):
     assert [what for what in heard if what[0] == "distil"] == [("distil", 2)]
 
 
-@pytest.mark.parametrize("aggregation", ["trimmed-mean", "median"])
+@pytest.mark.parametrize("aggregation", ["trimmed-mean", "median", "krum"])
 def test_a_site_gone_wild_is_outvoted(federate, make_site, monkeypatch, aggregation):
     def wild(site, preset, received, head, plan, *seed):
         trained = train_stage(site, preset, received, head, plan, *seed)

@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -178,4 +179,20 @@ def test_a_damaged_record(tmp_path, text):
     assert json.loads((tmp_path / "stage-001" / "record.json").read_text()) == {"fine": True}
     (tmp_path / "stage-001" / "record.json").write_text(text)
     with pytest.raises(RunError, match=r"stage-001: its record cannot be read .* delete the dir"):
+        store.latest(3)
+
+
+def test_what_was_let_in_is_remembered(tmp_path):
+    store = StageStore(tmp_path, nothing)
+    store.save(replace(shared(1), seen=frozenset({"12ab", "34cd"})), {})
+    assert store.latest(3).seen == {"12ab", "34cd"}
+    (tmp_path / "stage-001" / "seen.json").unlink()  # as earlier versions left it
+    assert store.latest(3).seen == frozenset()
+
+
+def test_a_damaged_memory_of_what_was_let_in_is_named(tmp_path):
+    store = StageStore(tmp_path, nothing)
+    store.save(shared(1), {})
+    (tmp_path / "stage-001" / "seen.json").write_text('["12')
+    with pytest.raises(RunError, match=r"stage-001: its record cannot be read .*; delete the"):
         store.latest(3)

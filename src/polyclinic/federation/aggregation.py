@@ -54,6 +54,30 @@ def median(changes: Sequence[State], weights: Sequence[float]) -> State:  # noqa
     return change
 
 
+def krum(trim: float) -> Aggregator:
+    """The change that lies nearest to its neighbours (Blanchard et al. 2017, section 4).
+
+    With f distrusted sites of n (the `trim` share, rounded up, as far as n >= 2 f + 3 allows), a
+    change's score is the sum of its squared distances to the n - f - 2 changes nearest to it, at
+    least one; the lowest score is taken, the first of equals. Weights do not matter.
+    """
+
+    def aggregate(changes: Sequence[State], weights: Sequence[float]) -> State:  # noqa: ARG001
+        n = len(changes)
+        distrusted = max(0, min(math.ceil(trim * n), (n - 3) // 2))
+        distances = torch.full((n, n), math.inf, dtype=torch.float64)  # nobody is near itself
+        for i in range(n):
+            for j in range(i):
+                distances[i, j] = distances[j, i] = sum(
+                    float((value.double() - changes[j][name].double()).square().sum())
+                    for name, value in changes[i].items()
+                )
+        near = distances.sort(1).values[:, : max(1, n - distrusted - 2)]
+        return dict(changes[int(near.sum(1).argmin())])
+
+    return aggregate
+
+
 WEIGHTINGS: dict[str, Callable[[float], float]] = {
     "size": lambda examples: examples,
     "sqrt-size": math.sqrt,
@@ -63,8 +87,14 @@ WEIGHTINGS: dict[str, Callable[[float], float]] = {
 
 
 def aggregator(name: str, trim: float) -> Aggregator:
-    """The aggregator called `name`: mean, trimmed-mean or median."""
-    return {"mean": mean, "median": median, "trimmed-mean": trimmed_mean(trim)}[name]
+    """The aggregator called `name`: mean, trimmed-mean, median or krum."""
+    known = {
+        "mean": mean,
+        "median": median,
+        "trimmed-mean": trimmed_mean(trim),
+        "krum": krum(trim),
+    }
+    return known[name]
 
 
 def add(encoder: Mapping[str, torch.Tensor], change: State) -> State:

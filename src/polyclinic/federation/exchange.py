@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,16 @@ from numpy.typing import NDArray
 
 from polyclinic.config import Config
 from polyclinic.data.dataset import SiteData
-from polyclinic.errors import PolyclinicError, RunError
+from polyclinic.errors import KnowledgeError, PolyclinicError, RunError
+from polyclinic.federation.arrival import Parcel, admit, agree, length, too_long
 from polyclinic.federation.distillation import DistilPlan, distil
-from polyclinic.federation.knowledge import Schema, encode, pack, schema_of, unpack
+from polyclinic.federation.knowledge import Knowledge, Schema, encode, pack, schema_of
+from polyclinic.federation.ledger import Label, Ledger, digest, leave
 from polyclinic.federation.pooled import train_pooled
 from polyclinic.federation.site import train_stage
 from polyclinic.federation.stages import Record, Stages, StageStore
-from polyclinic.federation.workers import Workers
+from polyclinic.federation.wire import PLAIN, Writing, compensated
+from polyclinic.federation.workers import SiteWork
 from polyclinic.models.state import State
 from polyclinic.models.training import TrainPlan
 
@@ -28,10 +32,11 @@ class Update:
 
     site: str
     change: State  # of the encoder
-    head: State  # never read by the server's side; kept for the site's next stage
+    head: State  # and what else stays at the site; never read by the server's side
     scalars: Mapping[str, float]
     bytes_up: int = 0
     bytes_down: int = 0
+    digest: str = ""  # of its message
 
     @property
     def examples(self) -> float:
@@ -40,7 +45,20 @@ class Update:
 
 
 Tell = Callable[[str, int, str, float | None], None]
-"""(phase, stage, site, loss): called as work is finished."""
+"""(phase, stage, site, loss): called as work is finished; `refused` after a site's `train`."""
+
+RESIDUAL = "residual."
+"""Before the names of what rounding left of a site's last change; it stays there with its head."""
+
+
+@dataclass(frozen=True)
+class Door:
+    """How a site's message leaves, and what it must have received."""
+
+    label: Label
+    how: Writing = PLAIN
+    broadcast: str = ""  # digest of the encoder that all sites were sent
+    ledger: Ledger | None = None
 
 
 @dataclass
@@ -52,20 +70,22 @@ class Federation:
     start: State
     corpus: NDArray[np.uint8]
     config: Config
-    workers: Workers
+    workers: SiteWork
     store: StageStore
     tell: Tell
+    ledgers: Path | None = None  # folder of the sites' ledgers; None keeps none
     _absent: list[dict[str, str]] = field(default_factory=list)
     _began: float = 0.0
+    _broadcast: str = ""
 
     @property
-    def sites(self) -> Mapping[str, SiteData]:
-        """The sites by name, in the configuration's order."""
-        return self.workers.sites
+    def names(self) -> Sequence[str]:
+        """The sites, in the configuration's order."""
+        return self.workers.names
 
     def everywhere(self, encoder: State) -> dict[str, State]:
         """The same encoder for every site."""
-        return dict.fromkeys(self.sites, encoder)
+        return dict.fromkeys(self.names, encoder)
 
     def begin(self, encoders: dict[str, State]) -> Stages:
         """The method's last finished stage, or its beginning with `encoders`."""
@@ -93,11 +113,14 @@ class Federation:
         """Let every site train for a stage; updates in the order of the sites.
 
         A site that fails, or whose message is refused, is absent from the stage and named in its
-        record. `RunError` if none is left.
+        record. `RunError` if none is left, `KnowledgeError` if sites are sent different encoders.
         """
         shared = stages.encoders.get("")
         schema = schema_of(self.start) if exchange else None
-        bytes_down = len(encode(shared)) if exchange and shared is not None else 0
+        broadcast = encode(shared) if exchange and shared is not None else b""
+        self._broadcast = self._agreed(stages, broadcast) if broadcast else ""
+        label = Label(self.method, self.seed, stages.done + 1)
+        how = Writing(self.config.federation.wire, self.config.federation.compress)
         tasks = [
             (
                 name,
@@ -108,35 +131,72 @@ class Federation:
                     plan,
                     schema,
                     (self.seed, self.method, stages.done, name),
+                    Door(label, how, self._broadcast, self._ledger(name)),
                 ),
             )
-            for name in self.sites
+            for name in self.names
         ]
-        updates = []
-        for name, result in self.workers.map(_site_stage, tasks):
+        updates: list[Update] = []
+        for name, result in self.workers.map(site_stage, tasks):
             try:
                 if isinstance(result, PolyclinicError):
                     raise result
-                update = _arrived(name, *result, schema=schema, bytes_down=bytes_down)
+                sent, head = result
+                if schema is None:
+                    update = Update(name, sent.tensors, head, sent.scalars)
+                else:
+                    # whoever carries messages and knows their senders hands over the bytes alone
+                    parcel = sent if isinstance(sent, Parcel) else Parcel(name, label, sent)
+                    seen = stages.seen | {u.digest for u in updates}
+                    knowledge = admit(parcel, name, label, schema, seen, how)
+                    update = Update(
+                        name,
+                        knowledge.tensors,
+                        head,
+                        knowledge.scalars,
+                        len(parcel.message),
+                        len(broadcast),
+                        digest(parcel.message),
+                    )
             except PolyclinicError as error:
                 self._absent.append({"site": name, "reason": str(error)})
                 self.tell("absent", stages.done + 1, name, None)
                 continue
             self.tell("train", stages.done + 1, name, update.scalars["loss"])
             updates.append(update)
+        if exchange:
+            updates = self._in_proportion(stages, updates)
         if not updates:
             reasons = "; ".join(f"{a['site']}: {a['reason']}" for a in self._absent)
             raise RunError(f"{self.method}: stage {stages.done + 1}: every site failed ({reasons})")
         return updates
 
+    def _agreed(self, stages: Stages, broadcast: bytes) -> str:
+        """The digest of the one encoder that every site is about to receive."""
+        own = {name: stages.encoders[name] for name in self.names if name in stages.encoders}
+        digests = dict.fromkeys(self.names, digest(broadcast))
+        return agree(digests | {name: digest(encode(state)) for name, state in own.items()})
+
+    def _ledger(self, site: str) -> Ledger | None:
+        return Ledger(self.ledgers / f"{site}.jsonl", site) if self.ledgers else None
+
+    def _in_proportion(self, stages: Stages, updates: Sequence[Update]) -> list[Update]:
+        """The updates without those whose change is far longer than the others'."""
+        lengths = {update.site: length(update.change) for update in updates}
+        refused = too_long(lengths, self.config.federation.norm_factor)
+        for site, reason in refused.items():
+            self._absent.append({"site": site, "reason": reason})
+            self.tell("refused", stages.done + 1, site, None)
+        return [update for update in updates if update.site not in refused]
+
     def train_pooled(self, stages: Stages, plan: TrainPlan) -> tuple[State, list[Update]]:
         """Train on the union of all sites' data for a stage: (encoder, one update a site)."""
         seed = (self.seed, self.method, stages.done)
         encoder, heads, scalars = train_pooled(
-            self.sites, self.config.preset, stages.encoders[""], stages.heads, plan, *seed
+            self.workers.sites, self.config.preset, stages.encoders[""], stages.heads, plan, *seed
         )
         updates = []
-        for name in self.sites:
+        for name in self.names:
             self.tell("train", stages.done + 1, name, scalars[name]["loss"])
             updates.append(Update(name, {}, heads[name], scalars[name]))
         return encoder, updates
@@ -164,7 +224,8 @@ class Federation:
     ) -> Stages:
         """Store the stage; returns where the method stands now."""
         heads = {**stages.heads, **{u.site: u.head for u in updates}}
-        after = Stages(stages.done + 1, stages.total, encoders, heads, memory or {})
+        seen = stages.seen | {u.digest for u in updates if u.digest}
+        after = Stages(stages.done + 1, stages.total, encoders, heads, memory or {}, seen)
         now = time.perf_counter()
         record: Record = {
             "unit": f"seed-{self.seed}/{self.method}/stage-{after.done:03d}",
@@ -173,10 +234,16 @@ class Federation:
             "seed": self.seed,
             "stage": after.done,
             "sites": {
-                u.site: {**u.scalars, "bytes_up": u.bytes_up, "bytes_down": u.bytes_down}
+                u.site: {
+                    **u.scalars,
+                    "bytes_up": u.bytes_up,
+                    "bytes_down": u.bytes_down,
+                    "digest": u.digest,
+                }
                 for u in updates
             },
             "absent": self._absent,
+            "broadcast": self._broadcast,
             "seconds": now - self._began,
         }
         self.store.save(after, record)
@@ -184,7 +251,7 @@ class Federation:
         return after
 
 
-def _site_stage(
+def site_stage(
     site: SiteData,
     preset: Any,
     received: State,
@@ -192,17 +259,27 @@ def _site_stage(
     plan: TrainPlan,
     schema: Schema | None,
     seed: tuple[int | str, ...],
+    door: Door | None = None,
 ) -> tuple[Any, State]:
-    trained = train_stage(site, preset, received, head, plan, *seed)
-    if schema is None:  # the site works alone: nothing leaves
-        return trained.knowledge, trained.head
-    return pack(trained.knowledge, schema, site.name), trained.head
+    """What a site does in a stage: (what leaves it, what stays for its next stage).
 
-
-def _arrived(
-    name: str, message: Any, head: State, *, schema: Schema | None, bytes_down: int
-) -> Update:
+    Without a schema the site works alone, and its knowledge goes nowhere. What leaves is a
+    `Parcel`, noted in the ledger of `door`; without a door, the bytes for the caller to send.
+    """
+    if door is not None and door.broadcast and digest(encode(received)) != door.broadcast:
+        raise KnowledgeError(
+            f"site '{site.name}' received another encoder than the other sites; it has not trained"
+        )
+    kept = head or {}
+    own = {k: v for k, v in kept.items() if not k.startswith(RESIDUAL)}
+    trained = train_stage(site, preset, received, own or None, plan, *seed)
     if schema is None:
-        return Update(name, message.tensors, head, message.scalars)
-    knowledge = unpack(message, schema, name)
-    return Update(name, knowledge.tensors, head, knowledge.scalars, len(message), bytes_down)
+        return trained.knowledge, trained.head
+    residual = {k.removeprefix(RESIDUAL): v for k, v in kept.items() if k.startswith(RESIDUAL)}
+    how = door.how if door else PLAIN
+    change, residual = compensated(trained.knowledge.tensors, residual, how.wire)
+    message = pack(Knowledge(change, trained.knowledge.scalars), schema, site.name, how)
+    stays = {**trained.head, **{RESIDUAL + k: v for k, v in residual.items()}}
+    if door is None:
+        return message, stays
+    return Parcel(site.name, door.label, leave(message, door.ledger, door.label)), stays

@@ -4,13 +4,18 @@ Named float32 tensors of declared shapes and a few declared scalars, nothing els
 anything else where it would leave; `unpack` refuses it where it arrives, whoever sent it. Heads,
 label names, class counts, images, paths have no place in the schema, so they cannot travel.
 
+How the tensors are written (float32, float16, int8) is `wire`'s; whichever it is, what they are
+read as has the declared shapes, and there is one way to write it.
+
 What a schema cannot see: a site that hides something in the declared numbers themselves.
 """
 
 import json
 import sys
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,13 +23,28 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from polyclinic.errors import KnowledgeError
+from polyclinic.federation.wire import (
+    PLAIN,
+    Layout,
+    Writing,
+    layout,
+    read,
+    squeezed,
+    unsqueezed,
+    written,
+)
 from polyclinic.models.state import State
 
 SCALARS = frozenset({"examples", "loss", "received_score", "trained_score"})
 """Numbers that a site may tell: training images, mean loss, validation scores 0..1 (NaN allowed
 for the scores alone, where a metric is undefined)."""
 
-_MAY_BE_UNDEFINED = frozenset({"received_score", "trained_score"})
+SCORES = frozenset({"linear_probe", "fine_tune"})
+"""Numbers that a site may tell after judging a final encoder on its own test images: its primary
+metric by each protocol, NaN where it is undefined or the site keeps it to itself."""
+
+_LONGEST_HEADER = 1 << 24  # bytes of a compressed message that are looked at
+_MAY_BE_UNDEFINED = frozenset({"received_score", "trained_score"}) | SCORES
 
 
 @dataclass(frozen=True)
@@ -43,15 +63,21 @@ class Knowledge:
     scalars: Mapping[str, float]
 
 
+SCORES_SCHEMA = Schema({}, SCORES)
+"""Of the message with which a site tells how it judged an encoder: two numbers, no tensor."""
+
+
 def schema_of(encoder: Mapping[str, Tensor]) -> Schema:
     """The schema whose tensors have the names and shapes of an encoder's weights."""
     return Schema({name: tuple(value.shape) for name, value in encoder.items()})
 
 
-def pack(knowledge: Knowledge, schema: Schema, site: str) -> bytes:
+def pack(knowledge: Knowledge, schema: Schema, site: str, how: Writing = PLAIN) -> bytes:
     """The bytes that leave `site`; `KnowledgeError` if anything undeclared is in them."""
-    _check(knowledge.tensors, knowledge.scalars, schema, f"site '{site}' may not send")
-    return _message(knowledge)
+    refused = f"site '{site}' may not send"
+    _check_tensors(knowledge.tensors, layout(schema.tensors, "float32"), refused)
+    _check_scalars(knowledge.scalars, schema, refused)
+    return _message(knowledge, how)
 
 
 def encode(encoder: Mapping[str, Tensor]) -> bytes:
@@ -59,14 +85,14 @@ def encode(encoder: Mapping[str, Tensor]) -> bytes:
     return save({k: v.contiguous() for k, v in encoder.items()})
 
 
-def unpack(message: bytes, schema: Schema, site: str) -> Knowledge:
+def unpack(message: bytes, schema: Schema, site: str, how: Writing = PLAIN) -> Knowledge:
     """What arrived from `site`; `KnowledgeError` if the message is not exactly as declared."""
     refused = f"refused from site '{site}'"
     try:
-        length = int.from_bytes(message[:8], "little")
-        metadata = json.loads(message[8 : 8 + length]).get("__metadata__", {})
+        content = unsqueezed(message, how.compress, schema.tensors, how.wire)
+        metadata = _header(content).get("__metadata__", {})
         scalars = json.loads(metadata.pop("scalars"))
-        tensors = load(message)
+        held = load(content)
     except (
         SafetensorError,
         ValueError,
@@ -80,43 +106,70 @@ def unpack(message: bytes, schema: Schema, site: str) -> Knowledge:
         raise KnowledgeError(f"{refused}: undeclared metadata `{sorted(metadata)[0]}`")
     if not isinstance(scalars, dict):
         raise KnowledgeError(f"{refused}: scalars are not a table of numbers")
-    _check(tensors, scalars, schema, refused)
+    _check_tensors(held, layout(schema.tensors, how.wire), refused)
+    _check_scalars(scalars, schema, refused)
+    tensors = read(held, schema.tensors, how.wire)
+    _check_tensors(tensors, layout(schema.tensors, "float32"), refused)
     knowledge = Knowledge(tensors, scalars)
-    # the file format has room besides the tensors (unknown fields, blanks): nothing may hide there
-    if _message(knowledge) != message:
-        raise KnowledgeError(f"{refused}: it holds more than its declared tensors and scalars")
+    # the file format has room besides the tensors (unknown fields, blanks), and so have scales and
+    # compression: nothing may hide there
+    if _message(knowledge, how) != message:
+        more = f"{refused}: it holds more than its declared tensors and scalars"
+        if how.compress == "zlib":
+            more += f", or was compressed by another zlib than {zlib.ZLIB_RUNTIME_VERSION}"
+        raise KnowledgeError(more)
     return knowledge
 
 
-def _message(knowledge: Knowledge) -> bytes:
+def contents(message: bytes) -> dict[str, list[Any]] | None:
+    """Name to type and shape of the tensors in a message, as its header says.
+
+    None for bytes that are no message.
+
+    >>> contents(encode({"stem.bias": torch.zeros(2)}))
+    {'stem.bias': ['F32', [2]]}
+    """
+    for opened in (bytes, lambda m: zlib.decompressobj().decompress(m, _LONGEST_HEADER)):
+        try:
+            header = {k: v for k, v in _header(opened(message)).items() if k != "__metadata__"}
+            return {name: [str(v["dtype"]), list(v["shape"])] for name, v in header.items()}
+        except (zlib.error, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            continue
+    return None
+
+
+def _header(message: bytes) -> Any:
+    return json.loads(message[8 : 8 + int.from_bytes(message[:8], "little")])
+
+
+def _message(knowledge: Knowledge, how: Writing) -> bytes:
     """The one way to write `knowledge` as bytes."""
     scalars = json.dumps({k: float(v) for k, v in sorted(knowledge.scalars.items())})
-    tensors = {k: v.contiguous() for k, v in knowledge.tensors.items()}
-    return save(tensors, metadata={"scalars": scalars})
+    tensors = {k: v.contiguous() for k, v in written(knowledge.tensors, how.wire).items()}
+    return squeezed(save(tensors, metadata={"scalars": scalars}), how.compress)
 
 
-def _check(
-    tensors: Mapping[str, object], scalars: Mapping[str, object], schema: Schema, who: str
-) -> None:
+def _check_tensors(tensors: Mapping[str, object], declared: Layout, who: str) -> None:
     for name, value in tensors.items():
-        if name not in schema.tensors:
+        if name not in declared:
             raise KnowledgeError(f"{who}: tensor `{name}` is not declared")
-        if not isinstance(value, Tensor) or value.dtype != torch.float32:
+        dtype, shape = declared[name]
+        if not isinstance(value, Tensor) or value.dtype != dtype:
             kind = str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
-            raise KnowledgeError(f"{who}: tensor `{name}` is {kind}, declared is torch.float32")
-        if tuple(value.shape) != schema.tensors[name]:
+            raise KnowledgeError(f"{who}: tensor `{name}` is {kind}, declared is {dtype}")
+        if tuple(value.shape) != shape:
             raise KnowledgeError(
-                f"{who}: tensor `{name}` has shape {tuple(value.shape)}, "
-                f"declared is {schema.tensors[name]}"
+                f"{who}: tensor `{name}` has shape {tuple(value.shape)}, declared is {shape}"
             )
         if not bool(torch.isfinite(value).all()):
             raise KnowledgeError(f"{who}: tensor `{name}` holds NaN or infinity")
-    for kind, declared, got in (
-        ("tensor", set(schema.tensors), set(tensors)),
-        ("scalar", set(schema.scalars), set(scalars)),
-    ):
-        if declared - got:
-            raise KnowledgeError(f"{who}: {kind} `{sorted(declared - got)[0]}` is missing")
+    if missing := sorted(declared.keys() - tensors.keys()):
+        raise KnowledgeError(f"{who}: tensor `{missing[0]}` is missing")
+
+
+def _check_scalars(scalars: Mapping[str, object], schema: Schema, who: str) -> None:
+    if missing := sorted(schema.scalars - scalars.keys()):
+        raise KnowledgeError(f"{who}: scalar `{missing[0]}` is missing")
     for name, value in scalars.items():
         if name not in schema.scalars:
             raise KnowledgeError(f"{who}: scalar `{name}` is not declared")

@@ -30,7 +30,7 @@ def mim(fed: Federation) -> Encoders:
 
 def local(fed: Federation) -> Encoders:
     """Every site alone: trains the common start on its own data; nothing travels."""
-    stages = fed.begin(dict.fromkeys(fed.sites, fed.start))
+    stages = fed.begin(dict.fromkeys(fed.names, fed.start))
     while not stages.finished:
         updates = fed.train(stages, fed.plan(stages), exchange=False)
         encoders = {u.site: add(stages.encoders[u.site], u.change) for u in updates}

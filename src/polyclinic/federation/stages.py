@@ -4,6 +4,7 @@
       server.safetensors      what the server holds: the encoder, the optimiser's memory
       site-blood.safetensors  what stays at the site: its head (and its encoder, trained alone)
       record.json             what happened in the stage
+      seen.json               digests of the messages that were let in so far
 
 A stage's directory appears by one rename, after everything in it is written; then the one before
 it goes.
@@ -27,6 +28,7 @@ class Stages:
     """State after `done` of `total` stages.
 
     `encoders` holds the global encoder under the name "", or each site's own under the site's.
+    `heads` is all that stays at the sites; `seen` has the digests of what was let in from them.
     """
 
     done: int
@@ -34,6 +36,7 @@ class Stages:
     encoders: dict[str, State]
     heads: dict[str, State] = field(default_factory=dict)
     memory: State = field(default_factory=dict)
+    seen: frozenset[str] = frozenset()
 
     @property
     def finished(self) -> bool:
@@ -56,6 +59,8 @@ class StageStore:
         folder = max(found, key=lambda path: int(path.name[6:]))
         try:
             record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+            known = folder / "seen.json"  # stages of earlier versions have none
+            seen = json.loads(known.read_text(encoding="utf-8")) if known.exists() else []
         except (OSError, ValueError) as error:
             raise RunError(
                 f"{folder}: its record cannot be read ({error}); delete the directory and resume"
@@ -72,7 +77,8 @@ class StageStore:
             if own := _take(state, "encoder."):
                 encoders[name] = own
         self.log(record)
-        return Stages(int(folder.name[6:]), total, encoders, heads, _take(server, "memory."))
+        memory = _take(server, "memory.")
+        return Stages(int(folder.name[6:]), total, encoders, heads, memory, frozenset(seen))
 
     def save(self, stages: Stages, record: Record) -> None:
         """Keep `stages` and drop the one before."""
@@ -89,6 +95,7 @@ class StageStore:
                 own |= _prefixed(stages.encoders.get(name, {}), "encoder.")
                 save_state(own, part / f"site-{name}.safetensors")
             (part / "record.json").write_text(json.dumps(record), encoding="utf-8")
+            (part / "seen.json").write_text(json.dumps(sorted(stages.seen)), encoding="utf-8")
             part.replace(whole)
         except OSError as error:
             raise disk_error(error, part) from None

@@ -5,7 +5,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -17,6 +17,23 @@ from polyclinic.models.memory import peak_memory
 
 Work = Callable[..., Any]
 """(site, *arguments) -> result; a module-level function, so that it can be sent to a process."""
+
+
+class SiteWork(Protocol):
+    """Where the sites' work is done: `Workers` on this machine, or what reaches theirs."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The sites, in the configuration's order."""
+
+    @property
+    def sites(self) -> Mapping[str, SiteData]:
+        """Their data, for methods that pool them; `RunError` where the data are elsewhere."""
+
+    def map(
+        self, work: Work, tasks: Sequence[tuple[str, tuple[Any, ...]]]
+    ) -> Iterator[tuple[str, Any]]:
+        """Yield (site, result) in the order of `tasks`; a `PolyclinicError` comes as the result."""
 
 
 class Workers:
@@ -35,6 +52,11 @@ class Workers:
         self.jobs = min(jobs, len(sites))
         self.peak_mib = 0.0
         self._pool: ProcessPoolExecutor | None = None
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The sites, in the configuration's order."""
+        return tuple(self.sites)
 
     def __enter__(self) -> "Workers":
         if self.jobs > 1:
