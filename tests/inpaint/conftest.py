@@ -8,6 +8,8 @@ from polyclinic.inpaint.cases import Case, head_extent, head_mask
 from polyclinic.inpaint.components import CORE, ENHANCING, OEDEMA
 from polyclinic.inpaint.intensity import Scaling
 from polyclinic.inpaint.network import NetworkConfig
+from polyclinic.inpaint.objectives import OBJECTIVES
+from polyclinic.inpaint.painter import Painter
 from polyclinic.seeding import derive
 
 TINY = NetworkConfig((16, 16), (False, False), blocks=1, patch=2, crop=16, head_px=28)
@@ -24,6 +26,12 @@ def tiny(monkeypatch):
     """The small painter, made tiny."""
     monkeypatch.setitem(network.SIZES, "small", TINY)
     return TINY
+
+
+@pytest.fixture(scope="session")
+def painter(tiny_config, awake):
+    """A painter of that size that nothing has trained."""
+    return Painter(awake(tiny_config), OBJECTIVES["flow"], digest="cd" * 32)
 
 
 def make_case(number=0, side=32, slices=3, sequences=(1, 3), tumour=True):

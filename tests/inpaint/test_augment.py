@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 from scipy import ndimage
 
 from polyclinic.errors import ConfigError, DataError
@@ -22,29 +21,11 @@ from polyclinic.inpaint.augment import (
     plan_edits,
 )
 from polyclinic.inpaint.components import CORE, ENHANCING, KEEP, MIXED, OEDEMA, TUMOUR_FREE
-from polyclinic.inpaint.network import build_network
-from polyclinic.inpaint.objectives import OBJECTIVES
-from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.painting import Settings
-from polyclinic.seeding import generator
 
 pytestmark = pytest.mark.usefixtures("exact")
 
 QUICK = Settings(steps=1)
-
-
-def awake(config):
-    """A network that heeds its input: MONAI's own ends with zeros, until it is trained."""
-    network = build_network(config, seed=0).eval()
-    with torch.no_grad():
-        for value in network.parameters():
-            value.add_(torch.randn(value.shape, generator=generator("awake")), alpha=0.1)
-    return network
-
-
-@pytest.fixture(scope="module")
-def painter(tiny_config):
-    return Painter(awake(tiny_config), OBJECTIVES["flow"], digest="")
 
 
 @pytest.fixture

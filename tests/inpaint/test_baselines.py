@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyclinic.errors import ConfigError, DataError
-from polyclinic.inpaint.baselines import BASELINES, Regressor, regression_plan
-from polyclinic.inpaint.network import build_network
+from polyclinic.inpaint.baselines import BASELINES, regression_plan
+from polyclinic.inpaint.components import KEEP, TUMOUR_FREE
 from polyclinic.inpaint.objectives import OBJECTIVES
 from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.painting import Settings, paint
@@ -21,24 +21,6 @@ from polyclinic.seeding import generator
 pytestmark = pytest.mark.usefixtures("exact")
 
 QUICK = settings(max_examples=12, derandomize=True, database=None, deadline=None)
-
-
-def awake(config):
-    """A network that heeds its input: MONAI's own ends with zeros, until it is trained."""
-    network = build_network(config, seed=0).eval()
-    with torch.no_grad():
-        for value in network.parameters():
-            value.add_(torch.randn(value.shape, generator=generator("awake")), alpha=0.1)
-    return network
-
-
-def painter_of(config, objective):
-    return Painter(awake(config), OBJECTIVES[objective], digest="")
-
-
-@pytest.fixture(scope="module")
-def regressor(tiny_config):
-    return Regressor(painter_of(tiny_config, "regression"), sequence=1, head_px=28)
 
 
 def example(slices=2, side=20):
@@ -91,39 +73,26 @@ def test_what_cannot_be_painted(name):
         BASELINES[name](planes, fill_mask)
 
 
-def test_the_regressor_has_the_same_promises(regressor):
+def tumour_free(fill_mask):
+    """What `paint` is asked for where a baseline has a fill mask."""
+    return [
+        Region(np.where(plane, TUMOUR_FREE, KEEP).astype(np.int8), np.zeros(plane.shape, bool))
+        for plane in fill_mask
+    ]
+
+
+def test_a_regression_sees_no_noise_and_cannot_be_sampled(painter):
     planes, fill_mask = example(side=32)
-    before = planes.copy()
-    painted = regressor(planes, fill_mask)
-    assert np.array_equal(painted[~fill_mask], before[~fill_mask])
-    assert np.array_equal(planes, before)
-    assert not np.array_equal(painted, before)
-    planes[fill_mask] = 7
-    assert np.array_equal(regressor(planes, fill_mask)[fill_mask], painted[fill_mask])
-    nothing = regressor(planes, np.zeros_like(fill_mask))
-    assert np.array_equal(nothing, planes)
-    assert nothing is not planes
-    with pytest.raises(DataError, match=r"fill mask of shape"):
-        regressor(planes[0], fill_mask[0])
-
-
-def test_a_painter_that_diffuses_is_no_regressor(tiny_config):
-    with pytest.raises(ConfigError, match=r"expected .*`regression`, got one trained with `flow`"):
-        Regressor(painter_of(tiny_config, "flow"), 1, 28)
-
-
-def test_a_regression_sees_no_noise_and_cannot_be_sampled(regressor):
-    planes, fill_mask = example(side=32)
-    regions = [Region(np.where(m, 0, -1).astype(np.int8), np.zeros(m.shape, bool))
-               for m in fill_mask]  # fmt: skip
+    regions = tumour_free(fill_mask)
+    regressor = dataclasses.replace(painter, objective=OBJECTIVES["regression"])
     painted = [
-        paint(regressor.painter, planes, regions, 1, 28, Settings(mode="mean", seed=s)).slices
+        paint(regressor, planes, regions, 1, 28, Settings(mode="mean", seed=s)).slices
         for s in (0, 1)
     ]
     assert np.array_equal(painted[0], painted[1])
     with pytest.raises(ConfigError, match=r"`regression` has only the mode `mean`"):
-        paint(regressor.painter, planes, regions, 1, 28, Settings())
-    ddpm = dataclasses.replace(regressor.painter, objective=OBJECTIVES["ddpm"])
+        paint(regressor, planes, regions, 1, 28, Settings())
+    ddpm = dataclasses.replace(painter, objective=OBJECTIVES["ddpm"])
     with pytest.raises(ConfigError, match=r"`mean` needs .*`flow` or `regression`"):
         paint(ddpm, planes, regions, 1, 28, Settings(mode="mean"))
 
@@ -145,6 +114,7 @@ def test_the_painter_s_own_training_makes_it(cases):
     assert plan.views.dropped == 0
     trainer = Trainer(cases, plan)
     assert len(list(trainer.run(2))) == 2
-    trained = Regressor(Painter(trainer.average, trainer.objective, digest=""), 1, 28)
+    trained = Painter(trainer.average, trainer.objective, digest="")
     planes, fill_mask = example(side=32)
-    assert np.isfinite(trained(planes, fill_mask)).all()
+    painted = paint(trained, planes, tumour_free(fill_mask), 1, 28, Settings(mode="mean"))
+    assert np.isfinite(painted.slices).all()

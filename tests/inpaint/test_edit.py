@@ -9,7 +9,6 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -26,20 +25,10 @@ from polyclinic.inpaint.objectives import OBJECTIVES
 from polyclinic.inpaint.painter import Painter, save_painter
 from polyclinic.inpaint.painting import Settings
 from polyclinic.inpaint.regions import Region
-from polyclinic.seeding import generator
 
 pytestmark = pytest.mark.usefixtures("exact")
 FAST = Settings(steps=1)
 BOX = [Ask("box:10,10,18,16", "oedema")]
-
-
-@pytest.fixture(scope="module")
-def painter(tiny_config):
-    network = build_network(tiny_config, seed=0).eval()
-    with torch.no_grad():  # a fresh network answers 0 to everything
-        for value in network.parameters():
-            value.add_(torch.randn(value.shape, generator=generator("test")), alpha=0.1)
-    return Painter(network, OBJECTIVES["flow"], digest="cd" * 32)
 
 
 def heads(slices=2, dtype=np.int16, high=1000, seed=0):

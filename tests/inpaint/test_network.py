@@ -31,14 +31,6 @@ def request(count, height, width, sequence=0):
     )
 
 
-def awake(config):
-    network = build_network(config, seed=0).eval()
-    with torch.no_grad():
-        for value in network.parameters():
-            value.add_(torch.randn(value.shape, generator=generator("awake")), alpha=0.05)
-    return network
-
-
 @settings(max_examples=10, derandomize=True, database=None, deadline=None)
 @given(rows=st.integers(1, 5), columns=st.integers(1, 5), count=st.integers(1, 3))
 def test_any_multiple_of_the_stride(rows, columns, count):
@@ -51,7 +43,7 @@ def test_any_multiple_of_the_stride(rows, columns, count):
 
 
 @pytest.mark.parametrize("change", ["level", "sequence", "state", "request"])
-def test_everything_that_it_is_told_matters(change):
+def test_everything_that_it_is_told_matters(awake, change):
     network, asked = awake(DEEP), request(2, 16, 16)
     state, level = torch.randn(2, 2, 16, 16, generator=generator("state")), torch.full((2,), 0.5)
     before = network(state, level, asked)
@@ -66,7 +58,7 @@ def test_everything_that_it_is_told_matters(change):
     assert not torch.allclose(network(state, level, asked), before)
 
 
-def test_crops_of_a_batch_do_not_touch_each_other():
+def test_crops_of_a_batch_do_not_touch_each_other(awake):
     network, asked = awake(DEEP), request(2, 16, 16)
     state = torch.randn(2, 2, 16, 16, generator=generator("state"))
     before = network(state, torch.full((2,), 0.5), asked)

@@ -7,26 +7,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.components import KEEP, OEDEMA, TUMOUR_FREE
-from polyclinic.inpaint.network import build_network
 from polyclinic.inpaint.objectives import OBJECTIVES
 from polyclinic.inpaint.painter import Painter, load_painter, save_painter
-from polyclinic.inpaint.painting import Settings, paint, paint_sequences
+from polyclinic.inpaint.painting import Settings, contour, paint, paint_sequences
 from polyclinic.inpaint.regions import Region, empty
-from polyclinic.seeding import generator
 
 pytestmark = pytest.mark.usefixtures("exact")
-
-
-@pytest.fixture(scope="module")
-def painter(tiny_config):
-    network = build_network(tiny_config, seed=0).eval()
-    with torch.no_grad():  # a fresh network answers 0 to everything
-        for value in network.parameters():
-            value.add_(torch.randn(value.shape, generator=generator("test")), alpha=0.1)
-    return Painter(network, OBJECTIVES["flow"], digest="")
 
 
 def square(shape, top, left, side, component=OEDEMA, boxed=False):
@@ -96,6 +86,54 @@ def test_in_a_box_every_pixel_is_the_component_or_free(painter):
     inside = region.fill_map != KEEP
     assert set(np.unique(realised[inside])) <= {TUMOUR_FREE, OEDEMA}
     assert (realised[~inside] == KEEP).all()
+    assert ndimage.label(realised == OEDEMA)[1] == 1
+
+
+def test_a_box_is_painted_again_with_the_contour_that_it_got(painter, monkeypatch):
+    asked = []
+    estimate = Painter.estimate
+
+    def watched(self, state, level, request, guidance):
+        asked.append(request)
+        return estimate(self, state, level, request, guidance)
+
+    monkeypatch.setattr(Painter, "estimate", watched)
+    region = square((64, 64), 24, 24, 12, OEDEMA, boxed=True)
+    head_px = painter.network.config.head_px  # so nothing is resized
+    realised = paint(painter, head(1, 64, 64), [region], 3, head_px, Settings(steps=1)).realised[0]
+    first, second = asked
+    assert first.boxed.any()
+    assert not second.boxed.any()
+    shown = second.fill_map[0].numpy()
+    assert (shown == OEDEMA).sum() == (realised == OEDEMA).sum()
+    assert (shown != KEEP).sum() == (region.fill_map != KEEP).sum()
+
+
+@settings(max_examples=50, derandomize=True, database=None, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 3))
+def test_contours_are_one_piece_without_holes_in_each_box(seed, count):
+    rng = np.random.default_rng(seed)
+    tumour_map = ndimage.gaussian_filter(rng.normal(size=(24, 36)), 1.5).astype(np.float32)
+    tumour_map -= rng.uniform(0, 0.3)  # some boxes have nothing above 0
+    box = np.zeros((24, 36), bool)
+    for number in range(count):
+        side = int(rng.integers(1, 11))
+        box[3 : 3 + side, 12 * number + 1 : 12 * number + 1 + side] = True
+    found = contour(tumour_map, box)
+    assert not (found & ~box).any()
+    for number in range(1, count + 1):
+        here = ndimage.label(box)[0] == number
+        assert ndimage.label(found & here)[1] == 1
+        assert np.array_equal(ndimage.binary_fill_holes(found & here), found & here)
+
+
+def test_the_contour_is_the_largest_piece_above_0():
+    tumour_map = np.full((9, 9), -1.0, np.float32)
+    tumour_map[1:3, 1:3] = tumour_map[4:8, 4:8] = 1
+    tumour_map[5, 5] = -1  # a hole
+    expected = np.zeros((9, 9), bool)
+    expected[4:8, 4:8] = True
+    assert np.array_equal(contour(tumour_map, np.ones((9, 9), bool)), expected)
 
 
 def test_slices_are_painted_outwards_each_shown_the_one_before(painter, monkeypatch):
@@ -192,8 +230,10 @@ def test_sequences_follow_the_one_that_shows_tumours_best(painter, monkeypatch):
     volumes = {number: head() + number / 10 for number in (0, 2, 3)}
     regions = [square((32, 32), 10, 10, 8, OEDEMA, boxed=True)]
     out, realised = paint_sequences(painter, volumes, regions, 28, Settings(steps=1))
-    assert [(number, has) for number, has, _ in seen] == [(3, False), (2, True), (0, True)]
-    assert all(np.isin(o.numpy(), np.append(out[3], -1)).all() for _, _, o in seen[1:])
+    # the first twice: a box
+    order = [(3, False), (3, False), (2, True), (0, True)]
+    assert [(number, has) for number, has, _ in seen] == order
+    assert all(np.isin(o.numpy(), np.append(out[3], -1)).all() for _, _, o in seen[2:])
     assert out.keys() == volumes.keys()
     assert ((realised[0] == KEEP) == (regions[0].fill_map == KEEP)).all()
 

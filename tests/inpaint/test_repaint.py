@@ -1,6 +1,7 @@
 """RePaint: the walk of the paper, known pixels kept, and a network that is told nothing."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,9 +9,7 @@ import torch
 from polyclinic.errors import ConfigError
 from polyclinic.inpaint.components import OEDEMA, TUMOUR_FREE
 from polyclinic.inpaint.conditioning import Request, network_input
-from polyclinic.inpaint.network import build_network
 from polyclinic.inpaint.objectives import OBJECTIVES
-from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.repaint import (
     repaint,
     repaint_calls,
@@ -24,15 +23,6 @@ from polyclinic.seeding import generator
 pytestmark = pytest.mark.usefixtures("exact")
 
 DDPM = OBJECTIVES["ddpm"]
-
-
-def awake(config):
-    """A network that heeds its input: MONAI's own ends with zeros, until it is trained."""
-    network = build_network(config, seed=0).eval()
-    with torch.no_grad():
-        for value in network.parameters():
-            value.add_(torch.randn(value.shape, generator=generator("awake")), alpha=0.1)
-    return network
 
 
 def noise(*shape, seed=0):
@@ -145,8 +135,8 @@ def test_the_network_is_told_nothing():
     assert bool((nothing.fill_map == TUMOUR_FREE).all())
 
 
-def test_crops_are_painted_by_a_network(tiny_config):
-    painter = Painter(awake(tiny_config), DDPM, digest="")
+def test_crops_are_painted_by_a_network(painter):
+    painter = replace(painter, objective=DDPM)
     request = crops()
     paint = lambda seed: repaint_request(  # noqa: E731
         painter, request, noise(2, 2, 16, 16), 4, generator(seed), resamplings=2, jump=2
@@ -160,7 +150,6 @@ def test_crops_are_painted_by_a_network(tiny_config):
     assert not torch.equal(found, paint(2))
 
 
-def test_only_a_network_that_predicts_noise(tiny_config):
-    painter = Painter(awake(tiny_config), OBJECTIVES["flow"], digest="")
+def test_only_a_network_that_predicts_noise(painter):
     with pytest.raises(ConfigError, match=r"^repaint: expected .*`ddpm`, got .*`flow`"):
         repaint_request(painter, crops(), noise(2, 2, 16, 16), 2, generator(0))

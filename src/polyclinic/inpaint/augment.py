@@ -19,7 +19,7 @@ from polyclinic.inpaint.cases import Case
 from polyclinic.inpaint.components import COLOURS, COMPONENTS, KEEP, TUMOUR_FREE
 from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.painting import Settings, paint_sequences
-from polyclinic.inpaint.regions import Region
+from polyclinic.inpaint.regions import Region, warp
 from polyclinic.seeding import derive
 
 Balance = Literal["size", "component", "site", "none"]
@@ -118,9 +118,7 @@ def apply_edit(
     volumes = {number: volume.copy() for number, volume in target.volumes.items()}
     chosen = replace(settings, seed=derive(settings.seed, planned.seed))
     if planned.removes and (components > 0).any():
-        around = np.ones((1, 1 + 2 * REMOVED_MARGIN, 1 + 2 * REMOVED_MARGIN), bool)
-        removed = ndimage.binary_dilation(components > 0, around)
-        fill_map = np.where(removed, TUMOUR_FREE, KEEP).astype(np.int8)
+        fill_map = np.where(removed_mask(components), TUMOUR_FREE, KEEP).astype(np.int8)
         volumes = _painted(painter, target, volumes, fill_map, chosen)
         components[:] = 0
     corner_and_extent = zip(planned.corner, planned.parts.shape, components.shape, strict=True)
@@ -138,6 +136,13 @@ def apply_edit(
         components=np.where(added > 0, added, components).astype(np.uint8),
         head=target.head.copy(),
     )
+
+
+def removed_mask(components: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """What is painted tumour-free, (Z, H, W), to remove the tumour of `components`."""
+    around = np.ones((1, 1 + 2 * REMOVED_MARGIN, 1 + 2 * REMOVED_MARGIN), bool)
+    mask: NDArray[np.bool_] = ndimage.binary_dilation(components > 0, around)
+    return mask
 
 
 def fill_map_of(added: NDArray[np.uint8], components: NDArray[np.uint8]) -> NDArray[np.int8]:
@@ -169,21 +174,13 @@ def deform_parts(
 ) -> NDArray[np.uint8]:
     """A component map (n, h, w) turned, stretched, mirrored and bent in the plane at random.
 
-    All slices and components move as one, so that they stay in contact: the random family of
-    `regions.deform`, at `zoom` times the size. The result is cut to the tumour.
+    All slices and components move as one, so that they stay in contact: a `regions.warp`, at
+    `zoom` times the size. The result is cut to the tumour.
     """
     height, width = parts.shape[1:]
     longest = max(height, width)
     side = int(np.ceil(3 * zoom * longest)) + 4  # room for a turned and stretched one
-    angle, stretch = rng.uniform(0, 2 * np.pi), np.exp(rng.normal(0, 0.2, 2))
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    matrix = turn @ np.diag(stretch * rng.choice([-1, 1], 2)) / zoom
-    grid = np.indices((side, side)).reshape(2, -1) - (side - 1) / 2
-    coarse = rng.normal(0, 1, (2, 4, 4))
-    bend = np.stack([ndimage.zoom(c, side / 4, order=1, mode="nearest") for c in coarse])
-    bend = bend.reshape(2, -1) * 0.08 * longest
-    middle = (np.array([[height], [width]]) - 1) / 2
-    source = matrix @ grid + middle + bend
+    source = warp((side, side), (height, width), longest, rng, zoom)
     moved = np.stack(
         [ndimage.map_coordinates(plane, source, order=0).reshape(side, side) for plane in parts]
     )

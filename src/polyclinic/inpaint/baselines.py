@@ -5,17 +5,13 @@ slices with the mask painted over. It reads no pixel inside the mask and changes
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic.errors import ConfigError, DataError
-from polyclinic.inpaint.components import KEEP, TUMOUR_FREE
-from polyclinic.inpaint.painter import Painter
-from polyclinic.inpaint.painting import Settings, paint
-from polyclinic.inpaint.regions import Region
+from polyclinic.errors import DataError
 from polyclinic.inpaint.training import PaintPlan
 
 TELEA_RADIUS = 3
@@ -69,42 +65,11 @@ BASELINES: Mapping[str, Infill] = {"biharmonic": biharmonic, "telea": telea}
 """Those that need no training."""
 
 
-@dataclass(frozen=True)
-class Regressor:
-    """The painter's own network, trained by plain squared error: a U-Net without diffusion.
-
-    `painter` is what a `Trainer` with `regression_plan` ends with; `sequence` and `head_px` say
-    what is painted, as in `painting.paint`. Raises `ConfigError` for a painter that diffuses.
-    """
-
-    painter: Painter
-    sequence: int
-    head_px: float
-
-    def __post_init__(self) -> None:
-        if self.painter.objective.name != "regression":
-            raise ConfigError(
-                "regressor: expected a painter trained with the objective `regression`, got one "
-                f"trained with `{self.painter.objective.name}`"
-            )
-
-    def __call__(
-        self, slices: NDArray[np.float32], fill_mask: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
-        """Painted slices; where nothing is to be painted, the slices as they are."""
-        _check(slices, fill_mask)
-        if not fill_mask.any():
-            return slices.copy()
-        fill_maps = np.where(fill_mask, TUMOUR_FREE, KEEP).astype(np.int8)
-        regions = [Region(fill_map, np.zeros(fill_map.shape, bool)) for fill_map in fill_maps]
-        once = Settings(steps=1, mode="mean")  # there is no noise to average over
-        return paint(self.painter, slices, regions, self.sequence, self.head_px, once).slices
-
-
 def regression_plan(plan: PaintPlan) -> PaintPlan:
-    """How to train the regressor of the same size, on the same crops, as long as `plan` says.
+    """How to train the painter's own network by plain squared error: a U-Net without diffusion.
 
-    It has no guidance, so no request is hidden from it.
+    Of the same size, on the same crops, as long as `plan` says. It has no guidance, so no request
+    is hidden from it.
     """
     return replace(plan, objective="regression", views=replace(plan.views, dropped=0.0))
 
@@ -115,7 +80,11 @@ def _slice_by_slice(
     fill_mask: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
     """`slices` with `fill(plane, mask)` in the mask of each."""
-    _check(slices, fill_mask)
+    if slices.ndim != 3 or slices.shape != fill_mask.shape:
+        raise DataError(
+            f"slices of shape {slices.shape}, fill mask of shape {fill_mask.shape}; expected "
+            "(Z, H, W) for both"
+        )
     out = slices.copy()
     for z in np.flatnonzero(fill_mask.any(axis=(1, 2))):
         mask = fill_mask[z]
@@ -127,11 +96,3 @@ def _slice_by_slice(
         known = np.where(mask, np.float32(0), slices[z])
         out[z][mask] = fill(known, mask)[mask]
     return out
-
-
-def _check(slices: NDArray[np.float32], fill_mask: NDArray[np.bool_]) -> None:
-    if slices.ndim != 3 or slices.shape != fill_mask.shape:
-        raise DataError(
-            f"slices of shape {slices.shape}, fill mask of shape {fill_mask.shape}; expected "
-            "(Z, H, W) for both"
-        )

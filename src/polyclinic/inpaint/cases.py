@@ -32,6 +32,8 @@ MOST_AIR = BLACK + 0.2
 """An image whose edge is brighter than this has no air there."""
 PHANTOM_SIDE, PHANTOM_SLICES = 120, 12
 """Pixels of a side, and slices, of made-up heads."""
+MADE_UP = "made-up/"
+"""Their keys begin with it."""
 MIN_HEAD = 0.02
 """Slices with a smaller share of head are left out."""
 
@@ -122,7 +124,7 @@ def phantom_cases(count: int, seed: int = 1) -> list[Case]:
         stored = {SEQUENCES.index(name): axial(v) for name, v in head.sequences.items()}
         scalings = {number: scaling_of(v, head.name) for number, v in stored.items()}
         volumes = {number: scalings[number].apply(v) for number, v in stored.items()}
-        cases.append(_case(f"made-up/{head.name}", volumes, components, scalings))
+        cases.append(_case(f"{MADE_UP}{head.name}", volumes, components, scalings))
     return cases
 
 

@@ -41,6 +41,8 @@ class Objective:
 
     `draw_noise(like, level, gen)` returns noise for a batch; `estimate(output, state, level)` and
     `loss(output, state, level, x, noise)` take tensors (B, 2, H, W) and levels (B, 1, 1, 1).
+    Samplers walk down the levels (1 - i / steps) ** `power`: a higher power takes smaller steps
+    towards the end, where texture is decided.
     """
 
     name: ObjectiveName
@@ -50,6 +52,7 @@ class Objective:
     draw_noise: Callable[[Tensor, Tensor, torch.Generator], Tensor]
     estimate: Callable[[Tensor, Tensor, Tensor], Tensor]
     loss: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+    power: float = 1.0
 
     def corrupt(self, x: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         """The state at `level` (B, 1, 1, 1)."""

@@ -17,6 +17,9 @@ from polyclinic.inpaint.objectives import OBJECTIVES, Objective
 from polyclinic.models.device import autocast, device
 from polyclinic.models.state import State, load_into, load_state, save_state, state_of
 
+MEAN_CALLS = 2
+"""How often `Painter.mean` asks the network: for the request, and for its mirror image."""
+
 
 @dataclass(frozen=True)
 class Painter:

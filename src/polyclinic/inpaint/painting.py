@@ -1,5 +1,6 @@
 """Painting into slices: crop around the region, sample, put back; all other pixels untouched."""
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ MARGIN = 0.35
 """Surroundings that the model sees on every side of a region, as a share of a training crop."""
 CONTOUR_FROM = tuple(SEQUENCES.index(name) for name in ("t2f", "t1c", "t2w", "t1n"))
 """The first of these that is there decides the contour in boxes: where tumours show best."""
+SMOOTHING = 1.5
+"""Standard deviation, px of a training crop, of what smooths the map that contours come from."""
+LEAST_SHARE = 0.1
+"""Share of a box that is tumour where the map says that nothing is."""
 MAX_CROP = 2.0
 """Largest crop, in sides of a training crop: a larger one is shrunk."""
 
@@ -98,9 +103,10 @@ def paint(
 
     Parts of the regions that lie far from each other are painted in turn. All slices begin with the
     same noise. The slice with most to paint comes first; the others follow outwards from it, each
-    shown the painted slice beside it. `other` (Z, H, W) is another sequence of these slices, which
-    is painted already. `head_px` is the head's extent in these slices. Raises `DataError` where
-    there is nothing to paint.
+    shown the painted slice beside it. A slice with a box is painted twice: the first painting
+    decides the contour, and gives way to one that keeps to it. `other` (Z, H, W) is another
+    sequence of these slices, which is painted already. `head_px` is the head's extent in these
+    slices. Raises `DataError` where there is nothing to paint.
     """
     left = np.stack([region.fill_map for region in regions])
     boxed = np.stack([region.boxed for region in regions])
@@ -112,21 +118,40 @@ def paint(
         noise = _noise(window, settings, number)
         own = (left != KEEP) & part
         for z, toward in _outwards(own.sum(axis=(1, 2))):
-            request = window.request(
+            request = functools.partial(
+                window.request,
                 _without(out[z], left[z] != KEEP),
-                left[z],
-                boxed[z],
-                sequence,
+                sequence=sequence,
                 beside=None if toward is None else _without(out[toward], left[toward] != KEEP),
                 other=None if other is None else other[z],
             )
-            x = _sample(painter, request, noise, settings)
-            image, tumour_map = (window.back(x[0, c], out[z].shape) for c in (0, 1))
-            out[z] = np.where(own[z], image, out[z])
-            chosen = boxed[z] & (left[z] > TUMOUR_FREE) & own[z]
-            realised[z] = np.where(chosen & (tumour_map <= 0), TUMOUR_FREE, realised[z])
+            box = boxed[z] & (left[z] > TUMOUR_FREE) & own[z]
+            if box.any():
+                x = _sample(painter, request(left[z], boxed[z]), noise, settings)
+                tumour = contour(window.back(_smooth(x[0, 1]), box.shape), box)
+                left[z] = np.where(box & ~tumour, TUMOUR_FREE, left[z])
+                realised[z] = np.where(box, left[z], realised[z])
+                boxed[z] &= ~box
+            x = _sample(painter, request(left[z], boxed[z]), noise, settings)
+            out[z] = np.where(own[z], window.back(x[0, 0], out[z].shape), out[z])
             left[z] = np.where(own[z], KEEP, left[z])
     return Painted(out, realised)
+
+
+def contour(tumour_map: NDArray[np.float32], box: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where the tumour is in each box of `box` (H, W): the largest piece in which the map (H, W) is
+    positive, holes filled; where there is none, the tenth of the box with the highest values."""
+    found = np.zeros_like(box)
+    labels, count = ndimage.label(box)
+    for number in range(1, count + 1):
+        here = labels == number
+        inside = here & (tumour_map > 0)
+        if not inside.any():
+            inside = here & (tumour_map >= np.quantile(tumour_map[here], 1 - LEAST_SHARE))
+        pieces, _ = ndimage.label(inside)
+        largest = pieces == np.bincount(pieces[inside]).argmax()
+        found |= ndimage.binary_fill_holes(largest) & here
+    return found
 
 
 def _parts(
@@ -251,6 +276,10 @@ def _without(plane: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.
 def _noise(window: _Window, settings: Settings, part: int) -> Tensor:
     gen = generator(settings.seed, "paint", part)
     return torch.randn(1, DIFFUSED, *window.size, generator=gen).to(device())
+
+
+def _smooth(tumour_map: Tensor) -> Tensor:
+    return torch.from_numpy(ndimage.gaussian_filter(tumour_map.cpu().numpy(), SMOOTHING))
 
 
 def _sample(painter: Painter, request: Request, noise: Tensor, settings: Settings) -> Tensor:

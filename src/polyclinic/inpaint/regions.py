@@ -176,15 +176,7 @@ def brush(shape: tuple[int, ...], start: NDArray[np.integer], rng: np.random.Gen
 def deform(shape: Mask, rng: np.random.Generator) -> Mask:
     """An outline turned, stretched, mirrored and bent at random; the result fits its array."""
     soft = np.pad(shape, max(shape.shape) // 3 + 1).astype(np.float32)
-    side = np.array(soft.shape)
-    angle, stretch = rng.uniform(0, 2 * np.pi), np.exp(rng.normal(0, 0.2, 2))
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    matrix = turn @ np.diag(stretch * rng.choice([-1, 1], 2))
-    grid = np.indices(soft.shape).reshape(2, -1) - (side[:, None] - 1) / 2
-    coarse = rng.normal(0, 1, (2, 4, 4))
-    bend = np.stack([ndimage.zoom(c, side / 4, order=1, mode="nearest") for c in coarse])
-    bend = bend.reshape(2, -1) * 0.08 * max(shape.shape)
-    source = matrix @ grid + (side[:, None] - 1) / 2 + bend
+    source = warp(soft.shape, soft.shape, max(shape.shape), rng)
     values = ndimage.map_coordinates(soft, source, order=1).reshape(soft.shape)
     bent = values > 0.5
     if not bent.any():
@@ -192,6 +184,30 @@ def deform(shape: Mask, rng: np.random.Generator) -> Mask:
     rows, columns = np.flatnonzero(bent.any(1)), np.flatnonzero(bent.any(0))
     cut: Mask = bent[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return cut
+
+
+def warp(
+    shape: tuple[int, ...],
+    source: tuple[int, ...],
+    extent: int,
+    rng: np.random.Generator,
+    zoom: float = 1.0,
+) -> NDArray[np.float64]:
+    """Rows and columns, (2, pixels), in an array of `source` for the pixels of one of `shape`.
+
+    A random turn, stretch and mirroring about the middles of both, at `zoom` times the size, and a
+    smooth bend of typically 8 % of `extent`, px.
+    """
+    angle, stretch = rng.uniform(0, 2 * np.pi), np.exp(rng.normal(0, 0.2, 2))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = turn @ np.diag(stretch * rng.choice([-1, 1], 2)) / zoom
+    here, there = ((np.array(sides)[:, None] - 1) / 2 for sides in (shape, source))
+    grid = np.indices(shape).reshape(2, -1) - here
+    coarse = rng.normal(0, 1, (2, 4, 4))
+    factors = np.array(shape) / 4
+    bend = np.stack([ndimage.zoom(c, factors, order=1, mode="nearest") for c in coarse])
+    places: NDArray[np.float64] = matrix @ grid + there + bend.reshape(2, -1) * 0.08 * extent
+    return places
 
 
 def stamp(shape: tuple[int, ...], outline: Mask, centre: NDArray[np.integer]) -> Mask:

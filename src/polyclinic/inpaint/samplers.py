@@ -42,7 +42,7 @@ def ddim(
     """
     del gen
     state = noise
-    for level, lower in _levels(steps):
+    for level, lower in _levels(objective, steps):
         state = _step(objective, state, estimate(state, level), level, lower)
     return state
 
@@ -59,7 +59,7 @@ def heun(
     if objective.name != "flow":
         raise ConfigError(f"sampler: heun needs a painter trained as a flow, not {objective.name}")
     state = noise
-    for level, lower in _levels(steps):
+    for level, lower in _levels(objective, steps):
         first = estimate(state, level)
         reached = _step(objective, state, first, level, lower)
         if lower > 0:
@@ -79,7 +79,7 @@ def ancestral(
     `ddpm` it is DDIM with eta = 1 (arXiv 2010.02502, equation 16).
     """
     state = noise
-    for level, lower in _levels(steps):
+    for level, lower in _levels(objective, steps):
         state = ancestral_step(objective, state, estimate(state, level), level, lower, gen)
     return state
 
@@ -92,9 +92,9 @@ def calls(sampler: str, steps: int) -> int:
     return 2 * steps - 1 if sampler == "heun" else steps
 
 
-def _levels(steps: int) -> list[tuple[float, float]]:
-    """Pairs of levels from 1 to 0 in equal steps."""
-    grid = [1 - number / steps for number in range(steps)] + [0.0]
+def _levels(objective: Objective, steps: int) -> list[tuple[float, float]]:
+    """Pairs of levels from 1 to 0."""
+    grid = [(1 - number / steps) ** objective.power for number in range(steps)] + [0.0]
     return list(itertools.pairwise(grid))
 
 

@@ -3,17 +3,15 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from polyclinic.data.phantoms import brain
 from polyclinic.inpaint import network
 from polyclinic.inpaint.cases import find_cases, read_cases
-from polyclinic.inpaint.network import NetworkConfig, build_network
+from polyclinic.inpaint.network import NetworkConfig
 from polyclinic.inpaint.objectives import OBJECTIVES
 from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.segmenter import SegmentPlan, train_segmenter
 from polyclinic.run.painter_evaluation.judges import Judges, TrainingImages, segmenter_encoder
-from polyclinic.seeding import generator
 
 TINY = NetworkConfig((16, 16), (False, False), blocks=1, patch=2, crop=16, head_px=48)
 PLAN = SegmentPlan(features=(8,) * 6, steps=1, batch_size=2)
@@ -43,18 +41,9 @@ def cases(folder):
 
 
 @pytest.fixture
-def painter():
-    """objective -> an untrained painter of crops of 16 px that heeds its input: MONAI's networks
-    end with zeros."""
-
-    def make(objective="flow"):
-        network = build_network(TINY, 0).eval()
-        with torch.no_grad():
-            for value in network.parameters():
-                value.add_(torch.randn(value.shape, generator=generator("awake")), alpha=0.1)
-        return Painter(network, OBJECTIVES[objective], digest="d" * 64)
-
-    return make
+def painter(awake):
+    """objective -> an untrained painter of crops of 16 px."""
+    return lambda objective="flow": Painter(awake(TINY), OBJECTIVES[objective], digest="d" * 64)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from polyclinic.errors import ConfigError, DataError, RunError
+from polyclinic.inpaint.cases import MADE_UP
 from polyclinic.inpaint.painter import save_painter
 from polyclinic.inpaint.segmenter import SegmentPlan
 from polyclinic.inpaint.training import PaintPlan
@@ -14,6 +15,7 @@ from polyclinic.run.painter import PainterRun, train_painter
 from polyclinic.run.painter_evaluation import evaluation as module
 from polyclinic.run.painter_evaluation import intervals
 from polyclinic.run.painter_evaluation.evaluation import Evaluation, evaluate_painter
+from polyclinic.run.painter_evaluation.inputs import read_inputs
 
 pytestmark = pytest.mark.usefixtures("exact", "tiny")
 
@@ -102,7 +104,6 @@ def test_an_interrupted_evaluation_ends_with_the_same_rows(config, tmp_path, mon
 
 
 def test_rows_of_other_variants_are_refused(config, tmp_path):
-    from polyclinic.run.painter_evaluation.inputs import read_inputs
     from polyclinic.run.painter_evaluation.variants import baselines
 
     inputs = read_inputs(config.painter, (), "auto", "test")
@@ -145,3 +146,26 @@ def test_wrong_inputs_are_refused(config, run, folder, tmp_path):
     with pytest.raises(RunError, match=r"no painter.safetensors in this folder"):
         evaluate_painter(config, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_made_up_heads_are_judged_by_themselves(tiny, folder, tmp_path):
+    plan = PaintPlan(steps=1, batch_size=2)
+    run = tmp_path / "run"
+    train_painter(PainterRun((folder,), phantoms=8, test_share=0.4, plan=plan), run)
+    real = read_inputs(run, (), "auto", "test")
+    made_up = read_inputs(run, (), "auto", "test", phantoms=True)
+    assert not any(case.key.startswith(MADE_UP) for case in real.held_out + real.training)
+    assert all(case.key.startswith(MADE_UP) for case in made_up.held_out + made_up.training)
+    kept = json.loads((run / "splits.json").read_text())["test"]
+    assert sorted(kept) == sorted(c.key for c in [*real.held_out, *made_up.held_out])
+    with pytest.raises(ConfigError, match=r"run directory of a painter alone, got .*1 folders"):
+        read_inputs(run, (folder,), "auto", "test", phantoms=True)
+
+    alone = tmp_path / "alone"
+    train_painter(PainterRun((), phantoms=4, plan=plan), alone)
+    assert len(read_inputs(alone, (), "auto", "val").held_out) >= 1
+
+
+def test_a_run_without_made_up_heads_says_so(run):
+    with pytest.raises(ConfigError, match=r"was trained on no made-up heads; .*without --phantoms"):
+        read_inputs(run, (), "auto", "test", phantoms=True)

@@ -29,13 +29,13 @@ def painted(variant, edit, seed=5):
 
 def test_every_variant_paints_the_region_and_nothing_else(painter, edits):
     variants = [
-        *variants_of(painter("flow"), 2),
+        *variants_of(painter("flow"), 3),
         *variants_of(painter("ddpm"), 2),
-        *variants_of(painter("regression"), 2),
+        *variants_of(painter("regression"), 3),
         repainted("RePaint", painter("ddpm"), steps=2, resamplings=1, jump=1),
         *baselines(),
     ]
-    assert [v.calls for v in variants] == [2, 2, 2, 1, 2, 0, 0]
+    assert [v.calls for v in variants] == [3, 2, 2, 2, 2, 0, 0]
     assert [v.varies for v in variants] == [True, False, True, False, True, False, False]
     for variant in variants:
         for edit in variant.chooses(edits):
@@ -44,6 +44,28 @@ def test_every_variant_paints_the_region_and_nothing_else(painter, edits):
             np.testing.assert_array_equal(found.slices[~inside], edit.slices[~inside])
             assert (found.slices[inside] != edit.slices[inside]).any()
             assert ((found.realised >= 0) == inside).all()
+
+
+@pytest.mark.parametrize(
+    ("objective", "settings"),
+    [
+        ("flow", Settings(steps=3)),
+        ("flow", Settings(steps=3, sampler="heun")),
+        ("flow", Settings(steps=3, guidance=2.0)),
+        ("flow", Settings(steps=3, mode="mean")),
+        ("flow", Settings(steps=3, guidance=2.0, mode="mean")),
+        ("ddpm", Settings(steps=3, sampler="ancestral")),
+        ("regression", Settings(steps=3, mode="mean")),
+    ],
+)
+def test_the_network_is_called_as_often_as_it_says(painter, edits, objective, settings):
+    (edit, *_) = [e for e in edits if len(e.slices) == 1]
+    one = painter(objective)
+    counted = []
+    one.network.register_forward_hook(lambda *_: counted.append(1))
+    variant = diffusion("v", one, settings)
+    painted(variant, edit)
+    assert len(counted) == variant.calls
 
 
 def test_those_that_know_no_components_paint_tumour_free_tissue_only(painter, edits):

@@ -57,6 +57,7 @@ class Evaluation:
     painter: Path
     data: tuple[Path, ...] = ()
     order: Order = "auto"
+    phantoms: bool = False  # judged on the made-up heads that the run held out
     split: HeldOut = "test"
     steps: int = 4
     segmenter: Path | None = None
@@ -82,7 +83,9 @@ def evaluate_painter(
     An evaluation that was interrupted continues with `resume`: edits that have their rows are not
     painted again. Raises `ConfigError`, `DataError`, `RunError`.
     """
-    inputs = read_inputs(config.painter, config.data, config.order, config.split, tell)
+    inputs = read_inputs(
+        config.painter, config.data, config.order, config.split, tell, phantoms=config.phantoms
+    )
     variants = [*variants_of(inputs.painter, config.steps), *baselines()]
     return evaluate_variants(config, inputs, variants, out, resume=resume, tell=tell)
 
@@ -102,12 +105,7 @@ def evaluate_variants(
     if len(set(names)) < len(names) or not names:
         raise ConfigError(f"variants: expected names that differ, got {', '.join(names) or 'none'}")
     with RunDirectory(out, config, _as_dict, resume=resume) as directory:
-
-        def told(progress: Progress) -> None:
-            if progress.message:
-                directory.log(progress.message)
-            tell(progress)
-
+        told = directory.telling(tell)
         with fixed_precision(settle(directory, told)):
             segmenter = _segmenter(directory, inputs.training, told)
             judges = Judges(
@@ -214,7 +212,7 @@ def _results(
             "objective": painter.objective.name,
             "card": painter.card,
         },
-        "data": [folder.name for folder in inputs.folders],
+        "data": [folder.name for folder in inputs.folders] or ["made-up heads"],
         "split": config.split,
         "patients": {"held_out": len(inputs.held_out), "training": len(inputs.training)},
         "edits": kinds,

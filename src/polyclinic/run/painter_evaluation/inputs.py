@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from polyclinic.data.dataset import SPLITS
 from polyclinic.errors import ConfigError, DataError, RunError
-from polyclinic.inpaint.cases import Case, Order
+from polyclinic.inpaint.cases import MADE_UP, Case, Order, phantom_cases
 from polyclinic.inpaint.painter import Painter, load_painter
 from polyclinic.run.directory import read_json
 from polyclinic.run.painter import PainterRun, load_cases, split_cases
@@ -27,16 +27,27 @@ class Inputs:
 
 
 def read_inputs(
-    path: Path, data: tuple[Path, ...], order: Order, split: HeldOut, tell: Tell = silent
+    path: Path,
+    data: tuple[Path, ...],
+    order: Order,
+    split: HeldOut,
+    tell: Tell = silent,
+    *,
+    phantoms: bool = False,
 ) -> Inputs:
     """`path` is a run directory of `inpaint train` or a file of weights.
 
     A run names its folders (`data` overrides them) and its held-out patients; weights need `data`,
-    which is split anew as a run with default settings splits it. Raises `ConfigError`,
-    `DataError`, `RunError`.
+    which is split anew as a run with default settings splits it. With `phantoms` the made-up heads
+    that the run held out stand in for its patients. Raises `ConfigError`, `DataError`, `RunError`.
     """
+    if phantoms and (data or not path.is_dir()):
+        raise ConfigError(
+            f"phantoms: expected the run directory of a painter alone, got {path}"
+            + (f" and {len(data)} folders" if data else "")
+        )
     if path.is_dir():
-        return _of_run(path, data, order, split, tell)
+        return _of_run(path, data, order, split, tell, phantoms=phantoms)
     if not path.is_file():
         raise ConfigError(
             f"{path}: no such file or folder; expected a run directory of `polyclinic inpaint "
@@ -73,7 +84,15 @@ def read_splits(run: Path) -> dict[str, list[str]]:
     return {name: [str(key) for key in found[name]] for name in SPLITS}
 
 
-def _of_run(run: Path, data: tuple[Path, ...], order: Order, split: HeldOut, tell: Tell) -> Inputs:
+def _of_run(
+    run: Path,
+    data: tuple[Path, ...],
+    order: Order,
+    split: HeldOut,
+    tell: Tell,
+    *,
+    phantoms: bool,
+) -> Inputs:
     weights = run / WEIGHTS
     if not weights.is_file():
         raise RunError(
@@ -81,28 +100,34 @@ def _of_run(run: Path, data: tuple[Path, ...], order: Order, split: HeldOut, tel
             "train`"
         )
     config, splits = read_json(run / "config.json"), read_splits(run)
-    folders = data or _folders(config, run)
-    if order == "auto" and config.get("order") in get_args(Order):
-        order = config["order"]
+    phantoms = phantoms or not (data or config.get("data"))
+    if phantoms:
+        folders: tuple[Path, ...] = ()
+        cases = phantom_cases(_phantoms(config, run))
+    else:
+        folders = data or _folders(config, run)
+        if order == "auto" and config.get("order") in get_args(Order):
+            order = config["order"]
+        cases = load_cases(folders, order, tell)
     painter = load_painter(weights)
-    by_key = {case.key: case for case in load_cases(folders, order, tell)}
-    held_out = [by_key[key] for key in splits[split] if key in by_key]
+    by_key = {case.key: case for case in cases}
+    wanted = [key for key in splits[split] if key.startswith(MADE_UP) == phantoms]
+    held_out = [by_key[key] for key in wanted if key in by_key]
     training = [by_key[key] for key in splits["train"] if key in by_key]
-    missing = [key for key in splits[split] if key not in by_key]
-    if missing:
+    if missing := [key for key in wanted if key not in by_key]:
         tell(
             Progress(
                 "prepare",
                 0.0,
-                message=f"{len(missing)} of {len(splits[split])} held-out patients are not in the "
+                message=f"{len(missing)} of {len(wanted)} held-out patients are not in the "
                 f"data, {missing[0]} the first; left out",
             )
         )
     if not held_out or not training:
+        where = ", ".join(map(str, folders)) or "made-up heads"
         raise DataError(
-            f"{', '.join(map(str, folders))}: {len(held_out)} patients of the {split} split of "
-            f"{run} and {len(training)} of its training; expected the folders that it was trained "
-            "on"
+            f"{where}: {len(held_out)} patients of the {split} split of {run} and {len(training)} "
+            "of its training; expected the folders that it was trained on"
         )
     return Inputs(painter, held_out, training, tuple(folders))
 
@@ -115,3 +140,13 @@ def _folders(config: dict[str, Any], run: Path) -> tuple[Path, ...]:
             "`data`; name them after the run"
         )
     return tuple(Path(str(folder)) for folder in found)
+
+
+def _phantoms(config: dict[str, Any], run: Path) -> int:
+    found = config.get("phantoms")
+    if not isinstance(found, int) or found < 1:
+        raise ConfigError(
+            f"{run}: its painter was trained on no made-up heads; name the folders of patients "
+            "after the run, without --phantoms"
+        )
+    return found

@@ -52,7 +52,7 @@ def segmenter_encoder(segmenter: Segmenter) -> Encoder:
 
     def embed(crop: NDArray[np.float32], sequence: int) -> NDArray[np.float64]:
         found: list[Tensor] = []
-        deepest = segmenter.network.get_submodule("down_4")
+        (deepest,) = (m for n, m in segmenter.network.named_modules() if n.endswith("down_4"))
         hook = deepest.register_forward_hook(lambda _, __, output: found.append(output))
         try:
             images = torch.from_numpy(network_input({sequence: crop})[None]).to(device())

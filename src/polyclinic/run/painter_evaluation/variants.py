@@ -11,7 +11,7 @@ from torch import Tensor
 from polyclinic.errors import ConfigError
 from polyclinic.inpaint.baselines import BASELINES, Infill
 from polyclinic.inpaint.conditioning import Request
-from polyclinic.inpaint.painter import Painter
+from polyclinic.inpaint.painter import MEAN_CALLS, Painter
 from polyclinic.inpaint.painting import Painted, Settings, paint
 from polyclinic.inpaint.regions import Region
 from polyclinic.inpaint.repaint import JUMP, RESAMPLINGS, repaint_calls, repaint_request
@@ -66,19 +66,23 @@ def diffusion(name: str, painter: Painter, settings: Settings, limit: int | None
     ) -> Painted:
         return paint(painter, slices, regions, sequence, head_px, replace(settings, seed=seed))
 
-    asked = settings.steps if settings.mode == "mean" else calls(settings.sampler, settings.steps)
-    evaluations = asked * (1 if settings.guidance == 1 else 2)
-    return Variant(name, painted, evaluations, varies=settings.mode == "sample", limit=limit)
+    varies = settings.mode == "sample"
+    guided = 1 if settings.guidance == 1 else 2
+    evaluations = guided * calls(settings.sampler, settings.steps) if varies else MEAN_CALLS
+    return Variant(name, painted, evaluations, varies=varies, limit=limit)
 
 
 def regressor(name: str, painter: Painter) -> Variant:
-    """The same network trained by plain squared error: it paints in one go, and one image only."""
+    """The same network trained by plain squared error: it paints without steps, one image only.
+
+    Raises `ConfigError` for a painter that diffuses.
+    """
     if painter.objective.name != "regression":
         raise ConfigError(
             f"{name}: expected a painter trained with the objective `regression`, got one trained "
             f"with `{painter.objective.name}`"
         )
-    return diffusion(name, painter, Settings(steps=1, mode="mean"))
+    return diffusion(name, painter, Settings(mode="mean"))
 
 
 def repainted(
@@ -146,7 +150,7 @@ def variants_of(painter: Painter, steps: int) -> list[Variant]:
     sample = diffusion(f"{name}, {steps} steps", painter, Settings(steps=steps))
     if name == "ddpm":
         return [sample]
-    return [sample, diffusion(f"{name}, mean", painter, Settings(steps=steps, mode="mean"))]
+    return [sample, diffusion(f"{name}, mean", painter, Settings(mode="mean"))]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,185 @@
+"""How a painter samples best: the spacing of levels, then guidance, chosen on validation patients.
+
+    python benchmarks/painter_settings.py RUN [--segmenter FILE]
+    python benchmarks/painter_settings.py --smoke    # a minute: does it work?
+
+RUN is a directory of `polyclinic inpaint train`, objective `flow`. Its test patients are not read.
+Every setting paints the same edits of its validation patients, at 4 steps. First the power that
+spaces the levels (`objectives.Objective.power`), by the lowest KID of all kinds of edits together;
+then, with that power, the guidance weight: the highest mean Dice of painted components whose KID is
+no more than a tenth above that of weight 1.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import records
+
+SEED = 0
+STEPS = 4
+POWERS = (1.0, 1.5, 2.0, 3.0)
+WEIGHTS = (1.5, 2.5)
+SMOKE = {"POWERS": (1.0, 2.0), "WEIGHTS": (2.0,)}
+LEEWAY = 1.1
+PACKAGES = ("polyclinic", "torch", "numpy", "scipy", "monai")
+MEASURES = {
+    "psnr": ("infill", "infill"),
+    "ssim": ("infill", "infill"),
+    "ring_auc": ("seams", "infill"),
+    "diversity": ("diversity", "infill"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", nargs="?", type=Path, metavar="RUN")
+    parser.add_argument("--segmenter", type=Path, help="default: one is trained")
+    parser.add_argument("--max-slices", type=int, default=10)
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmark-painter-settings"))
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--smoke", action="store_true", help="made-up heads, an untrained network")
+    parser.add_argument(
+        "--out", type=Path, help="result file (default benchmarks/results/painter_settings.json; "
+        "with --smoke none)"
+    )  # fmt: skip
+    arguments = parser.parse_args()
+    if arguments.smoke:
+        with tempfile.TemporaryDirectory() as folder:
+            result = _smoke(arguments, Path(folder))
+    elif arguments.run is None:
+        parser.error("RUN is required (or --smoke)")
+    else:
+        result = _choose(arguments)
+    print(json.dumps({key: result[key] for key in ("settings", "chosen")}, indent=1))
+    if arguments.out or not arguments.smoke:
+        records.write(result, arguments.out or records.RESULTS / "painter_settings.json")
+
+
+def _choose(arguments: argparse.Namespace, segmenter_steps: int | None = None) -> dict[str, Any]:
+    result = records.circumstances(PACKAGES, seed=SEED)
+    spaced = {f"power {power:g}": (power, 1.0) for power in POWERS}
+    found = _judged(arguments, "levels", spaced, segmenter_steps)
+    powers = {power: found["settings"][f"power {power:g}"]["kid"] for power in POWERS}
+    power = min(powers, key=lambda key: _known(powers[key]))
+    guided = {f"guidance {w:g}": (power, w) for w in (1.0, *WEIGHTS)}
+    more = _judged(arguments, "guidance", guided, segmenter_steps)
+    plain = _known(more["settings"]["guidance 1"]["kid"])
+    fair = {
+        w: -_known(more["settings"][f"guidance {w:g}"]["dice"], worst=-math.inf)
+        for w in (1.0, *WEIGHTS)
+        if w == 1.0 or _known(more["settings"][f"guidance {w:g}"]["kid"]) <= LEEWAY * plain
+    }
+    weight = min(fair, key=lambda key: fair[key])
+    return result | {
+        "patients": found["patients"],
+        "edits": found["edits"],
+        "painter": found["painter"],
+        "settings": found["settings"] | more["settings"],
+        "chosen": {"power": power, "guidance": weight},
+    }
+
+
+def _known(value: float | None, worst: float = math.inf) -> float:
+    return worst if value is None else value
+
+
+def _judged(
+    arguments: argparse.Namespace,
+    name: str,
+    settings: Mapping[str, tuple[float, float]],
+    segmenter_steps: int | None,
+) -> dict[str, Any]:
+    """Every setting (power, guidance) on the same edits: a few numbers of each."""
+    from polyclinic.inpaint.painting import Settings
+    from polyclinic.run.painter_evaluation import variants as ways
+    from polyclinic.run.painter_evaluation.evaluation import (
+        SEGMENTER,
+        Evaluation,
+        evaluate_variants,
+    )
+    from polyclinic.run.painter_evaluation.inputs import read_inputs
+
+    def tell(progress: Any) -> None:
+        if progress.message:
+            print(progress.message, flush=True)
+
+    kept = arguments.work / "levels" / SEGMENTER
+    segmenter = arguments.segmenter or (kept if name != "levels" else None)
+    config = Evaluation(
+        arguments.run,
+        split="val",
+        segmenter=segmenter,
+        max_slices=arguments.max_slices,
+        samples=2,
+        seed=SEED,
+    )
+    if segmenter_steps:
+        plan = dataclasses.replace(config.segmenter_plan, steps=segmenter_steps)
+        config = dataclasses.replace(config, segmenter_plan=plan)
+    inputs = read_inputs(config.painter, config.data, config.order, config.split, tell)
+    variants = []
+    for label, (power, guidance) in settings.items():
+        objective = dataclasses.replace(inputs.painter.objective, power=power)
+        painter = dataclasses.replace(inputs.painter, objective=objective)
+        variants.append(ways.diffusion(label, painter, Settings(steps=STEPS, guidance=guidance)))
+    path = evaluate_variants(
+        config, inputs, variants, arguments.work / name, resume=arguments.resume, tell=tell
+    )
+    results = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        **{key: results[key] for key in ("patients", "edits", "painter")},
+        "settings": {label: _numbers(results["tables"], label) for label in settings},
+    }
+
+
+def _numbers(tables: Mapping[str, Sequence[dict[str, Any]]], variant: str) -> dict[str, Any]:
+    mine = {name: [e for e in rows if e.get("variant") == variant] for name, rows in tables.items()}
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else None
+
+    def of(table: str, kind: str | None, measure: str, by: str = "all") -> float | None:
+        return mean(
+            [
+                entry["value"]
+                for entry in mine[table]
+                if (kind is None or entry["kind"] == kind)
+                and (entry["measure"], entry["by"]) == (measure, by)
+            ]
+        )
+
+    return {
+        "kid": of("features", None, "kid"),
+        **{measure: of(table, kind, measure) for measure, (table, kind) in MEASURES.items()},
+        "dice": of("components", "tumour", "dice", "component"),
+        "dice_ratio": of("components", "tumour", "dice_ratio", "component"),
+        "seconds": of("time", None, "seconds"),
+    }
+
+
+def _smoke(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Everything once, on made-up heads, with a network that took one step."""
+    from polyclinic.data.phantoms import brain
+    from polyclinic.data.phantoms.layouts import write_cases
+    from polyclinic.inpaint.training import PaintPlan
+    from polyclinic.run.painter import PainterRun, train_painter
+
+    globals().update(SMOKE)
+    write_cases(folder / "cases", brain.generate(5, size=48, slices=3))
+    run = PainterRun((folder / "cases",), plan=PaintPlan(steps=1, batch_size=2))
+    train_painter(run, folder / "flow")
+    arguments.run, arguments.work, arguments.max_slices = folder / "flow", folder / "work", 1
+    return _choose(arguments, segmenter_steps=1)
+
+
+if __name__ == "__main__":
+    main()
