@@ -84,6 +84,7 @@ def test_a_small_site_shares_nothing_and_says_why(site, tmp_path, capsys):
         (["gone", "--json", "--quiet"], 2, "--json and --quiet: choose one"),
         (["gone", "--html", "no/x.html"], 2, "the folder no does not exist; create it first"),
         (["gone", "--jobs", "0"], 2, "Invalid value for '--jobs'"),
+        (["gone", "--jobs", "9999"], 2, "Invalid value for '--jobs'"),
     ],
 )
 def test_wrong_usage_is_one_line(options, code, text, capsys, tmp_path, monkeypatch):
@@ -107,3 +108,12 @@ def test_nothing_that_is_there_is_written_over_and_nothing_in_the_site(site, opt
     assert other.read_text() == "mine"
     assert main(["data", "check", str(site), option, str(site.parent)]) == 2
     assert "a folder; expected the name of a file to write" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_format_has_no_task(tmp_path, capsys):
+    (tmp_path / "x").mkdir()
+    assert main(["data", "check", str(tmp_path / "x")]) == 7
+    assert f"{tmp_path / 'x'}: no known format, 0 images" in capsys.readouterr().out
+    assert main(["data", "check", str(tmp_path / "x"), "--json"]) == 7
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (last["format"], last["task"]) == ("unrecognised", None)

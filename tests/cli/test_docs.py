@@ -56,4 +56,4 @@ def test_the_exit_codes_are_those_of_the_code():
 
     documented = codes(TEXT.split("## Exit codes")[1])
     assert documented == codes(entry.__doc__)
-    assert documented == ["0", "1", "2", "3", "4", "5", "6", "7", "70", "130"]
+    assert documented == ["0", "1", "2", "3", "4", "5", "6", "7", "8", "70", "130"]

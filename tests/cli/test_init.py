@@ -89,7 +89,7 @@ def test_a_file_is_overwritten_only_by_force(fake, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("folders", "arguments", "code", "text"),
     [
-        ([], ["in"], 3, "in: no such folder; expected one with a subfolder for each site"),
+        ([], ["in"], 3, "in: no such folder; expected a folder with a subfolder for each site"),
         (["in/a"], ["in"], 3, "in/corpus: no such folder; expected the corpus of public images"),
         (["in/corpus"], ["in"], 3, "in: none of its subfolders is a site that can be read: it has"),
         (["in/corpus", "in/x"], ["in"], 3, "can be read: in/x: no format fits"),
@@ -104,6 +104,12 @@ def test_what_is_missing_is_named(fake, capsys, folders, arguments, code, text):
     assert text in errors
     assert errors.count("\n") == 1
     assert not Path("federation.toml").exists()
+
+
+def test_a_file_is_no_folder_of_sites(fake, capsys):
+    Path("in.toml").touch()
+    assert main(["init", "in.toml"]) == 3
+    assert "in.toml: is a file; expected a folder with a subfolder" in capsys.readouterr().err
 
 
 def test_every_key_is_explained_and_no_other():

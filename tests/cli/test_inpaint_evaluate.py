@@ -71,6 +71,7 @@ def test_it_prints_the_few_numbers_that_count(calls, capsys):
     assert (painter, data, out) == (Path("run"), (), Path("o"))
     del options["tell"]
     assert options == {
+        "phantoms": False,
         "split": "test",
         "labels": "auto",
         "steps": 4,

@@ -14,6 +14,8 @@ from polyclinic.cli import engine, main
 class Model:
     facts: dict[str, Any]
     least_confidence: float = 0.5
+    task: str = "single-label"
+    classes: tuple[str, ...] = ("a", "b")
 
 
 @dataclass
@@ -68,6 +70,8 @@ EVALUATION = {
     ],
 }
 FACTS = {
+    "format": "npz",
+    "patients": 12,
     "images": 32,
     "folds": 5,
     "metric": "auroc",
@@ -100,6 +104,7 @@ def test_evaluate_prints_tables_and_writes_what_it_found(calls, capsys):
         "written: judged/evaluation.json\n"
     ).replace("judged by                     trained", "judged by                       trained")
     assert calls.asked[0][1]["labels_per_class"] == (5, 10)
+    assert (calls.asked[0][1]["format"], calls.asked[0][1]["task"]) == ("auto", "auto")
     assert json.loads(Path("judged/evaluation.json").read_text()) == EVALUATION
 
 
@@ -114,6 +119,7 @@ def test_adopt_says_how_good_it_is(calls, capsys):
     assert capsys.readouterr().out == ""
     assert main(["adopt", "encoder", "far", "--out", "m"]) == 0
     assert capsys.readouterr().out == (
+        "read as npz, single-label: a, b\n"
         "32 images, cross-validated by patient in 5 parts: "
         "auroc 0.875 (95 % interval 0.750 to 1.000)\n"
         "the surest 90 %: error 0.125\n"
@@ -121,6 +127,25 @@ def test_adopt_says_how_good_it_is(calls, capsys):
         "predict with: polyclinic predict m FOLDER\n"
     )
     assert [options["fine_tune"] for _, options in calls.asked] == [True, False]
+
+
+def test_adopt_says_what_it_took_the_folder_for(calls, capsys):
+    nameless = {
+        **FACTS,
+        "patients": None,
+        "metric": "dice",
+        "estimates": {"dice": {"value": None, "low": None}},
+    }
+    calls.gives = Model(nameless, task="segmentation", classes=tuple("abcdefghijk"))
+    assert main(["adopt", "encoder", "far", "--out", "m"]) == 0
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "read as npz, segmentation: a, b, c, d, e, f, g, h and 3 more",
+        "32 images, cross-validated by image, as no patient is named, in 5 parts: dice undefined",
+        "the surest 90 %: 1 - Dice 0.125",
+    ]
+    calls.gives = Model(FACTS, classes=())
+    assert main(["adopt", "encoder", "far", "--out", "m"]) == 0
+    assert "read as npz, single-label: a number" in capsys.readouterr().out
 
 
 def test_a_model_is_named_after_the_data_and_the_time(calls):
@@ -153,13 +178,28 @@ def test_an_interruption_says_how_to_go_on(calls, capsys, monkeypatch):
     assert "predict m 'new images' --out o --batch 64 --resume" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["evaluate", "run", "--on", "far"], ["adopt", "run", "far"]])
+def test_a_format_and_a_task_can_be_declared(calls, capsys, command):
+    calls.gives = EVALUATION if command[0] == "evaluate" else Model(FACTS)
+    declared = ["--format", "manifest", "--task", "regression"]
+    assert main([*command, *declared, "--quiet"]) == 0
+    asked = calls.asked[0][1]
+    assert (asked["format"], asked["task"]) == ("manifest", "regression")
+    assert main([*command, "--task", "regresion"]) == 2
+    assert "'regresion' is not one of 'auto', 'single-label'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
         (["export", "gone", "--out", "e"], 5, "gone: no such folder; expected a run"),
         (["evaluate", "gone", "--on", "far"], 5, "gone: no such folder; expected a run"),
         (["adopt", "gone", "far", "--out", "m"], 5, "gone: no such folder; expected a run"),
-        (["predict", "gone", "far"], 5, "gone: no such file or folder; expected a folder"),
+        (
+            ["predict", "gone", "far"],
+            5,
+            "gone: no such folder; expected a folder that `polyclinic adopt`",
+        ),
     ],
 )
 def test_wrong_paths_are_one_line(tmp_path, monkeypatch, capsys, arguments, code, text):

@@ -1,5 +1,6 @@
 """Tiny sites on disk, and a configuration that runs in a second or two."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from polyclinic.config import (
     SiteConfig,
     UniversalConfig,
 )
+from polyclinic.run.adoption import adopt
+from polyclinic.run.cross_validation import AdoptPlan
+from polyclinic.run.encoder_source import find_encoder
 from polyclinic.run.experiment import run_experiment
 
 
@@ -73,6 +77,61 @@ def finished_run(hospitals: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         patch.setenv("POLYCLINIC_PRECISION", "float32")
         run_experiment(replace(_tiny(hospitals), hold_out=("south",)), folder / "run")
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def write_image() -> Callable[..., Path]:
+    """(path, z, ...) -> a DICOM image of 7 x 5 px, whose values rise, at 2.5 mm times z."""
+    return _dicom
+
+
+def _dicom(
+    path: Path, z: int = 0, *, size=(5, 7), frames=1, turn=(1, 0, 0, 0, 1, 0), **more
+) -> Path:
+    import pydicom
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    dataset = pydicom.Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SpecificCharacterSet = "ISO_IR 100"
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    dataset.SOPInstanceUID = f"1.9.{size[0]}.{z + 1}"
+    dataset.PatientID, dataset.PatientName, dataset.Modality = "P1", "Müller^Jörg", "CT"
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.4", "1.2.5"
+    dataset.StudyDate, dataset.FrameOfReferenceUID = "20240229", "1.2.6"
+    dataset.InstanceNumber = z + 1
+    if turn:
+        dataset.ImageOrientationPatient = list(turn)
+        dataset.ImagePositionPatient = [-12.5, 1 / 3, 2.5 * z]
+        dataset.PixelSpacing, dataset.SliceThickness = [0.5, 0.75], "2.5"
+    dataset.Rows, dataset.Columns = size
+    dataset.NumberOfFrames, dataset.SamplesPerPixel = frames, 1
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.PixelRepresentation = 7, 0
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    values = np.arange(frames * size[0] * size[1], dtype=np.uint8).tobytes()
+    dataset.PixelData = values + b"\0" * (len(values) % 2)
+    dataset["PixelData"].VR = "OB"
+    for keyword, value in more.items():
+        setattr(dataset, keyword, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def drawing(finished_run: Path, hospitals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that draws masks, adopted at `west`; nobody may change it."""
+    folder = tmp_path_factory.mktemp("drawing")
+    plan = AdoptPlan(folds=2, epochs=1, min_steps=1, max_steps=1, head_epochs=1, bootstrap=20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYCLINIC_CACHE", str(folder / "cache"))
+        patch.setenv("POLYCLINIC_DEVICE", "cpu")
+        patch.setenv("POLYCLINIC_PRECISION", "float32")
+        adopt(find_encoder(finished_run), hospitals / "sites" / "west", folder / "model", plan)
+    return folder / "model"
 
 
 def _tiny(hospitals: Path) -> Config:

@@ -30,7 +30,7 @@ from polyclinic.inpaint.components import (
 )
 from polyclinic.inpaint.edit import replay
 from polyclinic.inpaint.files import read_source
-from polyclinic.inpaint.network import NetworkConfig, build_network
+from polyclinic.inpaint.network import NetworkConfig
 from polyclinic.inpaint.objectives import OBJECTIVES
 from polyclinic.inpaint.painter import Painter, load_painter, save_painter
 from polyclinic.inpaint.painting import Settings
@@ -41,7 +41,7 @@ from polyclinic.run.augment import augment
 from polyclinic.run.augment_plan import AugmentRun
 from polyclinic.run.directory import RunDirectory
 from polyclinic.run.start import is_unused
-from polyclinic.seeding import derive, generator
+from polyclinic.seeding import derive
 
 pytestmark = pytest.mark.usefixtures("exact")
 
@@ -89,14 +89,9 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """A network that heeds its input: MONAI's own ends with zeros, until it is trained."""
-    network = build_network(TINY, seed=0).eval()
-    with torch.no_grad():
-        for value in network.parameters():
-            value.add_(torch.randn(value.shape, generator=generator("awake")), alpha=0.1)
+def weights(tmp_path_factory, awake):
     path = tmp_path_factory.mktemp("painter") / "painter.safetensors"
-    save_painter(Painter(network, OBJECTIVES["flow"], digest=""), path)
+    save_painter(Painter(awake(TINY), OBJECTIVES["flow"], digest=""), path)
     return path
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from polyclinic.config import Config, load_config
+from polyclinic.config import Config, FederationConfig, load_config, quick
 from polyclinic.errors import ConfigError, RunError
 from polyclinic.run.directory import open_run
+from polyclinic.run.progress import Progress
 
 
 def test_refuses_a_second_start_without_resume(config: Config, tmp_path: Path):
@@ -35,6 +36,15 @@ def test_resuming_with_another_configuration_names_the_difference(config: Config
         open_run(tmp_path / "run", other, resume=True)
 
 
+def test_resuming_a_quick_run_mentions_the_option(config: Config, tmp_path: Path):
+    open_run(tmp_path / "fast", quick(config), resume=False).close()
+    with pytest.raises(ConfigError, match=r"fast: the run .* started with --quick; add it"):
+        open_run(tmp_path / "fast", config, resume=True)
+    open_run(tmp_path / "slow", config, resume=False).close()
+    with pytest.raises(ConfigError, match=r"slow: .* started without --quick; leave it out"):
+        open_run(tmp_path / "slow", quick(config), resume=True)
+
+
 def test_resuming_may_change_jobs_methods_and_seeds(config: Config, tmp_path: Path):
     open_run(tmp_path / "run", config, resume=False).close()
     other = dataclasses.replace(config, jobs=2, seeds=(0, 1), methods=("mim",))
@@ -61,6 +71,21 @@ def test_records_survive_a_torn_line(config: Config, tmp_path: Path):
         assert directory.records == {"a": {"unit": "a", "kind": "stage"}}
         directory.record({"unit": "b", "kind": "stage"})
     assert [json.loads(line)["unit"] for line in metrics.read_text().splitlines()] == ["a", "b"]
+
+
+def test_what_is_told_is_kept_in_the_log(config: Config, tmp_path: Path):
+    heard: list[Progress] = []
+    told = [Progress("paint", 0.5), Progress("paint", 0.6, message="a word")]
+    with open_run(tmp_path / "run", config, resume=False) as directory:
+        for tell in (
+            directory.telling(heard.append),
+            directory.telling(heard.append, lambda progress: f"at {progress.done}"),
+        ):
+            for progress in told:
+                tell(progress)
+    assert heard == told * 2
+    lines = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8").splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == ["a word", "at 0.5", "at 0.6"]
 
 
 def test_a_full_disk_is_said_plainly(
@@ -114,3 +139,17 @@ def test_a_damaged_configuration_is_named(config: Config, tmp_path: Path, conten
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(RunError, match=rf"config\.json: {text}.*; restore it, or start a new run"):
         open_run(tmp_path, config, resume=True)
+
+
+def test_a_run_from_before_a_table_of_settings_existed_is_resumed_with_its_defaults(
+    config: Config, tmp_path: Path
+):
+    open_run(tmp_path / "run", config, resume=False).close()
+    stored = tmp_path / "run" / "config.json"
+    older = json.loads(stored.read_text())
+    del older["federation"]
+    stored.write_text(json.dumps(older))
+    other = dataclasses.replace(config, federation=FederationConfig(wire="int8"))
+    with pytest.raises(ConfigError, match="another `federation`: wire was 'float32', is 'int8'"):
+        open_run(tmp_path / "run", other, resume=True)
+    open_run(tmp_path / "run", config, resume=True).close()

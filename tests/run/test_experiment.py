@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from polyclinic.config import Config, config_to_toml
 from polyclinic.errors import DataError, RunError
 from polyclinic.report import results_schema
-from polyclinic.run import experiment
+from polyclinic.run import training
 from polyclinic.run.directory import RunDirectory
 from polyclinic.run.experiment import run_experiment
 from polyclinic.run.progress import Progress
@@ -114,8 +114,8 @@ def test_a_finished_run_resumes_to_the_same_results_without_training(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     first = without_time(run_experiment(config, tmp_path / "run"))
-    monkeypatch.setattr(experiment, "pretrain", None)
-    monkeypatch.setattr(experiment, "METHODS", {})
+    monkeypatch.setattr(training, "pretrain", None)
+    monkeypatch.setattr(training, "METHODS", {})
     assert without_time(run_experiment(config, tmp_path / "run", resume=True)) == first
 
 

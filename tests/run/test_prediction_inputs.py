@@ -8,10 +8,12 @@ import pytest
 
 from polyclinic.data.dataset import Item, Scan
 from polyclinic.data.nifti import axial, read_volume
+from polyclinic.data.readers import scan_site
 from polyclinic.errors import DataError
-from polyclinic.run.prediction_inputs import Inputs, find_inputs
+from polyclinic.run.prediction_inputs import find_inputs
+from polyclinic.run.prediction_items import Inputs, Whole
 from polyclinic.run.prediction_masks import write_volume
-from polyclinic.run.prediction_rows import mask_name, restored
+from polyclinic.run.prediction_rows import restored
 
 
 def case(folder: Path, name: str) -> Path:
@@ -30,11 +32,76 @@ def case(folder: Path, name: str) -> Path:
 def test_the_slices_of_a_volume_are_one_group(tmp_path):
     for name in ("A", "B"):
         case(tmp_path, name)
-    inputs = find_inputs(tmp_path)
+    inputs = find_inputs(tmp_path, task="segmentation")
     groups = [[item.key for item in group] for group in inputs.groups(3)]
     assert groups == [[f"{name}#{z}" for z in range(4)] for name in ("A", "B")]
-    assert mask_name(inputs, inputs.items[0]) == "masks/A.nii.gz"
+    assert inputs.wholes["A#0"].mask == "A.nii.gz"
+    assert inputs.wholes["A#0"].reference.name.startswith("A-t2f")
     assert inputs.patients["A#0"] == "A"
+
+
+def test_volumes_need_no_labels(tmp_path):
+    """The same slices, with and without a segmentation beside them, as the site's reader sees."""
+    case(tmp_path, "A")
+    labelled = find_inputs(tmp_path, task="segmentation")
+    pixels = [labelled.scan.load(item)[0] for item in labelled.items]
+    site = scan_site(tmp_path)
+    assert [np.array_equal(site.load(i)[0], p) for i, p in zip(site.items, pixels, strict=True)]
+    next((tmp_path / "A").glob("*seg*")).unlink()
+    inputs = find_inputs(tmp_path, task="segmentation", layout="brats")
+    assert [item.key for item in inputs.items] == [item.key for item in labelled.items]
+    assert np.array_equal(inputs.scan.load(inputs.items[2])[0], pixels[2])
+    alone = find_inputs(tmp_path / "A", task="segmentation", layout="brats")
+    assert [item.key for item in alone.items] == [f"A#{z}" for z in range(4)]
+
+
+def volume(path: Path, shape: tuple[int, ...] = (12, 10, 20)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    voxels = np.random.default_rng(1).integers(0, 900, shape).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([-2.0, 2, 3, 1])), path)
+    return path
+
+
+def test_a_plain_volume_becomes_slices(tmp_path):
+    one = volume(tmp_path / "new" / "a.nii.gz")
+    volume(tmp_path / "new" / "a.nii")
+    inputs = find_inputs(one, task="segmentation")
+    assert [item.key for item in inputs.items] == [f"a.nii.gz#{z}" for z in range(20)]
+    assert inputs.scan.load(inputs.items[3])[0].shape == (10, 12)
+    fifths = find_inputs(tmp_path / "new", task="single-label")
+    expected = [f"{name}#{z}" for name in ("a.nii", "a.nii.gz") for z in (5, 10)]
+    assert [item.key for item in fifths.items] == expected
+    assert not fifths.wholes
+    both = find_inputs(tmp_path / "new", task="segmentation")
+    assert len({whole.mask for whole in both.wholes.values()}) == 2
+
+
+def test_channels_of_a_volume_lie_in_files_or_in_one(tmp_path):
+    for number in range(2):
+        volume(tmp_path / "new" / "imagesTs" / f"liver_07_{number:04}.nii.gz")
+    inputs = find_inputs(tmp_path / "new", task="segmentation", layout="msd")
+    assert inputs.items[0].key == "imagesTs/liver_07#0"
+    assert inputs.patients["imagesTs/liver_07#0"] == "liver_07"
+    image = inputs.scan.load(inputs.items[0])[0]
+    assert image.shape == (10, 12, 3)
+    assert image[..., 1].any()
+    assert not image[..., 2].any()
+    volume(tmp_path / "four.nii.gz", (12, 10, 5, 4))
+    inputs = find_inputs(tmp_path / "four.nii.gz", task="segmentation")
+    assert inputs.scan.load(inputs.items[0])[0].shape == (10, 12, 3)
+
+
+def test_what_cannot_be_read_is_a_row_and_not_the_end(tmp_path):
+    (tmp_path / "a.nii.gz").write_bytes(b"x")
+    (tmp_path / "b.npz").write_bytes(b"x")
+    volume(tmp_path / "c.nii")
+    inputs = find_inputs(tmp_path)
+    assert [item.key for item in inputs.items][:2] == ["a.nii.gz", "b.npz"]
+    for item in inputs.items[:2]:
+        with pytest.raises(DataError, match=rf"{item.key}: .*not a readable"):
+            inputs.scan.load(item)
+    with pytest.raises(DataError, match=r"a\.nii\.gz: not a readable NIfTI file"):
+        find_inputs(tmp_path / "a.nii.gz")
 
 
 def test_a_volume_of_masks_has_the_geometry_of_the_input(tmp_path):
@@ -65,6 +132,9 @@ def test_images_on_their_own_come_in_runs_of_the_batch(tmp_path):
     items = tuple(Item(f"{n}.png", f"{n}") for n in range(5))
     inputs = Inputs(Scan(tmp_path, "corpus", "single-label", (), items, lambda _: None))
     assert [len(group) for group in inputs.groups(2)] == [2, 2, 1]
+    wholes = dict.fromkeys(("1.png", "2.png", "3.png"), Whole("a.dcm"))
+    mixed = Inputs(inputs.scan, wholes=wholes)
+    assert [len(group) for group in mixed.groups(2)] == [4, 1]
 
 
 @pytest.mark.parametrize("size", [(20, 12), (16, 16), (48, 96), (5, 31)])

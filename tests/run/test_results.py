@@ -8,6 +8,8 @@ import jsonschema
 import pytest
 
 from polyclinic.config import Config
+from polyclinic.errors import DataError
+from polyclinic.federation import exchange
 from polyclinic.report import results_schema
 from polyclinic.run import experiment
 from polyclinic.run.experiment import run_experiment
@@ -66,7 +68,7 @@ def test_times_are_of_the_clock_however_many_sites_work_at_once(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     now = [0.0]
-    judge = experiment._judge_site
+    judge = experiment.judge_site
 
     def together(workers, work, tasks):
         found = [(name, judge(workers.sites[name], *arguments)) for name, arguments in tasks]
@@ -78,3 +80,20 @@ def test_times_are_of_the_clock_however_many_sites_work_at_once(
     monkeypatch.setattr(experiment.time, "perf_counter", lambda: now[0])
     content = json.loads(run_experiment(config, tmp_path / "run").read_text())
     assert content["timing"][0]["evaluate_seconds"] == 20.0  # two protocols
+
+
+def test_who_took_part_is_said_in_words(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    train_stage = exchange.train_stage
+
+    def stage(site, *given):
+        if site.name == "west" and given[-2] == 1:  # in the second stage
+            raise DataError("the disk is gone")
+        return train_stage(site, *given)
+
+    monkeypatch.setattr(exchange, "train_stage", stage)
+    config = dataclasses.replace(config, methods=("fedavg",))
+    content = json.loads(run_experiment(config, tmp_path / "run").read_text())
+    jsonschema.validate(content, results_schema())
+    assert [p["took_part"] for p in content["participation"]] == ["3 of 3", "2 of 3: west absent"]

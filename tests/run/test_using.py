@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def model(export: Path, south: Path, tmp_path: Path) -> Path:
 
 
 def asked(model: Path, data: Path, out: Path, **options) -> list[dict[str, str]]:
-    done = predict(load_adopted(model), model, find_inputs(data), out, **options)
+    loaded = load_adopted(model)
+    done = predict(loaded, model, find_inputs(data, task=loaded.task), out, **options)
     with done.table.open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -167,6 +169,12 @@ def test_what_cannot_be_exported_is_one_line(finished_run: Path, export: Path, t
             export_run(wrong, tmp_path / "new", **options)
     with pytest.raises(RunError, match=r"exists already and is not empty"):
         export_run(finished_run, export)
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "metrics.jsonl").touch()
+    for path in ("log.txt", "results.json"):  # with any of what a run leaves behind
+        with pytest.raises(RunError, match=r"torn: a run without its config\.json, which says"):
+            export_run(tmp_path / "torn", tmp_path / "new")
+        (tmp_path / "torn" / path).touch()
     assert not list(tmp_path.glob(".new*"))
     assert not (tmp_path / "new").exists()
 
@@ -199,6 +207,8 @@ def test_adopting_says_what_it_found(model: Path, south: Path):
     card = (model / "README.md").read_text()
     for text in ("# A model for south", "## Calibration", "## When it abstains", "## Limits"):
         assert text in card
+    assert "Cross-validation by image in 3 parts" in card  # no patient is named
+    assert "the share of images of which another class was said" in card
 
 
 def test_the_same_call_gives_the_same_model(model: Path, export: Path, south: Path, tmp_path: Path):
@@ -212,6 +222,28 @@ def test_fine_tuning_moves_the_encoder(export: Path, south: Path, tmp_path: Path
     model = adopt(find_encoder(export), south, tmp_path / "tuned", plan)
     before = polyclinic.load_encoder(export).state_dict()
     assert any(not torch.equal(v.cpu(), before[k]) for k, v in model.encoder.state_dict().items())
+
+
+def test_a_format_and_a_task_can_be_declared(export: Path, south: Path, tmp_path: Path):
+    site = tmp_path / "graded"
+    shutil.copytree(south, site)
+    names = sorted(path.relative_to(site).as_posix() for path in site.glob("*/*.png"))
+    rows = [f"{name},{number % 5}" for number, name in enumerate(names)]
+    (site / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    found = find_encoder(export)
+    told = {}
+    for number, options in enumerate(
+        ({}, {"task": "regression"}, {"format": "class-folders"}, {"format": "manifest"})
+    ):
+        told[number] = adopt(found, site, tmp_path / f"model{number}", PLAN, **options)
+    assert [told[n].task for n in told] == [*("single-label", "regression"), *2 * ["single-label"]]
+    assert [len(told[n].classes) for n in told] == [5, 0, 2, 5]
+    with pytest.raises(DataError, match=r"format class-folders is for single-label"):
+        adopt(found, site, tmp_path / "no", PLAN, format="class-folders", task="regression")
+    with pytest.raises(DataError, match=r"'class-folder' is unknown.*mean 'class-folders'"):
+        judge_encoder(
+            found, site, plan_for(found, labels_per_class=(2,), seeds=1), format="class-folder"
+        )
 
 
 @pytest.mark.parametrize("task", ["single-label", "multi-label", "regression", "segmentation"])
@@ -270,6 +302,7 @@ def test_too_few_images_are_refused(export: Path, south: Path, tmp_path: Path):
     ("break_it", "text"),
     [
         (lambda m: (m / "model.json").unlink(), r"no model\.json in it; expected a folder"),
+        (lambda m: m.rename(m.with_name("old")), r"model: no such folder; .*`polyclinic adopt`"),
         (lambda m: (m / "model.json").write_text("{"), r"not a model that can be read"),
         (lambda m: (m / "model.safetensors").write_bytes(b"x" * 40), r"adopt the encoder again"),
         (lambda m: (m / "head.pt").write_bytes(b""), r"head\.pt: a PyTorch file.*not opened"),
@@ -328,7 +361,7 @@ def test_a_killed_call_resumes_to_the_same_bytes(
     asked(model, south, tmp_path / "cut", batch=4, resume=True)
     assert table.read_bytes() == (tmp_path / "whole" / "predictions.csv").read_bytes()
     left = sorted(path.name for path in table.parent.iterdir())
-    assert left == ["predictions.csv", "predictions.csv.json"]
+    assert left == [".predictions.csv.lock", "predictions.csv", "predictions.csv.json"]
     asked(model, south, tmp_path / "cut", batch=4, resume=True)  # complete: nothing to do
     with pytest.raises(RunError, match=r"was begun with another model, input or --batch"):
         asked(model, south, tmp_path / "cut", batch=5, resume=True)
@@ -359,11 +392,8 @@ def test_noise_in_colour_is_unfamiliar(model: Path, tmp_path: Path):
     assert float(row["out of distribution"]) == 1
 
 
-def test_masks_lie_beside_the_table_at_the_size_of_the_image(
-    export: Path, hospitals: Path, tmp_path: Path
-):
-    folder = tmp_path / "model"
-    adopt(find_encoder(export), hospitals / "sites" / "west", folder, PLAN)
+def test_masks_lie_beside_the_table_at_the_size_of_the_image(drawing: Path, tmp_path: Path):
+    folder = drawing
     new = tmp_path / "new"
     new.mkdir()
     Image.fromarray(np.full((20, 12), 90, np.uint8)).save(new / "tall.png")
@@ -374,6 +404,22 @@ def test_masks_lie_beside_the_table_at_the_size_of_the_image(
     assert int(rows[0]["pixels foreground"]) == int((mask == 1).sum())
     with pytest.raises(ConfigError, match=r"expected a folder, because this model draws masks"):
         asked(folder, new, tmp_path / "answers.csv")
+
+
+def test_two_calls_do_not_write_one_table(model: Path, south: Path, tmp_path: Path, monkeypatch):
+    answer, refused = predicting.answer, []
+
+    def meanwhile(*arguments):
+        if not refused:
+            with pytest.raises(RunError, match=r"another process is writing it") as caught:
+                asked(model, south, tmp_path / "out", resume=True)
+            refused.append(caught)
+        return answer(*arguments)
+
+    monkeypatch.setattr(predicting, "answer", meanwhile)
+    assert len(asked(model, south, tmp_path / "out", batch=8)) == 32
+    assert refused
+    asked(model, south, tmp_path / "out", batch=8, resume=True)  # the lock is free again
 
 
 def test_patients_are_named_where_they_are_known(model: Path, south: Path, tmp_path: Path):

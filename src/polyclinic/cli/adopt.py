@@ -2,16 +2,23 @@
 
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from polyclinic.cli import engine
+from polyclinic.cli.declared import declared
 from polyclinic.cli.output import emit
 from polyclinic.cli.progress import telling
 from polyclinic.config import MethodName
 from polyclinic.errors import ConfigError
+
+if TYPE_CHECKING:
+    from polyclinic.data.readers.reader import TaskChoice
+
+SHOWN = 8  # classes that are named
 
 
 @click.command(short_help="Fit a model to a hospital's few labels.")
@@ -42,6 +49,7 @@ from polyclinic.errors import ConfigError
     show_default=True,
     help="Of folds, views and heads.",
 )
+@declared
 @click.option("--json", "as_json", is_flag=True, help="Print progress and result as JSON lines.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def adopt(
@@ -52,6 +60,8 @@ def adopt(
     coverage: float,
     method: str | None,
     seed: int,
+    format_: str,
+    task: "TaskChoice",
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -68,6 +78,8 @@ def adopt(
             run,
             data,
             folder,
+            format=format_,
+            task=task,
             method=method,
             fine_tune=fine_tune,
             coverage=coverage,
@@ -86,9 +98,18 @@ def adopt(
             }
         )
     elif not quiet:
+        click.echo(f"read as {facts['format']}, {model.task}: {_named(model.classes)}")
         click.echo(estimate_text(facts))
         again = shlex.join(["polyclinic", "predict", str(folder), "FOLDER"])
         click.echo(f"model: {folder}\npredict with: {again}")
+
+
+def _named(classes: Sequence[str]) -> str:
+    """The first classes, and how many more there are; a folder may be taken for another."""
+    if not classes:
+        return "a number"
+    more = f" and {len(classes) - SHOWN} more" if len(classes) > SHOWN else ""
+    return f"{', '.join(classes[:SHOWN])}{more}"
 
 
 def estimate_text(facts: dict[str, Any]) -> str:
@@ -98,12 +119,14 @@ def estimate_text(facts: dict[str, Any]) -> str:
     interval = ""
     if main["low"] is not None:
         interval = f" (95 % interval {main['low']:.3f} to {main['high']:.3f})"
+    by = "by patient" if facts["patients"] else "by image, as no patient is named,"
     lines = [
-        f"{facts['images']} images, cross-validated by patient in {facts['folds']} parts: "
+        f"{facts['images']} images, cross-validated {by} in {facts['folds']} parts: "
         f"{facts['metric']} {value}{interval}"
     ]
+    error = "1 - Dice" if facts["metric"] == "dice" else "error"
     lines += [
-        f"the surest {100 * row['share']:.0f} %: error {row['error']:.3f}"
+        f"the surest {100 * row['share']:.0f} %: {error} {row['error']:.3f}"
         for row in facts["coverage"]
         if row["share"] in (1.0, 0.9, 0.8)
     ]

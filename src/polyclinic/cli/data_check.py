@@ -36,7 +36,7 @@ LISTED = 10  # findings of a check that are printed; --json and --html have all 
 @click.option("--quiet", is_flag=True, help="Nothing but errors; the exit code says what it is.")
 @click.option(
     "--jobs",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 256),
     metavar="N",
     help="Processes that look at images.  [default: one per core]",
 )
@@ -90,7 +90,10 @@ def _refuse(path: Path, folder: Path, *, force: bool) -> None:
 def _text(checked: "Checked") -> str:
     """A table of the checks, then the findings; those of info last, many of a kind cut short."""
     scan = checked.survey.scan
-    head = f"{scan.folder}: {scan.format}, {scan.task}, {len(scan.items)} images"
+    number = len(scan.items)
+    images = "1 image" if number == 1 else f"{number} images"
+    kind = f"{scan.format}, {scan.task}" if checked.recognised else "no known format"
+    head = f"{scan.folder}: {kind}, {images}"
     rows = [
         [name, *(sum(f.severity == s for f in notes) for s in ("error", "warning", "info"))]
         for name, notes in checked.findings.items()

@@ -12,6 +12,7 @@ from polyclinic.cli.run import show, train
 from polyclinic.cli.sites import find_sites
 from polyclinic.cli.template import config_template
 from polyclinic.config import Config, SiteConfig, load_config, quick
+from polyclinic.data.writing import writing
 from polyclinic.errors import ConfigError, RunError
 from polyclinic.run.progress import Progress, Tell
 from polyclinic.run.start import is_unused
@@ -112,9 +113,8 @@ def finished(results: Path) -> bool:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with writing(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,6 +10,9 @@ from polyclinic.run.progress import Tell
 if TYPE_CHECKING:
     from polyclinic.data.dataset import Scan
     from polyclinic.data.readers.reader import TaskChoice
+    from polyclinic.deploy.preflight import Checked as SiteChecked
+    from polyclinic.deploy.status import State
+    from polyclinic.federation.verification import Verified
     from polyclinic.inpaint.files.output import Written
     from polyclinic.models.adopted import Adopted
     from polyclinic.run.augment import Augmented
@@ -47,6 +50,13 @@ def run_experiment(config: Config, out: Path, *, resume: bool, tell: Tell) -> Pa
     return experiment.run_experiment(config, out, resume=resume, tell=tell)
 
 
+def verify_ledgers(path: Path, key: Path | None) -> "list[Verified]":
+    """See `polyclinic.run.ledgers.verify_ledgers`."""
+    from polyclinic.run import ledgers
+
+    return ledgers.verify_ledgers(path, key)
+
+
 def write_report(run: Path) -> Path:
     """See `polyclinic.report.write_report`."""
     from polyclinic import report
@@ -67,6 +77,8 @@ def judge_encoder(
     source: Path,
     data: Path,
     *,
+    format: str,
+    task: "TaskChoice",
     method: str | None,
     labels_per_class: tuple[int, ...],
     seeds: int,
@@ -78,7 +90,7 @@ def judge_encoder(
 
     found = find_encoder(source, method=method)
     plan = judging.plan_for(found, labels_per_class=labels_per_class, seeds=seeds)
-    return judging.judge_encoder(found, data, plan, tell)
+    return judging.judge_encoder(found, data, plan, tell, format=format, task=task)
 
 
 def adopt(
@@ -86,6 +98,8 @@ def adopt(
     data: Path,
     out: Path,
     *,
+    format: str,
+    task: "TaskChoice",
     method: str | None,
     fine_tune: bool,
     coverage: float,
@@ -98,7 +112,8 @@ def adopt(
     from polyclinic.run.encoder_source import find_encoder
 
     plan = AdoptPlan(fine_tune=fine_tune, coverage=coverage, seed=seed)
-    return adoption.adopt(find_encoder(source, method=method), data, out, plan, tell)
+    found = find_encoder(source, method=method)
+    return adoption.adopt(found, data, out, plan, tell, format=format, task=task)
 
 
 def predict(model: Path, data: Path, out: Path, *, batch: int, resume: bool, tell: Tell) -> "Done":
@@ -107,7 +122,8 @@ def predict(model: Path, data: Path, out: Path, *, batch: int, resume: bool, tel
     from polyclinic.run import predicting
     from polyclinic.run.prediction_inputs import find_inputs
 
-    loaded, inputs = load_adopted(model), find_inputs(data)
+    loaded = load_adopted(model)
+    inputs = find_inputs(data, task=loaded.task, layout=str(loaded.facts.get("format", "")))
     return predicting.predict(loaded, model, inputs, out, batch=batch, resume=resume, tell=tell)
 
 
@@ -225,6 +241,7 @@ def evaluate_painter(
     data: Sequence[Path],
     out: Path,
     *,
+    phantoms: bool,
     split: Literal["test", "val"],
     labels: Literal["auto", "brats", "msd", "mask"],
     steps: int,
@@ -243,6 +260,7 @@ def evaluate_painter(
         painter=painter,
         data=tuple(data),
         order=labels,
+        phantoms=phantoms,
         split=split,
         steps=steps,
         segmenter=segmenter,
@@ -314,3 +332,87 @@ def fetch(
             "licence": download.licence,
             "new": new,
         }
+
+
+def require_deployment(federation: Path) -> None:
+    """Raise `ConfigError` where FEDERATION, or what runs it, is not as it must be."""
+    from polyclinic.deploy import flower, settings
+
+    flower.require()
+    settings.load_deployment(federation)
+
+
+def serve(federation: Path, state: Path, say: Callable[[str], None]) -> Path:
+    """See `polyclinic.deploy.server.serve`."""
+    from polyclinic.deploy import server
+
+    return server.serve(federation, state, say)
+
+
+def server_ready(state: Path) -> bool:
+    """See `polyclinic.deploy.server.ready`."""
+    from polyclinic.deploy import server
+
+    return server.ready(state)
+
+
+def invited_site(invite: Path) -> str:
+    """The name in an invitation."""
+    from polyclinic.deploy import invites
+
+    return invites.read_invite(invite).site
+
+
+def join_federation(
+    invite: Path, state: Path, *, data: Path, format: str, task: str, tells_scores: bool
+) -> str:
+    """See `polyclinic.deploy.site.join`."""
+    from polyclinic.deploy import site
+
+    return site.join(invite, state, data=data, format=format, task=task, tells_scores=tells_scores)
+
+
+def work_for_federation(state: Path, say: Callable[[str], None]) -> None:
+    """See `polyclinic.deploy.site.work`."""
+    from polyclinic.deploy import site
+
+    site.work(state, say)
+
+
+def site_ready(state: Path) -> bool:
+    """See `polyclinic.deploy.site.ready`."""
+    from polyclinic.deploy import site
+
+    return site.ready(state)
+
+
+def preflight(invite: Path, data: Path, state: Path) -> "Iterator[SiteChecked]":
+    """See `polyclinic.deploy.preflight.preflight`."""
+    from polyclinic.deploy import preflight as checks
+
+    def describe(folder: Path) -> str:
+        scan = scan_site(folder)
+        return f"{scan.format}, {scan.task}, {len(scan.items)} images"
+
+    return checks.preflight(invite, data, state, describe)
+
+
+def in_background(arguments: Sequence[str], log: Path, ready: Callable[[], bool]) -> int:
+    """See `polyclinic.deploy.background.in_background`."""
+    from polyclinic.deploy import background
+
+    return background.in_background(arguments, log, ready)
+
+
+def stop_working(state: Path) -> bool:
+    """See `polyclinic.deploy.folders.stop`."""
+    from polyclinic.deploy import folders
+
+    return folders.stop(state)
+
+
+def deployed_states(folders: Sequence[Path]) -> "list[State]":
+    """See `polyclinic.deploy.status.states`; all of the working folder where none is named."""
+    from polyclinic.deploy import status
+
+    return status.states(folders or status.find_folders(Path()))

@@ -10,6 +10,7 @@
 | 5 | a run directory cannot be written, read or resumed |
 | 6 | `data check` found warnings |
 | 7 | `data check` found errors |
+| 8 | a ledger does not verify, or cannot be written |
 | 70 | a bug in Polyclinic |
 | 130 | interrupted |
 """
@@ -32,9 +33,13 @@ from polyclinic.cli.export import export
 from polyclinic.cli.init import init
 from polyclinic.cli.inpaint import inpaint
 from polyclinic.cli.interrupt import Interrupted
+from polyclinic.cli.ledger import ledger
 from polyclinic.cli.predict import predict
 from polyclinic.cli.report import report
 from polyclinic.cli.run import run
+from polyclinic.cli.server import server
+from polyclinic.cli.site import site
+from polyclinic.cli.status import status
 from polyclinic.errors import ConfigError, PolyclinicError, RunError
 
 BUG, INTERRUPTED = 70, 130
@@ -70,6 +75,7 @@ def polyclinic(context: click.Context, debug: bool) -> None:
 
 _COMMANDS = (
     demo, init, run, report, data, export, evaluate, adopt, predict, inpaint, completion,
+    server, site, status, ledger,
 )  # fmt: skip
 for _command in _COMMANDS:
     polyclinic.add_command(_command)

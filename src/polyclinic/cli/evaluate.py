@@ -2,16 +2,21 @@
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from polyclinic.cli import engine
+from polyclinic.cli.declared import declared
 from polyclinic.cli.output import emit, table
 from polyclinic.cli.progress import telling
 from polyclinic.config import MethodName
+from polyclinic.data.writing import writing
 from polyclinic.errors import ConfigError, RunError
 from polyclinic.run.start import is_unused
+
+if TYPE_CHECKING:
+    from polyclinic.data.readers.reader import TaskChoice
 
 FILE = "evaluation.json"
 
@@ -50,6 +55,7 @@ def labels(context: click.Context, parameter: click.Parameter, value: str) -> tu
     type=click.Choice(get_args(MethodName)),
     help="Whose encoder.  [default: the leading method of the run]",
 )
+@declared
 @click.option("--out", type=click.Path(path_type=Path), help=f"A new folder for {FILE}.")
 @click.option("--json", "as_json", is_flag=True, help="Print progress and result as JSON lines.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -59,6 +65,8 @@ def evaluate(
     labels_per_class: tuple[int, ...],
     seeds: int,
     method: str | None,
+    format_: str,
+    task: "TaskChoice",
     out: Path | None,
     as_json: bool,
     quiet: bool,
@@ -73,7 +81,14 @@ def evaluate(
         raise RunError(f"{out}: exists already and is not empty; choose another folder with --out")
     with telling(as_json=as_json, quiet=quiet) as tell:
         results = engine.judge_encoder(
-            run, data, method=method, labels_per_class=labels_per_class, seeds=seeds, tell=tell
+            run,
+            data,
+            format=format_,
+            task=task,
+            method=method,
+            labels_per_class=labels_per_class,
+            seeds=seeds,
+            tell=tell,
         )
     if out is not None:
         _write(out / FILE, results)
@@ -130,7 +145,6 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _write(path: Path, results: dict[str, Any]) -> None:
-    part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    with writing(path) as part:
+        part.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")

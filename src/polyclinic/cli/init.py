@@ -1,6 +1,5 @@
 """`polyclinic init`: look at folders of data, write a configuration for them."""
 
-import contextlib
 import shlex
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from polyclinic.cli.output import emit
 from polyclinic.cli.sites import as_name, find_sites, site_json, sites_text
 from polyclinic.cli.template import config_template
 from polyclinic.config import SiteConfig, load_config
+from polyclinic.data.writing import writing
 from polyclinic.errors import ConfigError
 
 
@@ -71,13 +71,10 @@ def init(folder: Path, corpus: Path | None, out: Path, force: bool, as_json: boo
 
 def _write(out: Path, text: str) -> None:
     """Write the file, whole or not at all."""
-    part = out.with_name(f"{out.name}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(out)
+        with writing(out) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise ConfigError(
             f"{out}: cannot be written ({error.strerror or error}); free some space or choose "
             "another --out"

@@ -56,7 +56,7 @@ RUNS = Path("runs")
     multiple=True,
     help="A site to judge on and not to train on; may be repeated.",
 )
-@click.option("--jobs", type=click.IntRange(min=1), help="Sites that train at the same time.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Sites that train at the same time.")
 @click.option("--quick", "as_quick", is_flag=True, help="One seed, small images, few steps.")
 @click.option("--resume", is_flag=True, help="Continue a run that was interrupted.")
 @click.option("--dry-run", is_flag=True, help="Check configuration and data; train nothing.")

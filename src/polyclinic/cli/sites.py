@@ -48,7 +48,8 @@ def find_sites(folder: Path, corpus: Path | None) -> Found:
     without a corpus or without a single site.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; expected one with a subfolder for each site")
+        what = "is a file" if folder.exists() else "no such folder"
+        raise DataError(f"{folder}: {what}; expected a folder with a subfolder for each site")
     home = folder / "sites" if (folder / "sites").is_dir() else folder
     corpus = corpus or folder / "corpus"
     if not corpus.is_dir():

@@ -25,7 +25,7 @@ from polyclinic.models.state import State, load_state, save_state, state_of
 
 SCHEMA = "polyclinic.model/1"
 WEIGHTS, FACTS = "model.safetensors", "model.json"
-_EXPECTED = "expected a folder that `polyclinic adopt` wrote"
+_EXPECTED = "expected a folder that `polyclinic adopt` wrote, which fits an encoder to labels"
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,10 @@ def load_adopted(folder: Path) -> Adopted:
 
     Raises `RunError` where anything in it could run code, is missing, damaged, or of another kind.
     """
-    refuse_runnable(folder)
+    if not folder.is_dir():
+        what = "a file" if folder.exists() else "no such folder"
+        raise RunError(f"{folder}: {what}; {_EXPECTED}")
+    refuse_runnable(folder, _EXPECTED)
     if not (folder / FACTS).is_file():
         raise RunError(f"{folder}: no {FACTS} in it; {_EXPECTED}")
     try:

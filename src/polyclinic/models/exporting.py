@@ -120,21 +120,22 @@ def load_encoder(path: str | Path) -> Encoder:
     return encoder.eval()
 
 
-def refuse_runnable(path: Path) -> None:
+def refuse_runnable(path: Path, expected: str = _EXPECTED) -> None:
     """Raise `RunError` where `path`, or a file in the folder `path`, can run code when loaded.
 
-    Names are looked at, and the first bytes: a pickle that is called .safetensors is a pickle.
-    Hidden files and what lies in subfolders are left alone, because nothing here opens them.
+    The error says what was `expected`. Names are looked at, and the first bytes: a pickle that is
+    called .safetensors is a pickle. Hidden files and what lies in subfolders are left alone,
+    because nothing here opens them.
     """
     if not path.exists():
-        raise RunError(f"{path}: no such file or folder; {_EXPECTED}")
+        raise RunError(f"{path}: no such file or folder; {expected}")
     files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
     for file in files:
         kind = None if file.name.startswith(".") else _runnable(file)
         if kind:
             raise RunError(
                 f"{file}: {kind}; it could run code when it is loaded, so it was not opened; "
-                f"{_EXPECTED}"
+                f"{expected}"
             )
 
 

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from polyclinic.data.writing import writing
 from polyclinic.errors import RunError
 
 State = dict[str, Tensor]
@@ -32,13 +33,11 @@ def save_state(
     state: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None
 ) -> None:
     """Write safetensors so that `path` is whole or absent, whatever happens meanwhile."""
-    temporary = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata)
-        temporary.replace(path)
+        with writing(path) as part:
+            save_file({k: v.contiguous() for k, v in state.items()}, part, metadata)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         raise disk_error(error, path) from None
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from polyclinic import __version__
 from polyclinic.data.dataset import SiteData, counted
 from polyclinic.data.prepare import prepare_whole
-from polyclinic.data.readers import scan_site
+from polyclinic.data.readers import TaskChoice, scan_site
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.evaluate.bootstrap import Estimate, cluster_weights, interval
 from polyclinic.evaluate.calibration import coverage_curve, errors_of, threshold
@@ -31,10 +31,18 @@ FEWEST = 8  # images; also what normalising a head over a batch needs
 
 @shortage_explained()
 def adopt(
-    found: TrainedEncoder, folder: Path, out: Path, plan: AdoptPlan, tell: Tell = silent
+    found: TrainedEncoder,
+    folder: Path,
+    out: Path,
+    plan: AdoptPlan,
+    tell: Tell = silent,
+    *,
+    format: str = "auto",
+    task: TaskChoice = "auto",
 ) -> Adopted:
     """Fit `found` to the labelled images in `folder`, and write the model to the folder `out`.
 
+    `format` and `task` as in `scan_site`.
     The estimate comes from cross-validation by patient, with all of them in one score and an
     interval over patients; the model itself is then fitted to all images. Raises `DataError` where
     the images are too few, `ConfigError` for a plan out of range, `RunError` where `out` is in use.
@@ -47,20 +55,30 @@ def adopt(
     require_unused(out)
     tell(Progress("prepare", 0.0, site=folder.name))
     site = prepare_whole(
-        scan_site(folder),
+        scan_site(folder, format=format, task=task),
         name=folder.resolve().name,
         image_size=found.image_size,
         largest_side=found.largest_side,
         max_unreadable=plan.max_unreadable,
         cache=cache_folder(),
     )
+    model = adopt_site(found, site, plan, tell)
+    with whole_folder(out) as part:
+        save_adopted(model, part)
+        (part / "README.md").write_text(adoption_card(model), encoding="utf-8")
+    return model
+
+
+def adopt_site(
+    found: TrainedEncoder, site: SiteData, plan: AdoptPlan, tell: Tell = silent
+) -> Adopted:
+    """What `adopt` makes of images that are prepared and are all in the training split."""
     folds = _folds(site, plan)
     judged = cross_validate(found, site, folds, plan, tell)
     tell(Progress("adopt", folds.max() / (folds.max() + 1), site=site.name))
     fitted = fit(found, site, plan, "all")
-    calibration = replace(fitted.calibration, temperature=judged.temperature)
     facts = _facts(found, site, folds, judged, plan)
-    model = Adopted(
+    return Adopted(
         fitted.encoder,
         fitted.head,
         found.preset,
@@ -68,15 +86,11 @@ def adopt(
         site.classes,
         found.image_size,
         found.largest_side,
-        calibration,
+        replace(fitted.calibration, temperature=judged.temperature),
         calibrated(fitted.familiarity, judged.distances),
         threshold(judged.confidence, plan.coverage) if facts["coverage"] else 0.0,
         facts,
     )
-    with whole_folder(out) as part:
-        save_adopted(model, part)
-        (part / "README.md").write_text(adoption_card(model), encoding="utf-8")
-    return model
 
 
 def _folds(site: SiteData, plan: AdoptPlan) -> NDArray[np.int64]:

@@ -11,6 +11,11 @@ _NAMES = {
     "r2": "R²",
     "d2_absolute_error": "D² of absolute errors",
 }
+_ERRORS = {
+    "single-label": "the share of images of which another class was said",
+    "multi-label": "the share of images of which any label was wrong",
+    "segmentation": "1 minus Dice, the mean over images",
+}
 
 
 def adoption_card(model: Adopted) -> str:
@@ -18,6 +23,7 @@ def adoption_card(model: Adopted) -> str:
     facts = model.facts
     patients = facts["patients"]
     who = f"{patients} patients" if patients else "no patient numbers, each image on its own"
+    one, seen = ("patient", "its patient") if patients else ("image", "it")
     encoder = ", ".join(f"{key} {value}" for key, value in facts["encoder"].items())
     how = "fine-tuned with the head" if facts["fine_tuned"] else "frozen; only the head was fitted"
     lines = [
@@ -33,9 +39,9 @@ def adoption_card(model: Adopted) -> str:
         *_classes(model),
         "## How good it is, as far as these images can tell",
         "",
-        f"Cross-validation by patient in {facts['folds']} parts: every image was judged by a model "
-        "that had not seen its patient. The intervals are 95 % intervals of a bootstrap over "
-        "patients. The model in this folder was then fitted to all images.",
+        f"Cross-validation by {one} in {facts['folds']} parts: every image was judged by a model "
+        f"that had not seen {seen}. The intervals are 95 % intervals of a bootstrap over "
+        f"{one}s. The model in this folder was then fitted to all images.",
         "",
         "| Measure | Value | 95 % interval |",
         "|---|---|---|",
@@ -80,7 +86,8 @@ def _coverage(model: Adopted) -> list[str]:
     return [
         "## When it abstains",
         "",
-        f"Below a confidence of {_number(model.least_confidence)}. In cross-validation:",
+        f"Below a confidence of {_number(model.least_confidence)}. In cross-validation, with the "
+        f"error {_ERRORS.get(model.task, '')}:",
         "",
         "| Answered, the surest | Confidence from | Error of these |",
         "|---|---|---|",
@@ -111,7 +118,7 @@ def _limits(model: Adopted) -> list[str]:
             "cross-validation; then the figures are too good."
         )
     if facts["images"] < 100:
-        notes.append("So few images leave wide intervals, and intervals that are too narrow.")
+        notes.append("So few images leave wide intervals, and even these are too narrow.")
     notes += [f"{f['where'] or 'the data'}: {f['what']}" for f in facts["findings"][:10]]
     return ["## Limits", "", *(f"- {note}" for note in notes)]
 

@@ -22,16 +22,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from polyclinic.errors import RunError
 from polyclinic.inpaint.augment import (
-    REMOVED_MARGIN,
     SHOWN,
     PlannedEdit,
     contact_sheet,
     fill_map_of,
     plan_edits,
+    removed_mask,
 )
 from polyclinic.inpaint.cases import Case, CaseFolder
 from polyclinic.inpaint.components import COMPONENTS, KEEP, SEQUENCES, TUMOUR_FREE
@@ -132,12 +131,7 @@ def augment(
     with RunDirectory(
         out, config, as_dict, resume=resume, may_change=frozenset({"count", "patients"})
     ) as directory:
-
-        def told(progress: Progress) -> None:
-            if progress.message:
-                directory.log(progress.message)
-            tell(progress)
-
+        told = directory.telling(tell)
         for message in messages:
             directory.log(message)
         with fixed_precision(settle(directory, told)):
@@ -240,9 +234,7 @@ def _asked(
     kept = np.zeros_like(components) if planned.removes else components
     fill_map = fill_map_of(added, kept)
     if planned.removes:
-        width = 1 + 2 * REMOVED_MARGIN  # the border of a tumour blurs
-        around = ndimage.binary_dilation(components > 0, np.ones((1, width, width), bool))
-        fill_map[around & (added == 0)] = TUMOUR_FREE
+        fill_map[removed_mask(components) & (added == 0)] = TUMOUR_FREE
     return fill_map, np.where(added > 0, added, kept).astype(np.uint8)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from polyclinic.data.dataset import Item
 from polyclinic.data.nifti import axial, read_volume
+from polyclinic.data.writing import writing
 from polyclinic.errors import DataError
 from polyclinic.inpaint.cases import CaseFolder
 from polyclinic.inpaint.components import MIXED, SEQUENCES, from_labels
@@ -176,12 +177,10 @@ def write_manifest(rows: Sequence[Record], columns: Sequence[str], path: Path) -
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(path.name + ".part")
     try:
-        write(part)
-        part.replace(path)
+        with writing(path) as part:
+            write(part)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise disk_error(error, path) from None
 
 

@@ -1,6 +1,5 @@
 """`data check`: an honest statement about a folder, and what of it may leave the site."""
 
-import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -11,9 +10,11 @@ from typing import Any, Literal
 
 from polyclinic.data.checks import CHECKS, Survey, run_checks, survey_folder
 from polyclinic.data.checks.sharing import aggregates
+from polyclinic.data.checks.survey import UNRECOGNISED
 from polyclinic.data.dataset import Finding
+from polyclinic.data.writing import writing
 from polyclinic.errors import RunError
-from polyclinic.run.progress import Progress, Tell
+from polyclinic.run.progress import Progress, Tell, time_left
 
 SURVEY_SHARE = 0.9
 """Of the whole work, as progress counts it: looking at the images; the checks are the rest."""
@@ -28,6 +29,11 @@ class Checked:
     findings: Mapping[str, tuple[Finding, ...]]
     seconds: float
 
+    @property
+    def recognised(self) -> bool:
+        """Whether a reader understands the folder; else it was looked at file by file."""
+        return self.survey.scan.format != UNRECOGNISED
+
     def counts(self) -> dict[str, int]:
         """Number of findings of each severity."""
         every = [finding for notes in self.findings.values() for finding in notes]
@@ -41,11 +47,10 @@ def check_data(folder: Path, *, jobs: int, tell: Tell) -> Checked:
     """
     began = time.monotonic()
     site = folder.resolve().name
+    left = time_left()
 
     def surveyed(share: float) -> None:
-        spent = time.monotonic() - began
-        left = spent * (1 / share - 1) if share > 0 and spent > 1 else None
-        tell(Progress("check", SURVEY_SHARE * share, site=site, seconds_left=left))
+        tell(Progress("check", SURVEY_SHARE * share, site=site, seconds_left=left(share)))
 
     def judged(share: float) -> None:
         tell(Progress("check", SURVEY_SHARE + (1 - SURVEY_SHARE) * share, site=site))
@@ -63,7 +68,7 @@ def as_json(checked: Checked) -> dict[str, Any]:
         "schema": "polyclinic.data-check/1",
         "folder": str(scan.folder),
         "format": scan.format,
-        "task": scan.task,
+        "task": scan.task if checked.recognised else None,
         "images": len(scan.items),
         "readable": len(checked.survey.readable),
         "files": len(checked.survey.files),
@@ -96,12 +101,9 @@ def write_shared(checked: Checked, path: Path) -> Path:
     Raises `DataError` where the site is too small, `RunError` where `path` cannot be written.
     """
     text = json.dumps(aggregates(checked.survey, checked.findings), indent=1, allow_nan=False)
-    part = path.with_name(f"{path.name}.part")
     try:
-        part.write_text(text + "\n", encoding="utf-8")
-        part.replace(path)
+        with writing(path) as part:
+            part.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise RunError(f"{path}: cannot be written ({error}); check space and rights") from None
     return path

@@ -8,6 +8,7 @@ RUN/
   results.json        scores, gains, comparisons (docs/results.md)
   report.html
   examples/           pictures for the report
+  ledgers/            what left each site: a hash chain, a line a message
   seed-0/mim/         pre-training; seed-0/<method>/ stages, encoders, evaluation/, held-out/
 """
 
@@ -18,9 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from polyclinic.config import Config, config_to_dict
+from polyclinic.config import Config, FederationConfig, config_to_dict
+from polyclinic.data.writing import writing
 from polyclinic.errors import ConfigError, RunError
 from polyclinic.models.state import disk_error
+from polyclinic.run.lock import locked
+from polyclinic.run.progress import Progress, Tell, message
 from polyclinic.run.start import is_unused
 
 Record = dict[str, Any]
@@ -28,18 +32,23 @@ C = TypeVar("C")
 
 _MAY_CHANGE = frozenset({"jobs", "methods", "seeds"})
 """Options that a resumed run may have changed: they add work, or only say how it is done."""
+_UNSAID: Record = {"federation": config_to_dict(FederationConfig())}
+"""Tables that runs of earlier versions do not name, and what such a run was started with."""
 
 
 def open_run(path: Path, config: Config, *, resume: bool) -> "RunDirectory[Config]":
     """The directory of a federation's run."""
-    return RunDirectory(path, config, config_to_dict, resume=resume, may_change=_MAY_CHANGE)
+    return RunDirectory(
+        path, config, config_to_dict, resume=resume, may_change=_MAY_CHANGE, unsaid=_UNSAID
+    )
 
 
 class RunDirectory(Generic[C]):
     """Opens `path` for a run of `config`; a second process is refused while one works in it.
 
     `as_dict` makes JSON of a configuration. A run is resumed with the configuration that it was
-    started with, except for the keys in `may_change`.
+    started with, except for the keys in `may_change`. `unsaid` is what one that does not name a
+    key was started with.
     """
 
     def __init__(
@@ -50,6 +59,7 @@ class RunDirectory(Generic[C]):
         *,
         resume: bool,
         may_change: frozenset[str] = frozenset(),
+        unsaid: Record | None = None,
     ) -> None:
         self.path = path
         self.config = config
@@ -60,7 +70,7 @@ class RunDirectory(Generic[C]):
                     f"{path}: already holds a run; continue it with --resume or choose another "
                     "--out"
                 )
-            _same(read_json(stored), as_dict(config), may_change, path)
+            _same((unsaid or {}) | read_json(stored), as_dict(config), may_change, path)
         elif not is_unused(path):
             raise RunError(f"{path}: not empty and not a run; choose another --out")
         elif resume and not path.exists():
@@ -70,7 +80,8 @@ class RunDirectory(Generic[C]):
         except OSError as error:
             raise disk_error(error, path) from None
         with contextlib.ExitStack() as opened:  # a start that fails lets go of the lock
-            opened.enter_context(_lock(path / ".lock"))
+            busy = f"{path}: another process works on this run; wait for it or stop it"
+            opened.enter_context(locked(path / ".lock", busy))
             self.write_json("config.json", as_dict(config))
             self.records = self._read_records()
             self._log = opened.enter_context((path / "log.txt").open("a", encoding="utf-8"))
@@ -104,6 +115,16 @@ class RunDirectory(Generic[C]):
         with contextlib.suppress(OSError):  # a log that cannot be written stops nothing
             self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
             self._log.flush()
+
+    def telling(self, tell: Tell, line: Callable[[Progress], str] = message) -> Tell:
+        """`tell`, and log.txt before it: `line` of what is told, where there is any."""
+
+        def told(progress: Progress) -> None:
+            if text := line(progress):
+                self.log(text)
+            tell(progress)
+
+        return told
 
     def write_json(self, name: str, content: Any) -> Path:
         """Write a JSON file, whole or not at all."""
@@ -147,17 +168,18 @@ def read_json(path: Path) -> Record:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        with writing(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise disk_error(error, path) from None
 
 
 def _same(stored: Record, asked: Record, may_change: frozenset[str], path: Path) -> None:
     now = json.loads(json.dumps(asked))
+    if stored.get("quick", False) != now.get("quick", False):
+        then, do = ("with", "add it") if stored.get("quick") else ("without", "leave it out")
+        raise ConfigError(f"{path}: the run to resume was started {then} --quick; {do}")
     for key in sorted((stored.keys() | now.keys()) - may_change):
         unknown_then = key not in stored and not now[key]  # a setting newer than the run, not used
         if stored.get(key) != now.get(key) and not unknown_then:
@@ -173,19 +195,3 @@ def _differing(stored: Any, now: Any) -> str:
             if stored[key] != now.get(key):
                 return f"{key} was {stored[key]!r}, is {now.get(key)!r}"
     return f"was {stored!r:.80}, is {now!r:.80}"
-
-
-def _lock(path: Path) -> Any:
-    file = path.open("w")
-    try:
-        import fcntl
-    except ImportError:  # Windows: no advisory locks; two processes in a run are not noticed
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise RunError(
-            f"{path.parent}: another process works on this run; wait for it or stop it"
-        ) from None
-    return file

@@ -11,7 +11,8 @@ from polyclinic.models.exporting import WEIGHTS, read_export
 from polyclinic.models.state import State, load_state
 from polyclinic.run.roles import lead_method
 
-RECORDS = "metrics.jsonl"  # what every run has and no export does
+CONFIG = "config.json"  # of a run and of an export, with other content
+RUN_FILES = ("metrics.jsonl", "log.txt", "results.json")  # what a run has and no export does
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def find_encoder(
             f"{path}: no such folder; expected a run of `polyclinic run`, or what "
             "`polyclinic export` wrote"
         )
-    if not (path / RECORDS).is_file():
+    if not any((path / name).is_file() for name in RUN_FILES):
         if method is not None or seed is not None:
             raise RunError(
                 f"{path}: not a run, so it holds one encoder only; leave --method and --seed out"
@@ -51,7 +52,12 @@ def find_encoder(
         exported = read_export(path)
         sizes = (exported.image_size, exported.largest_side)
         return TrainedEncoder(exported.state, exported.preset, *sizes, exported.origin)
-    config = load_config(path / "config.json")
+    if not (path / CONFIG).is_file():
+        raise RunError(
+            f"{path}: a run without its {CONFIG}, which says how large the encoder is and how its "
+            "images were prepared; copy it from where the run was made"
+        )
+    config = load_config(path / CONFIG)
     chosen = method or lead_method(config.methods) or config.methods[0]
     number = config.seeds[0] if seed is None else seed
     weights = path / f"seed-{number}" / chosen / "encoders" / WEIGHTS

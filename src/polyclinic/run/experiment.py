@@ -10,20 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic.config import Config
+from polyclinic.config import Config, DataConfig, SiteConfig
 from polyclinic.data.dataset import Finding, SiteData
+from polyclinic.data.decoding import Done, unheard
 from polyclinic.data.prepare import prepare_corpus, prepare_site
 from polyclinic.data.readers import scan_site
-from polyclinic.errors import ConfigError, PolyclinicError
+from polyclinic.errors import PolyclinicError
 from polyclinic.evaluate.protocols import PROTOCOLS, Outcome, ProtocolName
-from polyclinic.federation.exchange import Federation
-from polyclinic.federation.methods import METHODS, Encoders
-from polyclinic.federation.stages import StageStore
+from polyclinic.federation.methods import Encoders
 from polyclinic.federation.workers import Workers
 from polyclinic.models.device import asked_precision, device, fixed_precision
-from polyclinic.models.masked import MimPlan, encoder_of, pretrain
 from polyclinic.models.memory import peak_memory, shortage_explained
-from polyclinic.models.state import State, disk_error, load_state, save_state
+from polyclinic.models.state import State, disk_error
 from polyclinic.models.training import TrainPlan
 from polyclinic.run import work
 from polyclinic.run.directory import RunDirectory, open_run
@@ -31,9 +29,15 @@ from polyclinic.run.environment import settle
 from polyclinic.run.examples import write_examples
 from polyclinic.run.held_out import held_out_work, judge_held_out
 from polyclinic.run.predictions import predictions_path
-from polyclinic.run.progress import Progress, Tell, silent
+from polyclinic.run.progress import Progress, Tell, silent, time_left
 from polyclinic.run.results import collect
 from polyclinic.run.roles import lead_method
+from polyclinic.run.training import (
+    finished_stages,
+    kept_encoders,
+    pretrained_start,
+    train_method,
+)
 from polyclinic.run.work import Meter
 
 
@@ -57,18 +61,14 @@ def run_experiment(config: Config, out: Path, *, resume: bool = False, tell: Tel
     device()  # nonsense in the environment is found before anything is written
     asked_precision()
     with open_run(out, config, resume=resume) as directory:
-
-        def told(progress: Progress) -> None:
-            directory.log(_line(progress))
-            tell(progress)
-
+        told = directory.telling(tell, line)
         with fixed_precision(settle(directory, told)):
             data = prepare(config, told)
             total = work.whole_run(config, data.sites, len(data.corpus))
             meter = Meter(total + held_out_work(config, data.held_out), told)
             with Workers(data.sites, config.jobs) as workers:
                 for seed in config.seeds:
-                    start = _pretrained(directory, data.corpus, seed, meter)
+                    start = pretrained_start(directory, data.corpus, seed, meter)
                     for method in config.methods:
                         run = _MethodRun(directory, data, workers, meter, method, seed)
                         encoders = run.train(start)
@@ -77,7 +77,7 @@ def run_experiment(config: Config, out: Path, *, resume: bool = False, tell: Tel
                             directory,
                             data.held_out,
                             encoders,
-                            _plan(config, "linear-probe"),
+                            protocol_plan(config, "linear-probe"),
                             method,
                             seed,
                             meter,
@@ -100,19 +100,7 @@ def prepare(config: Config, tell: Tell = silent) -> Prepared:
     for site in config.sites:
         tell(Progress("prepare", 0.0, site=site.name))
         try:
-            scan = scan_site(site.path, format=site.format, task=site.task)
-            sites[site.name] = prepare_site(
-                scan,
-                name=site.name,
-                image_size=d.image_size,
-                largest_side=d.largest_side,
-                split_seed=d.split_seed,
-                val_share=d.val_share,
-                test_share=d.test_share,
-                max_unreadable=d.max_unreadable,
-                max_train_images=d.max_train_images,
-                cache=cache_folder(),
-            )
+            sites[site.name] = prepared_site(site, d, _decoding(tell, site.name))
         except PolyclinicError as error:
             if f"'{site.name}'" in str(error):
                 raise
@@ -122,16 +110,52 @@ def prepare(config: Config, tell: Tell = silent) -> Prepared:
                 text = f"{finding.where}: {finding.what}" if finding.where else finding.what
                 tell(Progress("prepare", 0.0, site=site.name, message=text))
     tell(Progress("prepare", 0.0, site="public corpus"))
-    corpus, findings = prepare_corpus(
+    corpus, findings = prepared_corpus(config, _decoding(tell, "public corpus"))
+    held_out = {name: sites.pop(name) for name in config.hold_out}
+    return Prepared(sites, corpus, findings, held_out)
+
+
+def _decoding(tell: Tell, name: str) -> Done:
+    """Tells of a long preparation, whose share of the run nobody knows, how long it takes."""
+    left = time_left()
+
+    def done(share: float) -> None:
+        tell(Progress("prepare", 0.0, site=name, seconds_left=left(share)))
+
+    return done
+
+
+def prepared_site(site: SiteConfig, d: DataConfig, done: Done = unheard) -> SiteData:
+    """Read and prepare one site; `done` is told the share that is decoded. Raises `DataError`."""
+    return prepare_site(
+        scan_site(site.path, format=site.format, task=site.task),
+        name=site.name,
+        image_size=d.image_size,
+        largest_side=d.largest_side,
+        split_seed=d.split_seed,
+        val_share=d.val_share,
+        test_share=d.test_share,
+        max_unreadable=d.max_unreadable,
+        max_train_images=d.max_train_images,
+        cache=cache_folder(),
+        done=done,
+    )
+
+
+def prepared_corpus(
+    config: Config, done: Done = unheard
+) -> tuple[NDArray[np.uint8], tuple[Finding, ...]]:
+    """Read and prepare the public corpus: (images (N, 3, S, S), findings)."""
+    d = config.data
+    return prepare_corpus(
         config.corpus,
         image_size=d.image_size,
         max_unreadable=d.max_unreadable,
         max_train_images=d.max_train_images,
         split_seed=d.split_seed,
         cache=cache_folder(),
+        done=done,
     )
-    held_out = {name: sites.pop(name) for name in config.hold_out}
-    return Prepared(sites, corpus, findings, held_out)
 
 
 def cache_folder() -> Path:
@@ -158,24 +182,18 @@ class _MethodRun:
 
     def train(self, start: State) -> Encoders:
         """Train, or go on training, with the method; keeps the resulting encoders."""
-        config, folder = self.directory.config, self.directory.path / self.unit
-        kept = folder / "encoders"
-        names = list(self.data.sites)
-        shared = kept / "encoder.safetensors"
-        if shared.exists():
-            self._skip_stages(config.local.stages)
-            return dict.fromkeys(names, load_state(shared))
-        own = {name: kept / f"{name}.safetensors" for name in names}
-        if all(path.exists() for path in own.values()):
-            self._skip_stages(config.local.stages)
-            return {name: load_state(path) for name, path in own.items()}
-        stages = config.local.stages
-        store = StageStore(folder, self.directory.record)
-        self._skip_stages(_done(store, stages))
+        config, directory = self.directory.config, self.directory
+        names, stages = list(self.data.sites), config.local.stages
+        if kept := kept_encoders(directory, self.method, self.seed, names):
+            self._skip_stages(stages)
+            return kept
+        self._skip_stages(finished_stages(directory, self.method, self.seed))
 
         def told(phase: str, stage: int, site: str, loss: float | None) -> None:
             if phase == "distil":
                 cost = work.distillation(config, len(names), len(self.data.corpus))
+            elif phase == "refused":
+                cost = 0.0  # the site has trained, and that was counted
             else:
                 cost = work.stage(config, self.method, self.data.sites[site])
             self.meter.advance(
@@ -187,38 +205,23 @@ class _MethodRun:
                 stages=stages,
                 site=site,
                 loss=loss,
-                message=f"{site} is absent from this stage" if phase == "absent" else "",
+                message=f"{site} is absent from this stage"
+                if phase in ("absent", "refused")
+                else "",
             )
 
-        federation = Federation(
-            method=self.method,
-            seed=self.seed,
-            start=start,
-            corpus=self.data.corpus,
-            config=config,
-            workers=self.workers,
-            store=store,
-            tell=told,
+        corpus, workers = self.data.corpus, self.workers
+        workers.peak_mib = 0.0
+        return train_method(
+            directory,
+            workers,
+            start,
+            corpus,
+            self.method,
+            self.seed,
+            told,
+            lambda: workers.peak_mib,
         )
-        self.workers.peak_mib = 0.0
-        with peak_memory() as peak:
-            encoders = METHODS[self.method](federation)
-        first = encoders[names[0]]
-        if all(encoder is first for encoder in encoders.values()):
-            save_state(first, shared)
-        else:
-            for name, encoder in encoders.items():
-                save_state(encoder, own[name])
-        self.directory.record(
-            {
-                "unit": f"{self.unit}/trained",
-                "kind": "trained",
-                "method": self.method,
-                "seed": self.seed,
-                "peak_memory_mib": max(peak[0], self.workers.peak_mib),
-            }
-        )
-        return encoders
 
     def judge(self, encoders: Encoders) -> None:
         """Judge the encoders at every site by every protocol, each test split once."""
@@ -227,11 +230,11 @@ class _MethodRun:
             todo = [name for name in self.data.sites if not self._judged(name, protocol)]
             for name in self.data.sites.keys() - set(todo):
                 self.meter.skip(work.judging(config, self.data.sites[name], protocol))
-            plan = _plan(config, protocol)
+            plan = protocol_plan(config, protocol)
             seed = (self.seed, self.method, protocol)
             tasks = [(n, (protocol, config.preset, encoders[n], plan, (*seed, n))) for n in todo]
             began = time.perf_counter()
-            for name, result in self.workers.map(_judge_site, tasks):
+            for name, result in self.workers.map(judge_site, tasks):
                 if isinstance(result, PolyclinicError):
                     raise type(result)(f"{self.method} at site '{name}': {result}")
                 # time that passed, as for training: sites that are judged at once share it
@@ -284,65 +287,7 @@ class _MethodRun:
         self.meter.skip(work.stages(config, self.method, data.sites, len(data.corpus), number))
 
 
-def _done(store: StageStore, total: int) -> int:
-    found = store.latest(total)
-    return found.done if found else 0
-
-
-def _pretrained(
-    directory: RunDirectory[Config], corpus: NDArray[np.uint8], seed: int, meter: Meter
-) -> State:
-    config = directory.config
-    folder = directory.path / f"seed-{seed}" / "mim"
-    done = folder / "start.safetensors"
-    cost = work.pretraining(config, len(corpus))
-    if done.exists():
-        meter.skip(cost * config.mim.epochs)
-        return load_state(done)
-    checkpoint = folder / "pretraining.safetensors"
-    resumed = load_state(checkpoint) if checkpoint.exists() else None
-    if resumed is not None:
-        meter.skip(cost * (int(resumed["epoch"]) + 1))
-    m = config.mim
-    plan = MimPlan(m.epochs, m.batch_size, m.learning_rate, m.weight_decay, m.mask_ratio, m.patch)
-    began = time.perf_counter()
-    everything = resumed
-    with peak_memory() as peak:
-        for epoch, loss, state in pretrain(config.preset, corpus, plan, seed, resumed):
-            everything = state
-            save_state(state, checkpoint)
-            now = time.perf_counter()
-            directory.record(
-                {
-                    "unit": f"seed-{seed}/mim/epoch-{epoch + 1:03d}",
-                    "kind": "pretraining",
-                    "seed": seed,
-                    "epoch": epoch + 1,
-                    "loss": loss,
-                    "seconds": now - began,
-                }
-            )
-            began = now
-            meter.advance(
-                cost, "mim", method="mim", seed=seed, stage=epoch + 1, stages=m.epochs, loss=loss
-            )
-    if everything is None:
-        raise ConfigError("mim.epochs: expected at least 1, got 0")
-    start = encoder_of(everything)
-    save_state(start, done)
-    checkpoint.unlink(missing_ok=True)
-    directory.record(
-        {
-            "unit": f"seed-{seed}/mim/pretrained",
-            "kind": "pretrained",
-            "seed": seed,
-            "peak_memory_mib": peak[0],
-        }
-    )
-    return start
-
-
-def _judge_site(
+def judge_site(
     site: SiteData,
     protocol: ProtocolName,
     preset: Any,
@@ -350,12 +295,14 @@ def _judge_site(
     plan: TrainPlan,
     seed: tuple[int | str, ...],
 ) -> tuple[Outcome, float]:
+    """One encoder judged at one site by one protocol: (outcome, peak memory in MiB)."""
     with peak_memory() as peak:
         outcome = PROTOCOLS[protocol](preset, state, site, plan, *seed)
     return outcome, peak[0]
 
 
-def _plan(config: Config, protocol: ProtocolName) -> TrainPlan:
+def protocol_plan(config: Config, protocol: ProtocolName) -> TrainPlan:
+    """The training that a protocol of the evaluation needs."""
     c, e = config.local, config.evaluation
     plan = TrainPlan(
         size=config.data.image_size,
@@ -370,7 +317,8 @@ def _plan(config: Config, protocol: ProtocolName) -> TrainPlan:
     return replace(plan, dense_head_epochs=e.probe_epochs) if protocol == "linear-probe" else plan
 
 
-def _line(p: Progress) -> str:
+def line(p: Progress) -> str:
+    """One line about progress, for a log."""
     stage = f"stage {p.stage}/{p.stages}" if p.stage else ""
     seed = f"seed {p.seed}" if p.seed is not None else ""
     loss = f"loss {p.loss:.4f}" if p.loss is not None else ""

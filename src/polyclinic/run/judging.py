@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from polyclinic import __version__
-from polyclinic.config import DataConfig, EvaluationConfig, LocalConfig
+from polyclinic.config import DataConfig, EvaluationConfig, LocalConfig, SiteConfig
 from polyclinic.data.dataset import SPLITS, SiteData
-from polyclinic.data.prepare import prepare_site
-from polyclinic.data.readers import scan_site
+from polyclinic.data.readers import TaskChoice
 from polyclinic.errors import ConfigError
 from polyclinic.evaluate.bootstrap import Estimate, cluster_weights, interval, paired_gain
 from polyclinic.evaluate.frozen import few_labels, nearest_neighbours
@@ -25,7 +24,7 @@ from polyclinic.models.memory import shortage_explained
 from polyclinic.models.state import State, state_of
 from polyclinic.models.training import TrainPlan
 from polyclinic.run.encoder_source import TrainedEncoder, mim_start
-from polyclinic.run.experiment import cache_folder
+from polyclinic.run.experiment import prepared_site
 from polyclinic.run.progress import Progress, Tell, silent
 
 SCHEMA = "polyclinic.evaluation/1"
@@ -58,12 +57,19 @@ def plan_for(found: TrainedEncoder, *, labels_per_class: Sequence[int], seeds: i
 
 @shortage_explained()
 def judge_encoder(
-    found: TrainedEncoder, folder: Path, plan: JudgePlan, tell: Tell = silent
+    found: TrainedEncoder,
+    folder: Path,
+    plan: JudgePlan,
+    tell: Tell = silent,
+    *,
+    format: str = "auto",
+    task: TaskChoice = "auto",
 ) -> Record:
     """Judge `found` on the site in `folder`; every number with its interval, ready for JSON.
 
-    Test images are the same in every row. The encoder is compared with a random one and, where its
-    run is there, with masked image modelling alone. Raises `DataError` and `ConfigError`.
+    `format` and `task` as in `scan_site`. Test images are the same in every row. The encoder is
+    compared with a random one and, where its run is there, with masked image modelling alone.
+    Raises `DataError` and `ConfigError`.
     """
     if plan.seeds < 1 or any(number < 1 for number in plan.labels_per_class):
         raise ConfigError(
@@ -71,19 +77,7 @@ def judge_encoder(
             f"{', '.join(map(str, plan.labels_per_class))}"
         )
     tell(Progress("prepare", 0.0, site=folder.name))
-    d = plan.data
-    site = prepare_site(
-        scan_site(folder),
-        name=folder.resolve().name,
-        image_size=d.image_size,
-        largest_side=d.largest_side,
-        split_seed=d.split_seed,
-        val_share=d.val_share,
-        test_share=d.test_share,
-        max_unreadable=d.max_unreadable,
-        max_train_images=d.max_train_images,
-        cache=cache_folder(),
-    )
+    site = prepared_site(SiteConfig(folder.resolve().name, folder, format, task), plan.data)
     starts = _starts(found)
     tasks = list(_tasks(site, plan))
     outcomes: dict[Cell, list[Predictions]] = {}

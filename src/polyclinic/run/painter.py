@@ -74,12 +74,7 @@ def train_painter(
     Raises `ConfigError`, `DataError`, `RunError`.
     """
     with RunDirectory(out, config, _as_dict, resume=resume) as directory:
-
-        def told(progress: Progress) -> None:
-            if progress.message:
-                directory.log(progress.message)
-            tell(progress)
-
+        told = directory.telling(tell)
         with fixed_precision(settle(directory, told)):
             cases = load_cases(
                 config.data,

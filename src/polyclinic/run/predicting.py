@@ -24,13 +24,16 @@ from polyclinic.data.resize import fit, letterbox, pad
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.models.adopted import FACTS, WEIGHTS, Adopted, answer
 from polyclinic.models.memory import shortage_explained
-from polyclinic.run.prediction_inputs import Inputs
+from polyclinic.run.prediction_dicom import Drawer
+from polyclinic.run.prediction_items import ALONE, Inputs
+from polyclinic.run.prediction_masks import FOLDER as MASKS
 from polyclinic.run.prediction_masks import write_masks
-from polyclinic.run.prediction_rows import MASKS, Decoded, Said, columns, row_of, why_not
+from polyclinic.run.prediction_rows import Decoded, Mask, Said, columns, row_of, why_not
 from polyclinic.run.prediction_table import GrowingTable
 from polyclinic.run.progress import Progress, Tell, silent
 
 AHEAD = 4  # batches that are decoded before the network asks for them
+TOGETHER = 16  # images that a thread decodes in a row: handing over each of them costs time
 TABLE = "predictions.csv"
 
 
@@ -63,8 +66,9 @@ def predict(
     `masks/`. An image that cannot be read has a row that says why. Raises `ConfigError`,
     `DataError` and `RunError`.
     """
-    table, masks = _places(model, out)
-    fingerprint = _fingerprint(folder, inputs, batch)
+    table, masks = _places(model, inputs, out)
+    drawer = Drawer(model.classes, _identity(folder))
+    fingerprint = _fingerprint(drawer.identity, inputs, batch)
     counts = {"answered": 0, "abstained": 0, "unreadable": 0}
     with GrowingTable(table, columns(model), fingerprint, resume=resume) as growing:
         if not growing.complete:
@@ -72,10 +76,11 @@ def predict(
             left = list(_after(groups, growing.done))
             for group, decoded in _decoded(model, inputs, left, batch):
                 said = _asked(model, decoded, batch)
+                written: dict[str, Mask] = {}
                 if masks:
-                    write_masks(inputs, group, decoded, said, masks)
+                    written = write_masks(inputs, group, decoded, said, masks, drawer)
                 rows = [
-                    row_of(model, inputs, item, one, answer_)
+                    row_of(model, inputs, item, one, answer_, written.get(item.key))
                     for item, one, answer_ in zip(group, decoded, said, strict=True)
                 ]
                 growing.add(rows)
@@ -91,20 +96,34 @@ def _kind(model: Adopted, said: Said | None) -> str:
     return "abstained" if said is None or why_not(model, said) else "answered"
 
 
-def _places(model: Adopted, out: Path) -> tuple[Path, Path | None]:
+def _places(model: Adopted, inputs: Inputs, out: Path) -> tuple[Path, Path | None]:
     if out.suffix.lower() == ".csv" and not out.is_dir():
         if model.task == "segmentation":
             raise ConfigError(f"--out: {out}: expected a folder, because this model draws masks")
         return out, None
     if out.is_file():
         raise ConfigError(f"--out: {out}: expected a folder or a file that ends in .csv")
-    return out / TABLE, out / MASKS if model.task == "segmentation" else None
+    if model.task != "segmentation":
+        return out / TABLE, None
+    folder = inputs.scan.folder.resolve()
+    if inputs.scan.format != ALONE and out.resolve().is_relative_to(folder):
+        raise ConfigError(
+            f"--out: {out}: lies in {inputs.scan.folder}, where its masks would be taken for "
+            "images; expected a folder elsewhere"
+        )
+    return out / TABLE, out / MASKS
 
 
-def _fingerprint(folder: Path, inputs: Inputs, batch: int) -> str:
-    digest = hashlib.sha256(f"{batch} {inputs.scan.folder.resolve()}".encode())
+def _identity(folder: Path) -> str:
+    """What is unique to the model in `folder`."""
+    digest = hashlib.sha256()
     for name in (WEIGHTS, FACTS):
         digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _fingerprint(identity: str, inputs: Inputs, batch: int) -> str:
+    digest = hashlib.sha256(f"{identity} {batch} {inputs.scan.folder.resolve()}".encode())
     for item in inputs.items:
         digest.update(b"\0" + item.key.encode())
     return digest.hexdigest()
@@ -125,7 +144,7 @@ def _decoded(
     read = _decoder(model, inputs)
     pool = ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1)))
     try:
-        images = _ahead(pool, read, chain.from_iterable(groups), AHEAD * batch)
+        images = _ahead(pool, read, chain.from_iterable(groups), -(-AHEAD * batch // TOGETHER))
         for group in groups:
             yield group, list(islice(images, len(group)))
     finally:
@@ -135,13 +154,18 @@ def _decoded(
 def _ahead(
     pool: ThreadPoolExecutor, read: Callable[[Item], Decoded], items: Iterator[Item], most: int
 ) -> Iterator[Decoded]:
-    waiting: deque[Future[Decoded]] = deque()
-    for item in items:
-        waiting.append(pool.submit(read, item))
+    """`items` in turn, read by threads that are at most `most` handfuls ahead."""
+
+    def read_all(handful: Sequence[Item]) -> list[Decoded]:
+        return [read(item) for item in handful]
+
+    waiting: deque[Future[list[Decoded]]] = deque()
+    while handful := list(islice(items, TOGETHER)):
+        waiting.append(pool.submit(read_all, handful))
         if len(waiting) >= most:
-            yield waiting.popleft().result()
+            yield from waiting.popleft().result()
     while waiting:
-        yield waiting.popleft().result()
+        yield from waiting.popleft().result()
 
 
 def _decoder(model: Adopted, inputs: Inputs) -> Callable[[Item], Decoded]:
@@ -176,12 +200,13 @@ def _asked(model: Adopted, decoded: Sequence[Decoded], batch: int) -> list[Said 
             part = chosen[start : start + batch]
             pixels = np.stack([p for row in part if (p := decoded[row].pixels) is not None])
             answers = answer(model, torch.from_numpy(pixels).float() / 255)
-            for number, row in enumerate(part):
-                said[row] = Said(
-                    answers.scores[number].numpy(),
-                    float(answers.confidence[number]),
-                    float(answers.strangeness[number]),
-                )
+            told = (
+                answers.scores.numpy(),
+                answers.confidence.tolist(),
+                answers.strangeness.tolist(),
+            )
+            for row, score, confidence, strangeness in zip(part, *told, strict=True):
+                said[row] = Said(score, confidence, strangeness)
     return said
 
 

@@ -1,88 +1,151 @@
-"""What is to be predicted: every image of a file or a folder, labelled or not, in a fixed order."""
+"""Finds what is to be predicted: every image of a file or a folder, labelled or not."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from polyclinic.data.dataset import Image, Item, Scan
-from polyclinic.data.files import list_files
+from polyclinic.data.dataset import Image, Item, Scan, Task
+from polyclinic.data.files import is_image, list_files
 from polyclinic.data.images import read_image
-from polyclinic.data.readers import scan_corpus, scan_site
+from polyclinic.data.readers import READERS, npz, scan_site
+from polyclinic.data.readers.archive import image_count, members
+from polyclinic.data.readers.dicom_files import DicomFiles, find_dicom
 from polyclinic.errors import DataError
+from polyclinic.run.prediction_items import ALONE, Inputs, Whole
+from polyclinic.run.prediction_volumes import LAYOUTS, find_volumes, is_volume
 
-NIFTI_EXTENSIONS = (".nii", ".nii.gz")
+_ONLY_LABELS = ("class-folders", "manifest")
+"""Formats that add labels to images, and nothing that their pixels need."""
 
-
-@dataclass(frozen=True)
-class Inputs:
-    """`scan` without labels that anybody looks at; `patients` by key, where they are known;
-    `references` a NIfTI file by the name of a volume, in whose geometry masks are written."""
-
-    scan: Scan
-    patients: Mapping[str, str] = field(default_factory=dict)
-    references: Mapping[str, Path] = field(default_factory=dict)
-
-    @property
-    def items(self) -> tuple[Item, ...]:
-        """The images, in the order of the answers."""
-        return self.scan.items
-
-    def groups(self, size: int) -> Iterator[Sequence[Item]]:
-        """The items in runs of `size`; a volume is a run of its own, however many slices."""
-        for volume, part in groupby(self.items, self.volume_of):
-            items = list(part)
-            step = len(items) if volume else size
-            for start in range(0, len(items), step):
-                yield items[start : start + step]
-
-    def volume_of(self, item: Item) -> str:
-        """The name of the volume that the item is a slice of, empty for an image on its own."""
-        name = item.key.rpartition("#")[0]
-        return name if name in self.references else ""
+Load = Callable[[Item], tuple[Image, Any]]
 
 
-def find_inputs(path: Path) -> Inputs:
-    """The images in a file or a folder.
+def find_inputs(path: Path, *, task: Task = "single-label", layout: str = "") -> Inputs:
+    """The images in a file or a folder, for a model of `task`.
 
-    A folder that is a site in one of the known formats is read as that; any other is searched for
-    images at any depth. `labels.csv` gives patients. Raises `DataError` where there is nothing.
+    A folder that is a site in one of the known formats is read as that, apart from its labels; any
+    other is searched for images, DICOM, NIfTI and npz at any depth. `layout` is the format that
+    the model was fitted to: it says how unlabelled volumes have their channels. Raises `DataError`
+    where there is nothing, or one file alone that cannot be read.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; expected images to predict on")
     if path.is_file():
-        return Inputs(_one_file(path))
+        inputs = _listed(path.parent, (path.name,), task, layout, {}, ALONE)
+        if not inputs.items:
+            read_image(path, path.name)  # says what the file is not
+        inputs.scan.load(inputs.items[0])  # an error here, not a row
+        return inputs
+    patients: Mapping[str, str] = {}
+    known = next((name for name in (*LAYOUTS, "dicom-seg") if _recognised(path, name)), "")
+    if not known:
+        try:
+            found = scan_site(path)
+        except DataError:  # no site, but perhaps images
+            found = None
+        if found is not None:
+            patients = {i.key: i.patient for i in found.items} if found.has_patient_ids else {}
+            as_slices = found.format == "bids" and task == "segmentation"
+            if found.format not in _ONLY_LABELS and not as_slices:
+                return Inputs(found, patients)
+    layout = known if known in LAYOUTS else layout
+    inputs = _listed(path, list_files(path)[0], task, layout, patients)
+    if not inputs.items:
+        raise DataError(
+            f"{path}: no image in it; expected png, jpg, tif, bmp, webp, DICOM, NIfTI or npz"
+        )
+    return inputs
+
+
+def _recognised(folder: Path, name: str) -> bool:
+    return READERS[name].recognise(folder) == 1
+
+
+def _listed(
+    folder: Path,
+    names: Sequence[str],
+    task: Task,
+    layout: str,
+    patients: Mapping[str, str],
+    format: str = "files",
+) -> Inputs:
+    """All images among the files `names` in `folder`, in their order, as `Inputs`.
+
+    Files of a series are next to each other where label maps are asked for, at the first of them.
+    """
+    loaders: dict[str, Load] = {}
+    units: list[tuple[str, Sequence[Item]]] = [
+        (name, [Item(name, name)]) for name in names if is_image(name)
+    ]
+    for name in names:
+        if name.lower().endswith(".npz"):
+            keys, loaders[name] = _archive(folder, name)
+            units.append((name, [Item(key, key) for key in keys]))
+    dicom = find_dicom(folder, [n for n in names if n not in loaders and not is_volume(n)])
+    series, wholes = _series(dicom, task)
+    for files in series:
+        units.append((files[0], [Item(key, name) for name in files for key in dicom.keys(name)]))
+    volumes = find_volumes(folder, [n for n in names if is_volume(n)], task, layout)
+    units += volumes.items.items()
+    named = [(name, header.patient) for name, header in dicom.images.items() if header]
+    of_dicom = {key: who for name, who in named if who for key in dicom.keys(name)}
+    slices = {item.key for items in volumes.items.values() for item in items}
+
+    def load(item: Item) -> tuple[Image, Any]:
+        if item.key in slices and volumes.load is not None:
+            return volumes.load(item)
+        archive = item.key if item.key in loaders else item.key.rpartition(":")[0]
+        if archive in loaders:
+            return loaders[archive](item)
+        return read_image(folder / item.key, item.key), None
+
+    units.sort(key=lambda unit: unit[0])
+    items = tuple(item for _, own in units for item in own)
+    whose = {**volumes.patients, **of_dicom, **patients}
+    scan = Scan(folder, format, "single-label", (), items, load)
+    return Inputs(scan, whose, {**volumes.wholes, **wholes})
+
+
+def _archive(folder: Path, name: str) -> tuple[list[str], Load]:
+    """Keys of its images; one that cannot be read is one image, which fails when it is loaded."""
+    path = folder / name
     try:
-        found = scan_site(path)
-    except DataError:
-        return Inputs(scan_corpus(path))
-    patients = {i.key: i.patient for i in found.items} if found.has_patient_ids else {}
-    # a manifest leaves images without a label out, which are what a model is for
-    scan = scan_corpus(path) if found.format == "manifest" else found
-    return Inputs(scan, patients, _references(scan))
+        arrays = members(path)
+        array = "train_images" if "train_images" in arrays else "images"
+        count = image_count(path, array, arrays)
+    except DataError as error:
+        reason = str(error)
+
+        def load(item: Item) -> tuple[Image, Any]:
+            raise DataError(f"{item.key}: {reason}")
+
+        return [name], load
+    return [f"{name}:{array}#{index}" for index in range(count)], npz.loader(path)
 
 
-def _one_file(path: Path) -> Scan:
-    def load(item: Item) -> tuple[Image, NDArray[np.uint8] | None]:
-        return read_image(path, item.key), None
+def _series(dicom: DicomFiles, task: Task) -> tuple[list[list[str]], dict[str, Whole]]:
+    """DICOM files that belong together, and what the masks of their frames are called.
 
-    item = Item(path.name, path.name)
-    load(item)  # a file that cannot be read is an error here, not a row
-    return Scan(path.parent, "file", "single-label", (), (item,), load)
-
-
-def _references(scan: Scan) -> dict[str, Path]:
-    """For each volume of a scan that lies in NIfTI: a file with its geometry."""
-    volumes = {item.key.rpartition("#")[0] for item in scan.items if "#" in item.key}
-    found: dict[str, Path] = {}
-    for volume in sorted(volumes):
-        path = scan.folder / volume
-        if path.name.lower().endswith(NIFTI_EXTENSIONS):
-            found[volume] = path
-        elif path.is_dir():
-            names = [n for n in list_files(path)[0] if n.lower().endswith(NIFTI_EXTENSIONS)]
-            found |= {volume: path / names[0]} if names else {}
-    return found
+    Without label maps each file is on its own, and so is one that cannot be referred to.
+    """
+    together: dict[tuple[str, ...], list[str]] = {}
+    for name, header in dicom.images.items():
+        place: tuple[str, ...] = (name,)
+        if header is not None and task == "segmentation":
+            uids = (header.study, header.series, header.instance)
+            place = ("", header.study, header.series) if all(uids) else place
+        together.setdefault(place, []).append(name)
+    wholes: dict[str, Whole] = {}
+    taken: set[str] = set()
+    for place, files in together.items():
+        if len(place) == 1:
+            continue
+        above = files[0].rpartition("/")[0]
+        mask = f"{above}/{place[-1]}" if above else place[-1]
+        if len(files) == 1:
+            mask = files[0].removesuffix(".dcm")
+        mask = f"{files[0]}.mask" if mask in taken else mask  # a.dcm beside a
+        taken.add(mask)
+        keys = (key for name in files for key in dicom.keys(name))
+        wholes |= dict.fromkeys(keys, Whole(f"{mask}.dcm"))
+    return list(together.values()), wholes

@@ -9,9 +9,7 @@ from PIL import Image
 from polyclinic.data.dataset import Item
 from polyclinic.models.adopted import Adopted
 from polyclinic.models.familiarity import UNFAMILIAR
-from polyclinic.run.prediction_inputs import Inputs
-
-MASKS = "masks"
+from polyclinic.run.prediction_items import Inputs
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,14 @@ class Said:
     strangeness: float
 
 
+@dataclass(frozen=True)
+class Mask:
+    """Where a label map was written, relative to the folder of the table, or why it was not."""
+
+    path: str = ""
+    problem: str = ""
+
+
 def columns(model: Adopted) -> list[str]:
     """The header of the table: what each column holds is in docs/using.md."""
     first = ["file", "patient", "prediction"]
@@ -44,9 +50,14 @@ def columns(model: Adopted) -> list[str]:
 
 
 def row_of(
-    model: Adopted, inputs: Inputs, item: Item, decoded: Decoded, said: Said | None
+    model: Adopted,
+    inputs: Inputs,
+    item: Item,
+    decoded: Decoded,
+    said: Said | None,
+    mask: Mask | None = None,
 ) -> list[str]:
-    """One row of the table, as `columns` names its cells."""
+    """One row of the table, as `columns` names its cells; `mask` where the model draws them."""
     names = columns(model)
     row = dict.fromkeys(names, "")
     row |= {"file": item.key, "patient": inputs.patients.get(item.key, "")}
@@ -70,7 +81,8 @@ def row_of(
         areas = dict(zip(model.classes[1:], count[1:].tolist(), strict=True))
         row["prediction"] = "; ".join(name for name, area in areas.items() if area) or "none"
         row |= {f"pixels {name}": str(area) for name, area in areas.items()}
-        row["mask"] = mask_name(inputs, item)
+        if mask:
+            row |= {"mask": mask.path, "problem": mask.problem}
     else:
         chances = score.astype(np.float64)
         row |= {f"probability {n}": f"{p:.6f}" for n, p in zip(model.classes, chances, strict=True)}
@@ -87,14 +99,6 @@ def why_not(model: Adopted, said: Said) -> str:
     if said.strangeness >= UNFAMILIAR:
         return "unfamiliar"
     return "unsure" if said.confidence < model.least_confidence else ""
-
-
-def mask_name(inputs: Inputs, item: Item) -> str:
-    """The mask's path, relative to the folder of the table."""
-    volume = inputs.volume_of(item)
-    if volume:
-        return f"{MASKS}/{volume.removesuffix('.gz').removesuffix('.nii')}.nii.gz"
-    return f"{MASKS}/{item.key.replace(':', '_')}.png"
 
 
 def restored(labels: NDArray[np.generic], size: tuple[int, int]) -> NDArray[np.uint8]:

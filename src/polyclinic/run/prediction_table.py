@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from polyclinic.data.writing import writing
 from polyclinic.errors import RunError
 from polyclinic.models.state import disk_error
+from polyclinic.run.lock import locked
 
 
 class GrowingTable:
@@ -16,7 +18,8 @@ class GrowingTable:
     far it has come, which stays.
 
     `fingerprint` names what is computed: a part of something else is never continued. `done` is
-    the number of rows that an earlier process finished. Without `resume` nothing may be there.
+    the number of rows that an earlier process finished. Without `resume` nothing may be there. A
+    second process is refused while one writes.
     """
 
     def __init__(
@@ -25,8 +28,24 @@ class GrowingTable:
         self.path = path
         self.part = path.with_name(path.name + ".part")
         self.note = path.with_name(path.name + ".json")
-        self.complete = path.exists()
         self.done = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = locked(
+                path.with_name(f".{path.name}.lock"),
+                f"{path}: another process is writing it; wait for it, or choose another --out",
+            )
+        except OSError as error:
+            raise disk_error(error, path) from None
+        try:
+            self._open(columns, fingerprint, resume=resume)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _open(self, columns: Sequence[str], fingerprint: str, *, resume: bool) -> None:
+        path = self.path
+        self.complete = path.exists()
         if not resume and (self.complete or self.part.exists()):
             what = "exists already" if self.complete else "was begun by an earlier call"
             raise RunError(f"{path}: {what}; add --resume, or choose another --out")
@@ -35,7 +54,6 @@ class GrowingTable:
             self._continued()
             return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             length = self._continued() if resume else 0
             self._file = self.part.open("r+b" if self.part.exists() else "w+b")
             self._file.truncate(length)
@@ -74,6 +92,7 @@ class GrowingTable:
     ) -> None:
         if not self.complete:
             self._file.close()
+        self._lock.close()
 
     def _continued(self) -> int:
         """Bytes of the part that an earlier call finished; `done` is set to its rows."""
@@ -110,6 +129,5 @@ class GrowingTable:
 
     def _remember(self) -> None:
         note = {"fingerprint": self._fingerprint, "rows": self.done, "bytes": self._file.tell()}
-        part = self.note.with_name(self.note.name + ".part")
-        part.write_text(json.dumps(note), encoding="utf-8")
-        part.replace(self.note)
+        with writing(self.note) as part:
+            part.write_text(json.dumps(note), encoding="utf-8")

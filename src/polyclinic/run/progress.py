@@ -1,5 +1,6 @@
 """What a run tells while it works. How it is shown (text, JSON lines, not at all) is the CLI's."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -41,6 +42,37 @@ class Progress:
 
 
 Tell = Callable[[Progress], None]
+
+
+MIN_SECONDS, MIN_SHARE = 3.0, 0.02
+"""Work that must have been seen before it is said how long the rest takes."""
+
+
+def time_left(
+    clock: Callable[[], float] = time.monotonic,
+) -> Callable[[float], float | None]:
+    """A function from the share that is done, 0..1, to the seconds that the rest will take.
+
+    They are reckoned from the first call on, so that what happens only once, such as the start of
+    processes, does not count. None while too little was seen to tell.
+    """
+    first: list[tuple[float, float]] = []
+
+    def left(share: float) -> float | None:
+        now = clock()
+        if not first:
+            first.append((now, share))
+        seconds, grown = now - first[0][0], share - first[0][1]
+        if seconds < MIN_SECONDS or grown < MIN_SHARE:
+            return None
+        return seconds / grown * max(0.0, 1 - share)
+
+    return left
+
+
+def message(progress: Progress) -> str:
+    """What it has to say beyond how far the run is."""
+    return progress.message
 
 
 def silent(_: Progress) -> None:

@@ -25,7 +25,7 @@ from polyclinic.run.directory import Record, RunDirectory
 from polyclinic.run.examples import read_examples
 from polyclinic.run.held_out import estimate_row, held_out_results
 from polyclinic.run.predictions import load_predictions
-from polyclinic.run.roles import BASELINES, lead_method
+from polyclinic.run.roles import BASELINES, lead_method, who_took_part
 
 Cell = tuple[str, str, str]  # method, site, protocol
 Found = dict[Cell, Mapping[int, Predictions]]
@@ -254,6 +254,7 @@ def _participation(records: Iterable[Record]) -> list[Record]:
             "stage": r["stage"],
             "present": list(r["sites"]),
             "absent": r["absent"],
+            "took_part": who_took_part(r["sites"], [a["site"] for a in r["absent"]]),
         }
         for r in records
         if r["kind"] == "stage"

@@ -1,6 +1,6 @@
-"""The part that a method plays in the results: what is measured over what, and what leads."""
+"""The part that methods and sites play in the results: what leads, and who took part."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 BASELINES = ("local", "mim")
 """What every other method's gain is measured over."""
@@ -15,3 +15,15 @@ def lead_method(names: Iterable[str]) -> str | None:
     'fedavg'
     """
     return next((name for name in names if name not in (*BASELINES, REFERENCE)), None)
+
+
+def who_took_part(present: Collection[str], absent: Collection[str]) -> str:
+    """Who trained in a stage, in words that leave nobody out.
+
+    >>> who_took_part(["blood", "chest"], ["skin", "retina"])
+    '2 of 4: skin, retina absent'
+    >>> who_took_part(["blood", "chest"], [])
+    '2 of 2'
+    """
+    missing = f": {', '.join(absent)} absent" if absent else ""
+    return f"{len(present)} of {len(present) + len(absent)}{missing}"

@@ -8,11 +8,13 @@ import click
 from polyclinic.cli import engine
 from polyclinic.cli.inpaint.options import (
     PATH,
+    guidance_option,
     json_option,
     labels_option,
     one_of,
     painter_option,
     quiet_option,
+    steps_option,
 )
 from polyclinic.cli.interrupt import resumable
 from polyclinic.cli.output import emit
@@ -55,20 +57,8 @@ BALANCES = ("none", "size", "component", "site")
 )
 @labels_option
 @painter_option
-@click.option(
-    "--steps",
-    type=click.IntRange(min=1),
-    default=4,
-    show_default=True,
-    help="Steps from noise to the image.",
-)
-@click.option(
-    "--guidance",
-    type=click.FloatRange(min=0),
-    default=1.0,
-    show_default=True,
-    help="How much the request is exaggerated; 1 is not at all.",
-)
+@steps_option
+@guidance_option
 @click.option(
     "--seed",
     type=click.IntRange(min=0),

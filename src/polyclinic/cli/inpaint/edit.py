@@ -10,10 +10,12 @@ from polyclinic.cli import engine
 from polyclinic.cli.inpaint.options import (
     PATH,
     force_option,
+    guidance_option,
     json_option,
     one_of,
     painter_option,
     quiet_option,
+    steps_option,
 )
 from polyclinic.cli.output import emit
 from polyclinic.errors import ConfigError
@@ -60,20 +62,8 @@ class SliceRange(click.ParamType[tuple[int, int]]):
 @click.option("--box", "boxed", is_flag=True, help="Let the model choose contours in the regions.")
 @click.option("--slices", type=SliceRange(), help="Axial slices, from the feet up, b excluded.")
 @click.option("--sequence", help="What INPUT shows: t1n, t1c, t2w, t2f or unknown.")
-@click.option(
-    "--steps",
-    type=click.IntRange(min=1),
-    default=4,
-    show_default=True,
-    help="Steps from noise to the image.",
-)
-@click.option(
-    "--guidance",
-    type=click.FloatRange(min=0),
-    default=1.0,
-    show_default=True,
-    help="How much the request is exaggerated; 1 is not at all.",
-)
+@steps_option
+@guidance_option
 @click.option(
     "--seed",
     type=click.IntRange(min=0),

@@ -7,7 +7,14 @@ from typing import Any, Literal
 import click
 
 from polyclinic.cli import engine
-from polyclinic.cli.inpaint.options import PATH, json_option, labels_option, one_of, quiet_option
+from polyclinic.cli.inpaint.options import (
+    PATH,
+    json_option,
+    labels_option,
+    one_of,
+    quiet_option,
+    steps_option,
+)
 from polyclinic.cli.interrupt import resumable
 from polyclinic.cli.output import emit, table
 from polyclinic.cli.progress import telling
@@ -31,6 +38,11 @@ SHOWN = {
 @click.option("--out", type=PATH, required=True, help="The folder to write.")
 @click.option("--resume", is_flag=True, help="Continue an evaluation that was interrupted.")
 @click.option(
+    "--phantoms",
+    is_flag=True,
+    help="Judge on made-up heads that the run held out, not on patients.",
+)
+@click.option(
     "--split",
     type=click.Choice(SPLITS),
     default="test",
@@ -38,13 +50,7 @@ SHOWN = {
     help="Which patients of the run to judge on.",
 )
 @labels_option
-@click.option(
-    "--steps",
-    type=click.IntRange(min=1),
-    default=4,
-    show_default=True,
-    help="Steps from noise to the image.",
-)
+@steps_option
 @click.option(
     "--segmenter",
     type=PATH,
@@ -78,6 +84,7 @@ def evaluate(
     data: tuple[Path, ...],
     out: Path,
     resume: bool,
+    phantoms: bool,
     split: Literal["test", "val"],
     labels: Literal["auto", "brats", "msd", "mask"],
     steps: int,
@@ -92,11 +99,13 @@ def evaluate(
 
     PAINTER_OR_RUN is a run directory of `inpaint train`, which says on which folders it was
     trained and which patients were held out; or a file of weights, together with the folders DATA.
+    A run that was trained on made-up heads alone is judged on made-up heads.
     """
     one_of(as_json, quiet)
     if not resume and not is_unused(out):
         raise RunError(f"{out}: exists already; add --resume to continue it, or use another --out")
     again: list[object] = ["polyclinic", "inpaint", "evaluate", painter, *data, "--out", out]
+    again += ["--phantoms"] if phantoms else []
     again += ["--resume", "--split", split, "--labels", labels, "--steps", steps]
     again += ["--segmenter", segmenter] if segmenter else []
     again += ["--max-slices", max_slices, "--samples", samples, "--seed", seed]
@@ -105,6 +114,7 @@ def evaluate(
             painter,
             data,
             out,
+            phantoms=phantoms,
             split=split,
             labels=labels,
             steps=steps,

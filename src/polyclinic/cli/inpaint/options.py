@@ -19,6 +19,20 @@ labels_option = click.option(
     show_default=True,
     help="What labels mean: as in BraTS, as in the Decathlon, or a mask of everything.",
 )
+steps_option = click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Steps from noise to the image.",
+)
+guidance_option = click.option(
+    "--guidance",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="How much the request is exaggerated; 1 is not at all.",
+)
 force_option = click.option("--force", is_flag=True, help="Write over what is there.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print results as JSON lines.")
 quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors and warnings.")
