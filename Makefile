@@ -4,12 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := src tests scripts benchmarks
 
-.PHONY: help setup demo test check lint format
+.PHONY: help setup demo test loopback check lint format
 
 help:
 	@echo "make setup    create .venv with everything in it (about a minute)"
 	@echo "make demo     set up, then train and report on made-up images (a few minutes)"
 	@echo "make test     set up, then run the tests"
+	@echo "make loopback a federation of real processes on this machine, with kills (minutes)"
 	@echo "make check    format, lint, types, tests, examples in the documentation"
 	@echo "make format   rewrite the code in the project's format"
 
@@ -18,6 +19,9 @@ setup:
 
 demo: setup
 	$(BIN)/polyclinic demo
+
+loopback: setup
+	POLYCLINIC_LOOPBACK=1 $(BIN)/python -m pytest tests/deploy/test_loopback.py
 
 test: setup
 	$(BIN)/python -m pytest

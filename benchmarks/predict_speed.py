@@ -1,23 +1,31 @@
 """How near `polyclinic predict` comes to the bare forward pass of its encoder.
 
-    python benchmarks/predict_speed.py            # about a minute on an idle machine
+    python benchmarks/predict_speed.py            # two minutes on an idle machine
     python benchmarks/predict_speed.py --smoke    # seconds: does it work?
 
 `forward` is the encoder on one batch that lies ready in memory, again and again. `predict` is
-everything: PNG files read and decoded by threads, resized, encoder and head, calibration, the
-out-of-distribution score, a row each in the table. Both take turns. The images are made up, and
+everything: files read and decoded by threads, brought to the network's size, encoder and head,
+calibration, the out-of-distribution score, a row each in the table. Both take turns, a few batches
+each, so that both meet the same machine; the share is the median over turns of the ratio of a turn
+and its neighbours. Both are measured on the clock and in processor seconds, which other processes
+disturb less. The images are made up (breast ultrasound of the phantoms, as PNG and as JPEG), and
 the head is fitted to a few of them.
 
-Claim: `predict` reaches at least 80 % of `forward` on the cores of this machine.
+Each row of CASES is one kind of files and one size of the network's input. The first is the
+smallest of both that the docs speak of, for which decoding weighs most.
+
+Claim: `predict` reaches at least 80 % of `forward`, in every case.
 """
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,49 +36,75 @@ from PIL import Image
 import records
 
 MIN_SHARE = 0.8
+SHOWN = ("files", "seen_px", "share_of_forward", "share_of_forward_in_processor_seconds")
 SEED = 0
-SIZE = 48  # px, what the encoder sees
-STORED = 64  # px, what the files hold
 BATCH = 64
+
+
+@dataclass(frozen=True)
+class Case:
+    """`stored` and `seen`: sides in px of the files, and of what the network sees."""
+
+    ends: str
+    stored: int
+    seen: int
+
+
+CASES: tuple[Case, ...] = (
+    Case(".png", 64, 48),
+    Case(".jpg", 64, 64),
+    Case(".png", 128, 96),
+    Case(".jpg", 256, 128),
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--smoke", action="store_true", help="few images, one turn")
+    parser.add_argument("--smoke", action="store_true", help="few images, one turn, one case")
+    parser.add_argument("--turns", type=int, default=9, help="of both (default 9)")
+    parser.add_argument("--batches", type=int, default=8, help="in a turn (default 8)")
     parser.add_argument(
         "--out", type=Path, help="result file (default benchmarks/results/predict_speed.json; "
         "with --smoke none)"
     )  # fmt: skip
     arguments = parser.parse_args()
-    images, turns = (128, 1) if arguments.smoke else (4096, 5)
+    turns, batches, cases = arguments.turns, arguments.batches, CASES
+    if arguments.smoke:
+        turns, batches, cases = 1, 2, CASES[:1]
     result = records.circumstances(["polyclinic", "torch", "numpy", "pillow"], seed=SEED)
     result |= {"threads": torch.get_num_threads(), "batch_size": BATCH, "encoder": "small"}
-    result |= {"image_size_px": SIZE, "stored_px": STORED, "images": images}
-    with tempfile.TemporaryDirectory() as folder:
-        result |= _measure(Path(folder), images, turns)
-    result["pass"] = result["share_of_forward"] >= MIN_SHARE
-    print(json.dumps({"share_of_forward": result["share_of_forward"], "pass": result["pass"]}))
+    result["cases"] = []
+    for case in cases:
+        with tempfile.TemporaryDirectory() as folder:
+            row = _measure(case, Path(folder), batches, turns)
+        result["cases"].append(row)
+        print(json.dumps({key: row[key] for key in SHOWN}), flush=True)
+    shares = [row["share_of_forward"] for row in result["cases"]]
+    result |= {"load_after": round(os.getloadavg()[0], 2), "least_share": min(shares)}
+    result["pass"] = min(shares) >= MIN_SHARE
+    print(json.dumps({"least_share": result["least_share"], "pass": result["pass"]}))
     if arguments.out or not arguments.smoke:
         records.write(result, arguments.out or records.RESULTS / "predict_speed.json")
 
 
-def _measure(folder: Path, images: int, turns: int) -> dict[str, Any]:
+def _measure(case: Case, folder: Path, batches: int, turns: int) -> dict[str, Any]:
     from polyclinic.models.adopted import load_adopted
     from polyclinic.models.device import autocast, device
     from polyclinic.run.predicting import predict
     from polyclinic.run.prediction_inputs import find_inputs
 
-    model_folder = _model(folder)
+    images = batches * BATCH
+    model_folder = _model(case, folder)
     new = folder / "new"
-    _write_images(new, images, labelled=False)
+    _write_images(case, new, images, labelled=False)
     model, inputs = load_adopted(model_folder), find_inputs(new)
-    batch = torch.rand(BATCH, 1, SIZE, SIZE, device=device())
+    batch = torch.rand(BATCH, 1, case.seen, case.seen, device=device())
 
     @torch.no_grad()
     def forward() -> None:
-        for _ in range(images // BATCH):
+        for _ in range(batches):
             with autocast():
                 model.encoder.embed(batch)
         if batch.is_cuda:
@@ -81,22 +115,34 @@ def _measure(folder: Path, images: int, turns: int) -> dict[str, Any]:
         predict(model, model_folder, inputs, folder / "out", batch=BATCH)
 
     kinds: dict[str, Callable[[], None]] = {"forward": forward, "predict": predicting}
-    taken: dict[str, list[float]] = {name: [] for name in kinds}
+    wall: dict[str, list[float]] = {name: [] for name in kinds}
+    processor: dict[str, list[float]] = {name: [] for name in kinds}
     for turn in range(turns + 1):  # the first warms up
-        for name, work in kinds.items():
-            began = time.perf_counter()
-            work()
+        for name in kinds if turn % 2 else reversed(kinds):
+            began, used = time.perf_counter(), time.process_time()
+            kinds[name]()
             if turn:
-                taken[name].append(images / (time.perf_counter() - began))
-    pairs = zip(taken["predict"], taken["forward"], strict=True)
+                wall[name].append(time.perf_counter() - began)
+                processor[name].append(time.process_time() - used)
     return {
-        "images_a_second": {name: round(statistics.median(v), 1) for name, v in taken.items()},
-        "share_of_forward": round(statistics.median(a / b for a, b in pairs), 3),
-        "runs": taken,
+        "files": f"{case.ends[1:]}, {case.stored} px",
+        "stored_px": case.stored,
+        "seen_px": case.seen,
+        "images": images,
+        "images_a_second": {n: round(images / statistics.median(v), 1) for n, v in wall.items()},
+        "share_of_forward": _share(wall),
+        "share_of_forward_in_processor_seconds": _share(processor),
+        "seconds": wall,
+        "processor_seconds": processor,
     }
 
 
-def _model(folder: Path) -> Path:
+def _share(seconds: dict[str, list[float]]) -> float:
+    pairs = zip(seconds["forward"], seconds["predict"], strict=True)
+    return round(statistics.median(forward / predict for forward, predict in pairs), 3)
+
+
+def _model(case: Case, folder: Path) -> Path:
     """A model of an untrained encoder: its speed is that of a trained one."""
     from polyclinic.models.encoder import build_encoder
     from polyclinic.models.state import state_of
@@ -104,21 +150,24 @@ def _model(folder: Path) -> Path:
     from polyclinic.run.cross_validation import AdoptPlan
     from polyclinic.run.encoder_source import TrainedEncoder
 
-    _write_images(folder / "labelled", 64, labelled=True)
+    _write_images(case, folder / "labelled", 64, labelled=True)
     state = state_of(build_encoder("small", SEED))
-    found = TrainedEncoder(state, "small", SIZE, 256, {"method": "random"})
+    found = TrainedEncoder(state, "small", case.seen, 256, {"method": "random"})
     adopt(found, folder / "labelled", folder / "model", AdoptPlan(folds=2, bootstrap=20))
     return folder / "model"
 
 
-def _write_images(folder: Path, count: int, *, labelled: bool) -> None:
+def _write_images(case: Case, folder: Path, count: int, *, labelled: bool) -> None:
+    from polyclinic.data.phantoms import breast
+
     rng = np.random.default_rng(SEED + labelled)
+    kinds = breast.CLASSES
+    drawn = [breast.paint(rng, kinds[n % 3], case.stored) for n in range(min(count, 48))]
     for number in range(count):
-        label = number % 2
-        place = folder / f"class{label}" if labelled else folder
+        place = folder / f"class{number % 3}" if labelled else folder
         place.mkdir(parents=True, exist_ok=True)
-        pixels = rng.normal(90 + 40 * label, 25, (STORED, STORED)).clip(0, 255)
-        Image.fromarray(pixels.astype(np.uint8)).save(place / f"{number:05d}.png")
+        pixels = np.roll(drawn[number % len(drawn)], number // len(drawn), axis=1)
+        Image.fromarray(pixels).save(place / f"{number:05d}{case.ends}")
 
 
 if __name__ == "__main__":

@@ -7,18 +7,17 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
 
 from polyclinic.errors import DataError
 from polyclinic.inpaint.augment import (
     MIN_PIXELS,
-    REMOVED_MARGIN,
     Balance,
     PlannedEdit,
     apply_edit,
     deform_parts,
     painted_slices,
     plan_edits,
+    removed_mask,
 )
 from polyclinic.inpaint.cases import Case
 from polyclinic.inpaint.components import KEEP, TUMOUR_FREE
@@ -213,9 +212,7 @@ def without_tumour(
         raise DataError(f"{case.key}: shows no tumour; expected one to paint away")
     first = int(rng.choice(shown))
     window = slice(first, first + REMOVED_SLICES)
-    tumour = case.components[window] > 0
-    around = np.ones((1, 1 + 2 * REMOVED_MARGIN, 1 + 2 * REMOVED_MARGIN), bool)
-    fill_maps = np.where(ndimage.binary_dilation(tumour, around), TUMOUR_FREE, KEEP)
+    fill_maps = np.where(removed_mask(case.components[window]), TUMOUR_FREE, KEEP)
     regions = [Region(plane.astype(np.int8), np.zeros(plane.shape, bool)) for plane in fill_maps]
     return replace(
         case,

@@ -97,6 +97,9 @@ def test_whole_numbers_are_accepted_where_a_float_is_expected():
         ({"fedprox": {"mu": float("inf")}}, "f.toml: fedprox.mu: expected 0 or more, got inf"),
         ({"mim": {"mask_ratio": 1.0}}, "mim.mask_ratio: expected above 0 and below 1, got 1.0"),
         ({"universal": {"trim": 0.5}}, "universal.trim: expected 0 to below 0.5, got 0.5"),
+        ({"federation": {"norm_factor": 1}}, "norm_factor: expected 0, or above 1, got 1"),
+        ({"federation": {"norm_factor": -2}}, "norm_factor: expected 0, or above 1, got -2"),
+        ({"federation": {"wire": "int4"}}, "wire: expected one of float32, float16, int8; got"),
         ({"universal": {"teacher_drop": 1}}, "teacher_drop: expected 0 to below 1, got 1"),
         ({"data": {"max_unreadable": 2}}, "data.max_unreadable: expected 0 to 1, got 2"),
         ({"data": {"largest_side": 8}}, "data.largest_side: expected 16 or more, got 8"),
@@ -235,3 +238,25 @@ def test_quick_raises_no_number_and_switches_nothing_on():
     small = quick(config)
     assert small.data.image_size == 16
     assert (small.universal.distil_every, small.universal.distil_epochs) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"jobs": 100_000},
+            r"^f\.toml: jobs: expected at most 256 \(each is a process of its own\)",
+        ),
+        (
+            {"data": {"image_size": 16_000}},
+            r"data\.image_size: expected at most 1024 \(.*got 16000$",
+        ),
+        ({"data": {"largest_side": 10**6}}, r"data\.largest_side: expected at most 4096"),
+        ({"local": {"batch_size": 10**9}}, r"local\.batch_size: expected at most 65536"),
+        ({"mim": {"batch_size": 10**9}}, r"mim\.batch_size: expected at most 65536"),
+        ({"evaluation": {"bootstrap": 10**9}}, r"evaluation\.bootstrap: expected at most 1000000"),
+    ],
+)
+def test_numbers_that_can_only_be_slips(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        build(**changes)

@@ -15,8 +15,9 @@ LEVELS = {
     "inpaint": 1,
     "evaluate": 1,
     "run": 2,
-    "report": 3,
-    "cli": 4,
+    "deploy": 3,
+    "report": 4,
+    "cli": 5,
 }
 FLOOR = {"config", "errors", "seeding"}  # imports nothing that stands above it
 TOP = {"__init__", "__main__"}  # `__init__` is what a user imports: it may name anything, lazily
@@ -97,6 +98,16 @@ def test_parts_do_not_import_each_other_in_a_circle():
         free = {part for part, used in edges.items() if not used & edges.keys()}
         assert free, f"these import each other: {sorted(edges)}"
         edges = {part: used for part, used in edges.items() if part not in free}
+
+
+def test_flower_is_known_to_the_three_modules_that_run_inside_it_alone():
+    using = {p for p in MODULES if any(n.split(".")[0] == "flwr" for n in imports_of(p))}
+    deploy = ROOT / "deploy"
+    assert using == {deploy / f"{n}.py" for n in ("client_app", "server_app", "site_process")}
+    for path in MODULES:
+        assert imports_of(path).isdisjoint(f"polyclinic.deploy.{p.stem}" for p in using) or (
+            path in using
+        ), path
 
 
 @pytest.mark.parametrize("part", SCIENCE)

@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import json
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -156,7 +157,7 @@ def test_every_direct_dependency_is_constrained_and_explained():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"].values()
     wanted = itertools.chain(project["dependencies"], *extras)
-    names = {line.split(">=")[0] for line in wanted if not line.startswith("polyclinic[")}
+    names = {re.split("[>=]=", line)[0] for line in wanted if not line.startswith("polyclinic[")}
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     assert {line.split("==")[0] for line in lines if not line.startswith("#")} == names
     explained = (ROOT / "docs" / "dependencies.md").read_text()

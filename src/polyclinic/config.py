@@ -19,9 +19,11 @@ METHODS: tuple[MethodName, ...] = get_args(MethodName)
 """Every method, in the order in which results show them."""
 
 Weighting = Literal["size", "sqrt-size", "equal"]
-Aggregation = Literal["mean", "trimmed-mean", "median"]
+Aggregation = Literal["mean", "trimmed-mean", "median", "krum"]
 ServerOptimiser = Literal["none", "momentum", "adam"]
 Anchor = Literal["none", "proximal", "feature"]
+Wire = Literal["float32", "float16", "int8"]
+Compression = Literal["none", "zlib"]
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,21 @@ class LocalConfig:
 
 
 @dataclass(frozen=True)
+class FederationConfig:
+    """What travels between sites and server, and what the server lets in."""
+
+    wire: Wire = "float32"  # numbers in which a site writes its change
+    compress: Compression = "none"  # of what a site sends
+    norm_factor: float = 10.0  # longest change, in medians of the stage; 0 for no limit
+
+
+@dataclass(frozen=True)
 class UniversalConfig:
     """The universal method: what distinguishes it from federated averaging."""
 
     weighting: Weighting = "equal"
     aggregation: Aggregation = "mean"
-    trim: float = 0.125  # share of sites cut off at each end, for trimmed-mean
+    trim: float = 0.125  # share of sites cut off at each end (trimmed-mean) or distrusted (krum)
     server_optimiser: ServerOptimiser = "momentum"
     server_learning_rate: float = 1.0
     server_momentum: float = 0.6
@@ -125,6 +136,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     mim: MimConfig = field(default_factory=MimConfig)
     local: LocalConfig = field(default_factory=LocalConfig)
+    federation: FederationConfig = field(default_factory=FederationConfig)
     universal: UniversalConfig = field(default_factory=UniversalConfig)
     fedprox: FedProxConfig = field(default_factory=FedProxConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -195,7 +207,7 @@ def load_config(path: Path) -> Config:
 
 def config_from_dict(table: dict[str, Any], *, base: Path, source: str = "config") -> Config:
     """Build a `Config` from nested dicts as TOML gives them; `ConfigError` names what is wrong."""
-    config: Config = _build(Config, table, base, source)
+    config: Config = build_table(Config, table, base, source)
     _check(config, source)
     return config
 
@@ -237,7 +249,8 @@ def _lines(table: dict[str, Any]) -> str:
     return "".join(f"{key} = {toml_value(value)}\n" for key, value in table.items())
 
 
-def _build(kind: type, table: Any, base: Path, where: str) -> Any:
+def build_table(kind: type, table: Any, base: Path, where: str) -> Any:
+    """A frozen dataclass from a TOML table; `ConfigError` names an unknown or missing key."""
     if not isinstance(table, dict):
         raise ConfigError(f"{where}: expected a table, got {table!r}")
     hints = typing.get_type_hints(kind)
@@ -256,7 +269,7 @@ def _build(kind: type, table: Any, base: Path, where: str) -> Any:
 
 def _convert(hint: Any, value: Any, base: Path, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, base, where)
+        return build_table(typing.cast(type, hint), value, base, where)
     if get_origin(hint) is tuple:
         if not isinstance(value, list):
             raise ConfigError(f"{where}: expected a list, got {value!r}")
@@ -291,6 +304,7 @@ _FITS: dict[str, Callable[[float], bool]] = {
     "16 or more": lambda x: 16 <= x < math.inf,
     "above 0": lambda x: 0 < x < math.inf,
     "above 0 and below 1": lambda x: 0 < x < 1,
+    "0, or above 1": lambda x: x == 0 or 1 < x < math.inf,
     "0 to 1": lambda x: 0 <= x <= 1,
     "0 to below 1": lambda x: 0 <= x < 1,
     "0 to below 0.5": lambda x: 0 <= x < 0.5,
@@ -298,18 +312,30 @@ _FITS: dict[str, Callable[[float], bool]] = {
 _RANGES = {
     "0 or more": """data.split_seed data.max_train_images mim.weight_decay local.min_steps
         local.max_steps local.dense_head_epochs local.weight_decay universal.anchor_weight
-        universal.distil_every universal.distil_epochs fedprox.mu evaluation.fine_tune_epochs
-        evaluation.fine_tune_max_steps evaluation.probe_epochs""",
+        universal.distil_every universal.distil_epochs fedprox.mu
+        evaluation.fine_tune_epochs evaluation.fine_tune_max_steps evaluation.probe_epochs""",
     "1 or more": "jobs mim.epochs mim.batch_size local.stages local.epochs evaluation.bootstrap",
     "2 or more": "local.batch_size",  # the heads normalise over a batch
     "16 or more": "data.largest_side",
     "above 0": """mim.learning_rate local.learning_rate universal.server_learning_rate
         universal.distil_learning_rate""",
     "above 0 and below 1": "data.val_share data.test_share mim.mask_ratio",
+    "0, or above 1": "federation.norm_factor",
     "0 to 1": "data.max_unreadable",
     "0 to below 1": "universal.server_momentum universal.teacher_drop",
     "0 to below 0.5": "universal.trim",
 }
+
+
+_MOST = {
+    "jobs": (256, "each is a process of its own"),
+    "data.image_size": (1024, "the networks are small, and made for small images"),
+    "data.largest_side": (4096, "whole images go through the network"),
+    "mim.batch_size": (65_536, "a batch has to fit into memory"),
+    "local.batch_size": (65_536, "a batch has to fit into memory"),
+    "evaluation.bootstrap": (1_000_000, "intervals do not change beyond some thousands"),
+}
+"""Above this a number is a slip, which would else show as a machine without memory."""
 
 
 def _check_folders(config: Config, where: str) -> None:
@@ -360,6 +386,10 @@ def _check(config: Config, where: str) -> None:
             number = operator.attrgetter(key)(config)
             if not _FITS[kind](number):  # every range is false for nan, too
                 raise ConfigError(f"{where}: {key}: expected {kind}, got {number}")
+    for key, (most, why) in _MOST.items():
+        number = operator.attrgetter(key)(config)
+        if number > most:
+            raise ConfigError(f"{where}: {key}: expected at most {most} ({why}), got {number}")
     for seed in config.seeds:
         if seed < 0:
             raise ConfigError(f"{where}: seeds: expected 0 or more, got {seed}")

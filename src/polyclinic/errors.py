@@ -4,7 +4,8 @@
     ├── ConfigError       a configuration file or an option
     ├── DataError         a folder, a file, a label, a split
     ├── KnowledgeError    something that may not leave a site, or may not arrive
-    └── RunError          a run directory, a checkpoint, the disk under it
+    ├── RunError          a run directory, a checkpoint, the disk under it
+    └── LedgerError       the ledger of what left a site, or its key
 
 The command line prints `str(error)` on one line and exits with `exit_code`. A message says what
 was expected, what came, in which file or from which site, and what to do about it.
@@ -39,3 +40,9 @@ class RunError(PolyclinicError):
     """A run directory cannot be written, read or resumed."""
 
     exit_code = 5
+
+
+class LedgerError(PolyclinicError):
+    """A ledger cannot be written, read or continued, or does not verify."""
+
+    exit_code = 8

@@ -2,8 +2,9 @@ import os
 
 import pytest
 
+from polyclinic.data import files as module
 from polyclinic.data.dataset import Finding
-from polyclinic.data.files import cap_findings, inside, list_files, other_files
+from polyclinic.data.files import cap_findings, inside, list_files, other_files, read_text
 from polyclinic.errors import DataError
 
 
@@ -78,3 +79,28 @@ def test_other_files_are_counted_by_kind():
     assert ".dcm, .txt, no extension" in finding.what
     assert other_files(["a.PNG"]) == ()
     assert other_files(["b.txt"])[0].what == "1 file other than images, left out (.txt)"
+
+
+def test_names_that_would_break_lines_or_steer_terminals_are_refused(tmp_path):
+    for name in ("a\nb.png", "\x1b[31mred.png", "\x85.png", "good é ю 日本.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "sub\x07").mkdir()
+    (tmp_path / "sub\x07" / "c.png").touch()
+    files, findings = list_files(tmp_path)
+    assert files == ("good é ю 日本.png",)
+    assert [f.where for f in findings] == sorted(
+        [r"\x1b[31mred.png", r"a\x0ab.png", r"sub\x07", r"\x85.png"]
+    )
+    assert all(f.what == "the file's name holds control characters" for f in findings)
+
+
+def test_a_table_is_a_regular_file_of_bearable_size(tmp_path, monkeypatch):
+    path = tmp_path / "t.csv"
+    path.write_bytes("\ufeffcafé".encode())
+    assert read_text(path) == "café"
+    monkeypatch.setattr(module, "MAX_TEXT", 3)
+    with pytest.raises(DataError, match=r"t\.csv: more than 3 bytes; refused$"):
+        read_text(path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match=r"pipe: expected a file with text$"):
+        read_text(tmp_path / "pipe")

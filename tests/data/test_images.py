@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from polyclinic.data.images import read_image, read_label_map, to_uint8
 from polyclinic.errors import DataError
@@ -110,6 +110,24 @@ def test_not_finite_is_refused_by_name(tmp_path, bad):
     path = saved(tmp_path, Image.fromarray(pixels), "f.tif")
     with pytest.raises(DataError, match=r"f\.tif: pixels that are NaN or infinite"):
         read_image(path, "f.tif")
+
+
+@pytest.mark.parametrize("end", ["png", "jpg", "webp"])
+def test_an_orientation_is_found_in_every_format(tmp_path, end):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (40, 24)).save(tmp_path / f"a.{end}", exif=exif)
+    assert read_image(tmp_path / f"a.{end}", "a").shape == (40, 24)
+    Image.new("L", (40, 24)).save(tmp_path / f"b.{end}")
+    assert read_image(tmp_path / f"b.{end}", "b").shape == (24, 40)
+
+
+def test_an_orientation_in_a_comment_is_found(tmp_path):
+    info = PngImagePlugin.PngInfo()
+    packet = '<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    info.add_itxt("XML:com.adobe.xmp", packet)
+    Image.new("L", (40, 24)).save(tmp_path / "a.png", pnginfo=info)
+    assert read_image(tmp_path / "a.png", "a").shape == (40, 24)
 
 
 def test_exif_orientation_is_honoured(tmp_path):

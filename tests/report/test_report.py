@@ -361,3 +361,9 @@ def test_a_failed_write_leaves_the_old_page(
         write_report(run)
     assert (run / "report.html").read_bytes() == before
     assert not (run / "report.html.part").exists()
+
+
+def test_stages_without_a_site_say_so_in_words(html: str) -> None:
+    text = parse(html).text
+    assert "Stages in which not all sites took part" in text
+    assert "FedAvg 0 3, 4 7 of 8: chest absent" in text

@@ -1,9 +1,13 @@
 """Prepared arrays on disk, so that the second start of a site takes a second."""
 
+import contextlib
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,10 +20,18 @@ from numpy.typing import NDArray
 
 from polyclinic.data.dataset import Scan
 from polyclinic.data.files import list_files
+from polyclinic.errors import ConfigError
 
 VERSION = 1
 """To be raised whenever the same files would give other arrays."""
 IMAGES, LABEL_MAPS, FACTS = "images.npy", "label_maps.npy", "facts.json"
+LIMIT_NAME = "POLYCLINIC_CACHE_LIMIT"
+"""The environment variable that says how many GiB the cache may take."""
+LIMIT_GIB = 20.0
+_ENTRY = re.compile(r"\.?[0-9a-f]{32}(\.\d+)?")
+"""Names of entries, and of those that are being written: `.NAME.PROCESS`."""
+_ABANDONED = 86_400.0
+"""Seconds after which an entry that is being written is one that nobody writes any more."""
 _SMALL = 2**20
 """Arrays of fewer bytes are read at once."""
 
@@ -61,6 +73,7 @@ def load(folder: Path) -> Prepared | None:
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         images = open_array(folder / IMAGES)
+        os.utime(folder)  # it was used now: `trim` removes others first
         has_maps = facts["label_maps"]
         maps = open_array(folder / LABEL_MAPS) if has_maps else None
         if facts["checksum"] != _checksum(images, maps) or len(images) != len(facts["rows"]):
@@ -92,6 +105,46 @@ def filling(folder: Path) -> Iterator[Path]:
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def limit() -> int:
+    """Bytes that the cache may take: `LIMIT_NAME` in GiB, else `LIMIT_GIB`.
+
+    Raises `ConfigError` where that is no number from 0 on.
+    """
+    given = os.environ.get(LIMIT_NAME, "").strip() or str(LIMIT_GIB)
+    with contextlib.suppress(ValueError):
+        number = float(given)
+        if 0 <= number < math.inf:
+            return int(number * 2**30)
+    raise ConfigError(f"{LIMIT_NAME}: expected a number of GiB, 0 or more, got {given!r}")
+
+
+def trim(cache: Path, *, keep: Path) -> None:
+    """Remove the entries that were used longest ago until the others fit into `limit`.
+
+    `keep` stays, whatever its size: it is being used. What is no entry is never touched; what
+    cannot be removed stays.
+    """
+    entries = []
+    for folder in cache.iterdir():
+        if folder == keep or folder.is_symlink() or not _ENTRY.fullmatch(folder.name):
+            continue
+        with contextlib.suppress(OSError):
+            used = folder.stat().st_mtime
+            if not folder.name.startswith("."):
+                entries.append((used, _size(folder), folder))
+            elif time.time() - used > _ABANDONED:
+                shutil.rmtree(folder, ignore_errors=True)
+    left = limit() - _size(keep)
+    for _, size, folder in sorted(entries, reverse=True):
+        left -= size
+        if left < 0:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def write_array(path: Path, shape: tuple[int, ...], rows: Iterable[NDArray[np.uint8]]) -> None:

@@ -1,6 +1,7 @@
 """Which files of a folder may be read: no hidden ones, no links that lead out of the folder."""
 
 import os
+import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +12,10 @@ IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 MAX_FINDINGS = 20
 """Findings of one kind that are listed one by one; the rest become one summary."""
 
+MAX_TEXT = 2**28
+"""Bytes of a table; larger ones are refused."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
 
 
@@ -22,6 +27,42 @@ def is_image(name: str) -> bool:
 def is_hidden(name: str) -> bool:
     """Whether an operating system put this there, not the user."""
     return name.startswith(".") or name.lower() in _SYSTEM_FILES
+
+
+def plain(text: str) -> str:
+    """`text` on one line: a space for each character that breaks lines or steers terminals.
+
+    So do halves of characters that no file in UTF-8 can hold; names in tables and headers come
+    from anywhere.
+
+    >>> plain("liver\\x1b[2J\\n")
+    'liver [2J '
+    """
+    return _CONTROL.sub(" ", text)
+
+
+def escaped(name: str) -> str:
+    """A file's name as it can be shown, whatever its bytes are.
+
+    >>> escaped("a\\nb.png")
+    'a\\\\x0ab.png'
+    """
+    readable = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", readable)
+
+
+def read_text(path: Path) -> str:
+    """A table in UTF-8, with or without BOM; `DataError` where it is none, or too large."""
+    try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise DataError(f"{path}: expected a file with text")
+        if path.stat().st_size > MAX_TEXT:
+            raise DataError(f"{path}: more than {MAX_TEXT} bytes; refused")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8; save it as UTF-8 (in Excel: `CSV UTF-8`)") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def list_files(folder: Path) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
@@ -38,7 +79,7 @@ def list_files(folder: Path) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
     while pending:
         prefix = pending.pop()
         try:
-            entries = list(os.scandir(folder / prefix))
+            entries = list(os.scandir(f"{folder}/{prefix}"))
         except OSError as error:
             if not prefix:
                 raise DataError(f"{folder}: cannot be listed ({error.strerror})") from None
@@ -61,11 +102,10 @@ def list_files(folder: Path) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
 
 
 def _refusal(entry: "os.DirEntry[str]", name: str, root: Path) -> Finding | None:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        shown = os.fsencode(name).decode("utf-8", "backslashreplace")
-        return Finding("warning", shown, "the file's name is not valid UTF-8", "rename it")
+    if _CONTROL.search(name):
+        halves = any("\ud800" <= letter <= "\udfff" for letter in name)
+        what = "is not valid UTF-8" if halves else "holds control characters"
+        return Finding("warning", escaped(name), f"the file's name {what}", "rename it")
     if not entry.is_symlink():
         return None
     target = Path(os.path.realpath(entry.path))

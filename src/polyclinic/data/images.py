@@ -1,5 +1,8 @@
 """Image files to arrays: every file that hospitals' export tools write, or a reason why not."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,17 @@ from polyclinic.errors import DataError
 MAX_PIXELS = 89_478_485
 """Larger images are refused: a file of a few bytes may declare any size (Pillow's own limit)."""
 
+_BLOCK = 2**22
+"""Pixels that are scaled at a time."""
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5
 """Intensities that become 0 and 255 where a file stores more than 8 bits."""
 
 # Pillow looks at the content, not at the name: a PostScript file called .png must not start
 # an interpreter.
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+_TURNS = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
+"""Where Pillow looks for an orientation, besides the tags of TIFF: to ask takes as long as to
+decode a small image."""
 
 
 def read_image(path: Path, name: str) -> NDArray[np.uint8]:
@@ -47,6 +55,17 @@ def read_image(path: Path, name: str) -> NDArray[np.uint8]:
     else:
         rgb = np.array(image.convert("RGB"))
     return _grey_if_equal(rgb)
+
+
+@contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """No remarks of Pillow's in the block: what matters of them becomes an error or a finding.
+
+    Filters are the process's, not the thread's: to be entered once, around all threads.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def read_label_map(path: Path, name: str) -> NDArray[np.integer[Any]]:
@@ -95,6 +114,10 @@ def scale(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     """`low` to 0 and `high` to 255, linear, clipped; all zero where they are the same."""
     if high <= low:
         return np.zeros(values.shape, np.uint8)
+    if values.size > _BLOCK and len(values) > 1:  # the fractions of all of it would fill memory
+        step = max(1, len(values) * _BLOCK // values.size)
+        starts = range(0, len(values), step)
+        return np.concatenate([scale(values[n : n + step], low, high) for n in starts])
     # Halved, so that the difference of two huge numbers of opposite sign stays finite.
     share = (values / 2 - low / 2) / (high / 2 - low / 2)
     scaled: NDArray[np.uint8] = np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
@@ -122,7 +145,8 @@ def _open(path: Path, name: str) -> Image.Image:
             if frames > 1 and image.format != "MPO":  # MPO: a JPEG with previews of itself
                 raise DataError(f"{name}: holds {frames} images; expected one per file")
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
+            if image.format == "TIFF" or image.info.keys() & _TURNS:
+                ImageOps.exif_transpose(image, in_place=True)
             return image
     except DataError:
         raise

@@ -1,6 +1,10 @@
 """NIfTI volumes as arrays of a known orientation."""
 
+import logging
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,14 @@ from numpy.typing import NDArray
 from polyclinic.errors import DataError
 
 MAX_VOXELS = 512**3
+"""Larger volumes are refused: a file of a few bytes may declare, and unpack to, any size."""
+MAX_VOXEL_BYTES = 8
+ROOM = 2**26
+"""Voxels that threads work on at the same time."""
+_FEW = 256
+_turn = threading.Condition()
+_in_work: list[int] = []
+"""Voxels of the volumes that threads work on now."""
 
 Volume = NDArray[Any]
 
@@ -20,11 +32,8 @@ def read_volume(path: Path, name: str, channel: int | None = None) -> Volume:
     `channel` picks one of the volumes of a file with four axes. Raises `DataError`, which calls
     the file `name`, when it cannot be read, has other axes than these, or is too large.
     """
-    import nibabel
-
     try:
-        image: Any = nibabel.load(path)
-        orientations: Any = nibabel.orientations
+        image, orientations = _open(path)
         shape = tuple(int(n) for n in image.shape)
         while len(shape) > 3 and shape[-1] == 1 and channel is None:
             shape = shape[:-1]
@@ -32,6 +41,9 @@ def read_volume(path: Path, name: str, channel: int | None = None) -> Volume:
         axes = 3 if channel is None else 4
         if len(shape) != axes or 0 in shape or math.prod(shape[:3]) > MAX_VOXELS:
             raise DataError(f"{name}: shape {image.shape}; expected {expected}")
+        stored = image.get_data_dtype()
+        if stored.kind not in "biuf" or stored.itemsize > MAX_VOXEL_BYTES:
+            raise DataError(f"{name}: voxels of type {stored}; expected numbers of up to 64 bits")
         if channel is None:
             volume = np.asanyarray(image.dataobj).reshape(shape)
         elif channel < shape[3]:
@@ -50,6 +62,64 @@ def read_volume(path: Path, name: str, channel: int | None = None) -> Volume:
     if not np.isfinite(turned).all():
         raise DataError(f"{name}: voxels that are NaN or infinite")
     return turned
+
+
+def values_of(volume: Volume) -> NDArray[np.float64]:
+    """The different values of a volume, ascending: what `np.unique` gives, but fast for labels."""
+    if volume.size and volume.min() >= 0 and volume.max() < _FEW:
+        small = volume.astype(np.uint8)
+        if np.array_equal(small, volume):
+            counts = np.bincount(small.reshape(-1), minlength=_FEW)
+            return np.flatnonzero(counts).astype(np.float64)
+    return np.unique(volume).astype(np.float64)
+
+
+@contextmanager
+def room(path: Path) -> Iterator[None]:
+    """Wait until the volumes that other threads work on and the one in `path` have `ROOM` voxels.
+
+    A volume that is larger than that by itself waits until no other is in work.
+    """
+    voxels = int(min(math.prod(grid(path)[:3]), MAX_VOXELS))
+    with _turn:
+        _turn.wait_for(lambda: not _in_work or sum(_in_work) + voxels <= ROOM)
+        _in_work.append(voxels)
+    try:
+        yield
+    finally:
+        with _turn:
+            _in_work.remove(voxels)
+            _turn.notify_all()
+
+
+def grid(path: Path) -> tuple[float, ...]:
+    """Shape and affine of a volume, rounded, from its header; nothing where it cannot be read."""
+    try:
+        image, _ = _open(path)
+        affine = [round(float(value), 3) for value in image.affine.ravel()]
+        return (*(float(n) for n in image.shape[:3]), *affine)
+    except Exception:  # as in `read_volume`, which says what is wrong
+        return ()
+
+
+def _open(path: Path) -> tuple[Any, Any]:
+    """A file's header as nibabel reads it, whose voxels are read later, and `nibabel.orientations`.
+
+    Only as NIfTI 1 or 2: a file in the hand of strangers must not choose another parser.
+    """
+    if not path.is_file():
+        raise FileNotFoundError("no such file")
+    import nibabel
+
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # it writes to the terminal
+    kinds = (nibabel.Nifti1Image, nibabel.Nifti2Image)
+    kind = next((k for k in kinds if k.path_maybe_image(path)[0]), None)
+    if kind is None:
+        raise ValueError("no header of NIfTI in it")
+    image: Any = kind.from_filename(path)
+    if not np.isfinite(image.affine).all():
+        raise ValueError("its affine is not finite")
+    return image, nibabel.orientations
 
 
 def axial(volume: Volume) -> Volume:
@@ -79,11 +149,9 @@ def from_axial(slices: Volume, affine: NDArray[Any]) -> Volume:
 
 def axial_depth(path: Path, name: str) -> int:
     """How many axial slices the volume in `path` has, from its header; `DataError` as above."""
-    import nibabel
-
     try:
-        image: Any = nibabel.load(path)
-        turns: Any = nibabel.orientations.io_orientation(image.affine)
+        image, orientations = _open(path)
+        turns: Any = orientations.io_orientation(image.affine)
         axis = int(np.flatnonzero(turns[:, 0] == 2)[0])
         return int(image.shape[axis])
     except Exception as error:  # as in `read_volume`

@@ -1,12 +1,8 @@
 """A scan to arrays that training can use: decoded, one size, split, checked, and cached."""
 
 import dataclasses
-import os
-import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +12,23 @@ from numpy.typing import NDArray
 from polyclinic.data import cache as disk
 from polyclinic.data.cache import Prepared
 from polyclinic.data.dataset import IGNORE, Finding, Item, Scan, SiteData, counted
+from polyclinic.data.decoding import Decoded, Done, Plan, decode_all, unheard
 from polyclinic.data.files import cap_findings
-from polyclinic.data.images import to_uint8
 from polyclinic.data.quality import (
     MIN_CORPUS,
     MIN_IMAGES,
     check_site,
-    is_blank,
     presence,
     unreadable,
 )
 from polyclinic.data.readers import scan_corpus
-from polyclinic.data.resize import fit, fit_labels, letterbox, pad
+from polyclinic.data.resize import pad
 from polyclinic.data.splits import leaking_patients, limit_rows, split_items
 from polyclinic.data.spool import Spool
 from polyclinic.errors import DataError
 
 SIDE_MULTIPLE = 16
 """Sides of segmentation images are multiples of this: encoders halve them four times."""
-_AHEAD = 1024
-"""So many images are decoded before the first of them must be used."""
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    """One image at its final scale, not yet padded, or the reason why there is none."""
-
-    image: NDArray[np.uint8] | None = None
-    labels: NDArray[np.uint8] | None = None
-    side: int = 0  # of the original, the longer one
-    blank: bool = False
-    reason: str = ""
 
 
 def prepare_site(
@@ -62,6 +44,7 @@ def prepare_site(
     max_train_images: int = 0,
     cache: Path | None = None,
     workers: int = 0,
+    done: Done = unheard,
 ) -> SiteData:
     """Decode, resize, split and check a site's images.
 
@@ -73,9 +56,9 @@ def prepare_site(
     Where the training split has more than `max_train_images` (0 for no limit), that many are drawn
     from it by `limit_rows`; validation and test stay whole.
 
-    `cache` is a folder for prepared arrays, None for none; `workers` threads decode, 0 for one
-    per core. Raises `DataError` when more than the share `max_unreadable` cannot be read, or when
-    what is left cannot be learned from.
+    `cache` is a folder for prepared arrays, None for none; `workers` threads or processes decode,
+    0 for one per core; `done` is told the share that is decoded. Raises `DataError` when more than
+    the share `max_unreadable` cannot be read, or when what is left cannot be learned from.
     """
     _require_limit(f"site {name!r}", max_train_images, MIN_IMAGES["train"])
     whole, items, blank = _read_whole(
@@ -86,6 +69,7 @@ def prepare_site(
         max_unreadable=max_unreadable,
         cache=cache,
         workers=workers,
+        done=done,
     )
     segmentation, targets = scan.task == "segmentation", whole.targets
     notes: list[Finding] = []
@@ -119,6 +103,7 @@ def prepare_whole(
     max_unreadable: float,
     cache: Path | None = None,
     workers: int = 0,
+    done: Done = unheard,
 ) -> SiteData:
     """`prepare_site` without splits: every image is in `train`, and none is too few.
 
@@ -132,6 +117,7 @@ def prepare_whole(
         max_unreadable=max_unreadable,
         cache=cache,
         workers=workers,
+        done=done,
     )
     return whole
 
@@ -145,24 +131,16 @@ def _read_whole(
     max_unreadable: float,
     cache: Path | None,
     workers: int,
+    done: Done,
 ) -> tuple[SiteData, list[Item], NDArray[np.bool_]]:
     """All images that can be read, in `train`; their items; and which have one single value."""
     segmentation = scan.task == "segmentation"
     cap = _round_up(largest_side)
 
-    def decode(item: Item) -> _Decoded:
-        image, labels = scan.load(item)
-        pixels = to_uint8(image, item.key)
-        side, blank = max(pixels.shape[:2]), is_blank(pixels)
-        if not segmentation:
-            return _Decoded(letterbox(pixels, image_size), None, side, blank)
-        if labels is None:
-            raise DataError(f"{item.key}: has no mask")
-        return _Decoded(fit(pixels, cap, enlarge=False), fit_labels(labels, cap), side, blank)
-
+    plan = Plan(cap, segmentation=True) if segmentation else Plan(image_size)
     side = (lambda longest: min(_round_up(longest), cap)) if segmentation else None
     options = {"largest_side": largest_side} if segmentation else {"image_size": image_size}
-    prepared, notes = _prepare(scan, decode, side, options, cache, workers)
+    prepared, notes = _prepare(scan, plan, side, options, cache, workers, done)
     notes = [*_unreadable(scan, prepared, f"site {name!r}", max_unreadable), *notes]
     items = [scan.items[row] for row in prepared.rows]
     named = {scan.items[row].key for row, _ in prepared.unreadable}  # above already
@@ -193,6 +171,7 @@ def prepare_corpus(
     split_seed: int = 0,
     cache: Path | None = None,
     workers: int = 0,
+    done: Done = unheard,
 ) -> tuple[NDArray[np.uint8], tuple[Finding, ...]]:
     """The public images as uint8 (N, 3, S, S), and the findings about them.
 
@@ -203,12 +182,8 @@ def prepare_corpus(
     who = f"corpus {str(folder)!r}"
     _require_limit(who, max_train_images, MIN_CORPUS)
     scan = scan_corpus(folder)
-
-    def decode(item: Item) -> _Decoded:
-        pixels = to_uint8(scan.load(item)[0], item.key)
-        return _Decoded(letterbox(pixels, image_size))
-
-    prepared, notes = _prepare(scan, decode, None, {"image_size": image_size}, cache, workers)
+    options = {"image_size": image_size}
+    prepared, notes = _prepare(scan, Plan(image_size), None, options, cache, workers, done)
     notes = [*_unreadable(scan, prepared, who, max_unreadable), *notes]
     total = len(prepared.images)
     if total < MIN_CORPUS:
@@ -226,14 +201,15 @@ def prepare_corpus(
 
 def _prepare(
     scan: Scan,
-    decode: Callable[[Item], _Decoded],
+    plan: Plan,
     final_side: Callable[[int], int] | None,
     options: Mapping[str, Any],
     cache: Path | None,
     workers: int,
+    done: Done,
 ) -> tuple[Prepared, list[Finding]]:
     if cache is None:
-        return _assemble(_decode_all(scan, decode, workers), final_side, None), []
+        return _assemble(decode_all(scan, plan, workers, done), final_side, None), []
     folder = cache / disk.fingerprint(scan, options)
     stored = disk.load(folder)
     if stored is not None:
@@ -241,41 +217,20 @@ def _prepare(
     try:
         with (
             disk.filling(folder) as partial,
-            closing(_decode_all(scan, decode, workers)) as decoded,
+            closing(decode_all(scan, plan, workers, done)) as decoded,
         ):
             prepared = _assemble(decoded, final_side, partial)
             disk.write_facts(prepared, partial)
+        disk.trim(cache, keep=folder)
         return prepared, []
     except OSError as error:
         what = f"prepared images could not be cached ({error.strerror or error})"
         notes = [Finding("warning", "", what, f"free or change {cache}")]
-    return _assemble(_decode_all(scan, decode, workers), final_side, None), notes
-
-
-def _decode_all(
-    scan: Scan, decode: Callable[[Item], _Decoded], workers: int
-) -> Generator[_Decoded, None, None]:
-    """All items in turn, decoded by threads that run ahead by no more than `_AHEAD`."""
-
-    def attempt(item: Item) -> _Decoded:
-        try:
-            return decode(item)
-        except DataError as error:
-            return _Decoded(reason=str(error).removeprefix(f"{item.key}: "))
-
-    # Filters are the process's, not the thread's: set once, around all threads.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
-        try:
-            for start in range(0, len(scan.items), _AHEAD):
-                yield from pool.map(attempt, scan.items[start : start + _AHEAD])
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return _assemble(decode_all(scan, plan, workers, done), final_side, None), notes
 
 
 def _assemble(
-    decoded: Iterable[_Decoded],
+    decoded: Iterable[Decoded],
     final_side: Callable[[int], int] | None,
     folder: Path | None,
 ) -> Prepared:
@@ -349,7 +304,7 @@ def _unreadable(
             f"read, more than {100 * max_unreadable:.3g} %; first: {scan.items[row].key} "
             f"({reason}); repair or remove them, or raise data.max_unreadable"
         )
-    return cap_findings([unreadable(scan.items[row].key, reason) for row, reason in bad])
+    return cap_findings(unreadable((scan.items[row].key, reason) for row, reason in bad))
 
 
 def _require_limit(who: str, most: int, least: int) -> None:

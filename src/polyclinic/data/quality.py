@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +27,14 @@ class Tally:
     """How many images there are of what: all that the rules on splits and classes look at.
 
     `of_class` and `trained` count the images of each class, in all splits and in training.
-    `constant` is the one label that all training images of a regression share, else None.
+    `patients` is None where they are not known. `constant` is the one label that all training
+    images of a regression share, else None.
     """
 
     task: Task
     classes: tuple[str, ...]
     images: int
-    patients: int
+    patients: int | None
     splits: Mapping[Split, int]
     of_class: Sequence[int] = ()
     trained: Sequence[int] = ()
@@ -79,9 +80,10 @@ def check_splits(tally: Tally) -> list[Finding]:
     for split in SPLITS:
         count = tally.splits[split]
         if count < MIN_IMAGES[split]:
+            whose = "" if tally.patients is None else f", from {counted(tally.patients, 'patient')}"
             what = (
-                f"{counted(count, 'image')} in the {split} split (of {tally.images}, from "
-                f"{counted(tally.patients, 'patient')}); expected at least {MIN_IMAGES[split]}"
+                f"{counted(count, 'image')} in the {split} split (of {tally.images}{whose}); "
+                f"expected at least {MIN_IMAGES[split]}"
             )
             return [Finding("error", "", what, "add images, or change the splits")]
     few = {s: tally.splits[s] for s in SPLITS if tally.splits[s] < FEW_IMAGES}
@@ -116,9 +118,21 @@ def check_classes(tally: Tally) -> list[Finding]:
     return notes
 
 
-def unreadable(key: str, reason: str) -> Finding:
-    """An image that cannot be read."""
-    return Finding("warning", key, f"cannot be read: {reason}", "repair or remove it")
+def unreadable(failed: Iterable[tuple[str, str]]) -> list[Finding]:
+    """A finding for every image that cannot be read, given keys and reasons.
+
+    Slices of a volume, or frames of a file, that fail for the same reason are one finding.
+    """
+    alike: dict[tuple[str, str], list[str]] = {}
+    for key, reason in failed:
+        alike.setdefault((key.partition("#")[0], reason), []).append(key)
+    findings = []
+    for (whole, reason), keys in alike.items():
+        where = keys[0] if len(keys) == 1 else whole
+        all_of_them = "" if len(keys) == 1 else f"{len(keys)} images of it "
+        what = f"{all_of_them}cannot be read: {reason}"
+        findings.append(Finding("warning", where, what, "repair or remove it"))
+    return findings
 
 
 def is_blank(image: NDArray[np.uint8]) -> bool:
@@ -141,7 +155,7 @@ def presence(label_maps: NDArray[Any], classes: int) -> NDArray[np.bool_]:
 def _tally(site: SiteData) -> Tally:
     train: NDArray[Any] = site.targets[site.split["train"]]
     sizes = {split: len(site.split[split]) for split in SPLITS}
-    patients = len(np.unique(site.patients))
+    patients = len(np.unique(site.patients)) if site.has_patient_ids else None
     if site.task == "regression":
         alike = len(train) > 0 and np.ptp(train) == 0
         value = float(train[0]) if alike else None

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic.data.dataset import IGNORE, TASKS, Task
+from polyclinic.data.writing import writing
 from polyclinic.errors import DataError, PolyclinicError, RunError
 
 Values = NDArray[np.float64]
@@ -88,8 +89,7 @@ class Predictions:
 
     def save(self, path: Path) -> None:
         """Write an npz file, whole or not at all."""
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
+        with writing(path) as part, part.open("wb") as file:
             np.savez(
                 file,
                 task=np.array(self.task),
@@ -98,7 +98,6 @@ class Predictions:
                 clusters=self.clusters,
                 counts=self.counts,
             )
-        part.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "Predictions":

@@ -4,6 +4,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polyclinic.data.writing import writing
 from polyclinic.errors import RunError
 
 if TYPE_CHECKING:
@@ -16,9 +17,13 @@ def template(name: str) -> "Template":
 
 
 def write_page(path: Path, text: str) -> Path:
-    """Write a page and return its path; `RunError` where that fails."""
+    """Write a page, whole or not at all, and return its path; `RunError` where that fails.
+
+    The user's umask decides who may read it: the page holds patients' images.
+    """
     try:
-        _write(path, text.lstrip())
+        with writing(path) as part:
+            part.write_text(text.lstrip(), encoding="utf-8", errors="replace", newline="\n")
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error}); check space and rights") from None
     return path
@@ -35,17 +40,3 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def _write(path: Path, text: str) -> None:
-    """Write beside `path` first, so that a reader never sees half a page.
-
-    The user's umask decides who may read it: the page holds patients' images.
-    """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8", errors="replace", newline="\n")
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from polyclinic.report import formats, plots
 from polyclinic.report.rows import Row, pick
+from polyclinic.run.roles import who_took_part
 
 MAX_FINDINGS = 30  # per site; the rest is counted
 
@@ -77,19 +78,32 @@ def timing(results: Row) -> dict[str, Any] | None:
 
 
 def participation(results: Row) -> dict[str, Any] | None:
-    """Absences, joined over the stages of one seed where site and reason agree."""
+    """Who took part where not all did, and absences with their reasons, stages of a seed joined."""
     rows = results.get("participation", [])
     if not rows:
         return None
     titles = {m["name"]: m["title"] for m in results["methods"]}
     absences: dict[tuple[str, str, str, int], list[int]] = {}
+    incomplete: dict[tuple[str, int, str], list[int]] = {}
     for row in rows:
+        if row["absent"]:
+            said = who_took_part(row["present"], [absent["site"] for absent in row["absent"]])
+            incomplete.setdefault((row["method"], row["seed"], said), []).append(row["stage"])
         for absent in row["absent"]:
             key = (row["method"], absent["site"], absent["reason"], row["seed"])
             absences.setdefault(key, []).append(row["stage"])
     return {
         "stages": len(rows),
         "full": sum(not row["absent"] for row in rows),
+        "incomplete": [
+            {
+                "method": titles.get(method, method),
+                "seed": seed,
+                "stages": ", ".join(map(str, sorted(stages))),
+                "took_part": said,
+            }
+            for (method, seed, said), stages in incomplete.items()
+        ],
         "absences": [
             {
                 "site": site,

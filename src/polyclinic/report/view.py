@@ -31,6 +31,7 @@ def view(results: Mapping[str, Any], run: Path) -> dict[str, Any]:
     lead = next((m for m in methods if m["name"] == leading), None)
     return {
         "results": results,
+        "version": results["version"],
         "title": results["name"],
         "created": results["created"].replace("T", " ")[:16],
         "lead": lead,

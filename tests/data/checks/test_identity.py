@@ -23,7 +23,7 @@ def write_dicom(path, **elements):
     [
         (
             {"PatientName": "Doe^Jane", "InstitutionName": "St. Mary"},
-            "PatientName, InstitutionName",
+            "InstitutionName, PatientName",
         ),
         ({"PatientName": "ANONYMOUS", "BurnedInAnnotation": "YES"}, "BurnedInAnnotation = YES"),
         ({"PatientName": "", "PatientID": "removed", "BurnedInAnnotation": "NO"}, ""),
@@ -54,6 +54,59 @@ def test_texts_and_exif_of_images(site, alarms, found):
         "its header may identify a patient: text 'Patient Name'",
         "its header may identify a patient: EXIF Artist",
     ]
+
+
+@pytest.mark.parametrize(
+    ("elements", "private", "text"),
+    [
+        (
+            {"ImageComments": "scan of Doe^Jane"},
+            {},
+            "PatientName, ImageComments repeats PatientName",
+        ),
+        ({}, {0x01: ("LO", "DOE^JANE")}, "private (0009,1001) repeats PatientName, PatientName"),
+        ({}, {0x01: ("UN", b"x doe^jane x")}, "private (0009,1001) repeats PatientName"),
+        ({}, {0x01: ("PN", "Roe^Richard")}, "private (0009,1001)"),
+        ({}, {0x01: ("LO", "gradient 7")}, "PatientName"),
+        ({"RequestAttributesSequence": {"RequestingPhysician": "Roe"}}, {}, "RequestingPhysician"),
+    ],
+)
+def test_names_in_depth_and_in_private_elements(elements, private, text, site, found):
+    nested = {}
+    for name, value in elements.items():
+        nested[name] = value
+        if isinstance(value, dict):
+            item = pydicom.Dataset()
+            for keyword, content in value.items():
+                setattr(item, keyword, content)
+            nested[name] = [item]
+    path = site / "a" / "export.dcm"
+    write_dicom(path, PatientName="Doe^Jane", **nested)
+    dataset = pydicom.dcmread(path)
+    block = dataset.private_block(0x0009, "Maker", create=True)
+    for offset, (vr, value) in private.items():
+        block.add_new(offset, vr, value)
+    dataset.save_as(path)
+    (finding,) = found(site)["identity"]
+    assert text in finding.what
+    assert ("private" in finding.what) == ("private" in text)
+
+
+@pytest.mark.parametrize(("pixels", "comment", "named"), [
+    (b"\0\1", "", "OverlayData"),
+    (b"\0\0", "", ""),
+    (b"\0\0", "left knee", "(6002,4000)"),
+])  # fmt: skip
+def test_overlays_with_pixels_or_texts(pixels, comment, named, site, alarms, found):
+    path = site / "a" / "export.dcm"
+    write_dicom(path)
+    dataset = pydicom.dcmread(path)
+    dataset.add_new(0x60023000, "OW", pixels)
+    dataset.add_new(0x60024000, "LT", comment)
+    dataset.save_as(path)
+    assert alarms(site).get("identity") == (["a/export.dcm"] if named else None)
+    if named:
+        assert named in found(site)["identity"][0].what
 
 
 def test_a_broken_dicom_file_stops_nothing(site, alarms):

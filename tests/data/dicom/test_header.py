@@ -1,12 +1,14 @@
+import os
 import warnings
 import zlib
 
+import numpy as np
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from polyclinic.data.dicom import header
 from polyclinic.data.dicom.header import is_dicom, quiet, read_dataset, whole_number
-from polyclinic.data.dicom.images import read_image
+from polyclinic.data.dicom.images import read_header, read_image
 from polyclinic.errors import DataError
 
 
@@ -68,7 +70,7 @@ def test_a_deflated_file_that_unpacks_to_too_much_is_refused(
     start = 144 + int.from_bytes(content[140:144], "little")
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     path.write_bytes(content[:start] + packer.compress(bytes(10**6)) + packer.flush())
-    monkeypatch.setattr(header, "MAX_BYTES", 10**5)
+    monkeypatch.setattr(header, "MAX_UNPACKED", 10**5)
     assert path.stat().st_size < 10**5
     with pytest.raises(DataError, match=r"^a: unpacks to more than 100000 bytes; refused$"):
         read_dataset(path, "a")
@@ -105,3 +107,21 @@ def test_big_endian_files(tmp_path, write_dicom, ramp):
     shown = read_image(path, "a")
     assert shown[0, 0] == 0
     assert shown[-1, -1] == 255
+
+
+def test_more_frames_than_fit_into_the_file_are_a_false_claim(tmp_path, write_dicom, ramp):
+    path = write_dicom(tmp_path / "a", ramp(), NumberOfFrames=60_000)
+    message = r"^a: says that it holds 60000 frames, more than fit into it$"
+    with pytest.raises(DataError, match=message):
+        read_header(path, "a")
+    assert read_header(write_dicom(path, np.stack([ramp()] * 3), frames=3), "a").frames == 3
+
+
+def test_texts_are_on_one_line(tmp_path, write_dicom, ramp):
+    path = write_dicom(tmp_path / "a", ramp(), PatientID="a\x1b[2Jb")
+    assert read_header(path, "a").patient == "a [2Jb"
+
+
+def test_a_pipe_is_no_dicom_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert not is_dicom(tmp_path / "pipe")

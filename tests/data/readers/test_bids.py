@@ -81,3 +81,11 @@ def test_a_folder_without_volumes(tmp_path):
     (tmp_path / "participants.tsv").write_text("participant_id\tgroup\nsub-1\tx\n")
     with pytest.raises(DataError, match=r"no volume like sub-01/anat/sub-01_T1w\.nii\.gz"):
         scan_site(tmp_path)
+
+
+def test_the_table_is_not_read_from_elsewhere(tmp_path):
+    folder = site(tmp_path / "site")
+    (folder / "participants.tsv").rename(tmp_path / "elsewhere.tsv")
+    (folder / "participants.tsv").symlink_to(tmp_path / "elsewhere.tsv")
+    with pytest.raises(DataError, match=r"site: no participants\.tsv in it; expected one beside"):
+        scan_site(folder)

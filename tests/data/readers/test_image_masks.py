@@ -118,3 +118,14 @@ def test_repeated_class_names(tmp_path):
     (tmp_path / "classes.txt").write_text("a\na\n")
     with pytest.raises(DataError, match=r"classes\.txt: expected up to 64 different names"):
         scan_site(tmp_path)
+
+
+def test_names_of_classes_are_not_read_from_elsewhere(tmp_path):
+    folder = site(tmp_path, [mask([0, 1, 2], [0, 1, 2])] * 2)
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-names.txt"
+    elsewhere.write_text("a\nb\nc\n")
+    (folder / "classes.txt").symlink_to(elsewhere)
+    assert scan_site(folder).classes == ("background", "class 1", "class 2")
+    (folder / "classes.txt").unlink()
+    (folder / "classes.txt").write_text("a\nb\x1b\nc\n")
+    assert scan_site(folder).classes == ("a", "b", "c")

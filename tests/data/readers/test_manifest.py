@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -147,3 +149,35 @@ def test_a_manifest_has_no_masks(tmp_path):
 def test_names_that_no_file_system_allows(tmp_path):
     scan = scan_site(site(tmp_path, f"path,label\n{'n' * 5000}.png,x\nimages/a.png,y\n"))
     assert "no such file" in scan.findings[0].what
+
+
+def test_tables_that_would_take_all_memory_or_for_ever(tmp_path):
+    folder = site(tmp_path, "path,label," + ",".join(f"c{n}" for n in range(2000)))
+    with pytest.raises(DataError, match=r"labels\.csv: 2002 columns; expected at most 1000"):
+        scan_site(folder)
+    labels = "\n".join(f"{n}.png,a{n}|b{n}" for n in range(600))
+    with pytest.raises(
+        DataError, match=r"1200 different labels, .*; expected at most 1000 classes"
+    ):
+        scan_site(site(tmp_path, f"path,label\n{labels}\n"))
+
+
+def test_what_would_break_lines_or_steer_terminals_becomes_a_space(tmp_path):
+    text = 'path,label,patient_id\nimages/a.png,"x\ny",p\x1b[2J\nimages/b.png,z,q\n'
+    scan = scan_site(site(tmp_path, text))
+    assert scan.classes == ("x y", "z")
+    assert scan.items[0].patient == "p [2J"
+
+
+def test_a_pipe_in_the_place_of_an_image_or_of_the_table(tmp_path):
+    folder = site(tmp_path, rows("xy") + "\nimages/pipe.png,x\nimages/other,y\n")
+    os.mkfifo(folder / "images" / "pipe.png")
+    os.mkfifo(folder / "images" / "other")
+    scan = scan_site(folder)
+    for item in scan.items[2:]:
+        with pytest.raises(DataError, match=rf"^{item.key}: no such file$"):
+            scan.load(item)
+    (folder / "labels.csv").unlink()
+    os.mkfifo(folder / "labels.csv")
+    with pytest.raises(DataError, match=r"labels\.csv: expected a file with text$"):
+        scan_site(folder, format="manifest")

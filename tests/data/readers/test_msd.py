@@ -148,3 +148,10 @@ def test_a_folder_without_pairs(tmp_path):
     (folder / "dataset.json").unlink()
     with pytest.raises(DataError, match=r"no dataset\.json in it"):
         scan_site(folder, format="msd")
+
+
+def test_names_are_text_that_can_be_shown(tmp_path):
+    labels = '{"background": 0, "a\\nb": 1, "\\ud800": 2}'
+    folder = decathlon(tmp_path)
+    (folder / "dataset.json").write_text(f'{{"modality": {{"0": "m\\u001b"}}, "labels": {labels}}}')
+    assert scan_site(folder).classes == ("background", "a b", " ")

@@ -1,7 +1,11 @@
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
-from polyclinic.data.readers import scan_site
+from polyclinic.data.images import to_uint8
+from polyclinic.data.readers import archive, scan_site
 from polyclinic.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -134,3 +138,79 @@ def test_flipped_bytes_are_named_not_trained_on(tmp_path):
     for item in scan.items[:2]:  # the failure is kept, not tried again for every image
         with pytest.raises(DataError, match=r"array images cannot be read.*CRC"):
             scan.load(item)
+
+
+def write(path, name, header, data=b"", held=None):
+    """An archive with one more member: its header may say what it likes."""
+    start = io.BytesIO()
+    np.lib.format.write_array_header_1_0(start, header)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{name}.npy", start.getvalue() + data)
+
+
+def bytes_of(*shape, **options):
+    return {"descr": "|u1", "fortran_order": False, "shape": shape, **options}
+
+
+@pytest.mark.parametrize(
+    ("header", "size", "message"),
+    [
+        (bytes_of(10**8, 16, 16), 512, r"images cannot be read \(512 bytes; its header says 25600"),
+        (bytes_of(2, -4, 4), 32, r"images cannot be read"),
+        (bytes_of(2**20 + 1, 1, 1), 2**20 + 1, r"expected at most 1048576 images of at most 8947"),
+        (bytes_of(1, 10**4, 10**4), 10**8, r"expected at most 1048576 images of at most 89478485"),
+        (bytes_of(2, 4, 4, descr="|O"), 32, r"Python objects are never loaded"),
+    ],
+)
+def test_headers_that_claim_too_much(tmp_path, header, size, message):
+    site(tmp_path, labels=labels(0, 1))
+    write(tmp_path / "d.npz", "images", header, bytes(size))
+    with pytest.raises(DataError, match=message):
+        scan_site(tmp_path)
+
+
+def test_a_large_array_is_read_in_blocks_forward_and_back(tmp_path, monkeypatch):
+    array = images(50, 4, 4, 3, dtype=np.uint16)
+    folder = site(tmp_path, images=array, labels=np.zeros(50, int))
+    monkeypatch.setattr(archive, "MAX_HELD", 1000)
+    monkeypatch.setattr(archive, "BLOCK", 7 * 96)
+    scan = scan_site(folder)
+    for row in (0, 1, 30, 29, 27, 3, 49, 48, 0):
+        expected = to_uint8(array[row], "")
+        np.testing.assert_array_equal(scan.load(scan.items[row])[0], expected)
+    read = archive.row_reader(folder / "d.npz")
+    read("images", 49)
+    stream = read.__closure__[1].cell_contents("images").__self__
+    assert len(stream._kept) <= 2
+
+
+def test_a_large_array_that_is_damaged_or_stored_by_columns(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "MAX_HELD", 1000)
+    folder = site(tmp_path, images=np.asfortranarray(images(50, 8, 8)), labels=np.zeros(50, int))
+    scan = scan_site(folder)
+    with pytest.raises(DataError, match=r"images is large and stored column by column; save it"):
+        scan.load(scan.items[0])
+    monkeypatch.setattr(archive, "BLOCK", 640)
+    np.savez_compressed(folder / "d.npz", images=images(500, 8, 8), labels=np.zeros(500, np.uint8))
+    data = bytearray((folder / "d.npz").read_bytes())
+    data[20_000:20_040] = bytes(40)
+    (folder / "d.npz").write_bytes(data)
+    scan = scan_site(folder)
+    assert scan.load(scan.items[0])[0].shape == (8, 8)
+    with pytest.raises(DataError, match=r"d\.npz: array images cannot be read"):
+        scan.load(scan.items[499])
+
+
+def test_labels_and_names_within_limits(tmp_path, monkeypatch):
+    wide = np.zeros((2, 1001), int)
+    with pytest.raises(
+        DataError, match=r"labels of shape \(2, 1001\); expected at most 1000 classes"
+    ):
+        scan_site(site(tmp_path, images=images(2), labels=wide))
+    names = np.array(["a\x1b", "b"])
+    assert scan_site(
+        site(tmp_path, images=images(2), labels=labels(0, 1), class_names=names)
+    ).classes == ("a ", "b")
+    names.view(np.uint32)[0] = 2**31
+    with pytest.raises(DataError, match=r"class_names holds what is no text; write it again"):
+        scan_site(site(tmp_path, images=images(2), labels=labels(0, 1), class_names=names))

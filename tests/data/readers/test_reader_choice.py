@@ -1,3 +1,7 @@
+import os
+import shutil
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -174,3 +178,47 @@ def test_corpus_without_images(tmp_path):
         scan_corpus(tmp_path / "no")
     with pytest.raises(DataError, match="no image in it"):
         scan_corpus(tmp_path)
+
+
+def test_a_format_that_is_unknown_names_the_folder(tmp_path):
+    with pytest.raises(DataError, match=r"site: format 'zip' is unknown; known: auto, class-fold"):
+        scan_site(tmp_path / "site", format="zip")
+
+
+def test_pipes_are_no_files_and_nobody_waits_for_them(tmp_path):
+    for name in ("a", "b"):
+        image(tmp_path / name / "x.png")
+        os.mkfifo(tmp_path / name / "pipe")
+        os.mkfifo(tmp_path / name / "pipe.dcm")
+    (tmp_path / "c").mkdir()
+    os.mkfifo(tmp_path / "c" / "IM0001")
+    scan = scan_site(tmp_path)
+    assert [item.key for item in scan.items] == ["a/x.png", "b/x.png"]
+
+
+def test_folders_deeper_than_the_stack(tmp_path):
+    for name in ("a", "b"):
+        image(tmp_path / name / "x.png")
+    here = os.open(tmp_path / "a", os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        there = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = there
+    os.close(here)
+    (tmp_path / "a" / "x.png").rename(tmp_path / "a" / ("d/" * 1200) / "x.png")
+    try:
+        assert len(scan_site(tmp_path).items) == 2
+    finally:
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(10_000)
+        shutil.rmtree(tmp_path / "a")
+        sys.setrecursionlimit(limit)
+
+
+def test_links_to_folders_are_no_classes(tmp_path):
+    image(tmp_path / "site" / "a" / "x.png")
+    image(tmp_path / "other" / "y.png")
+    (tmp_path / "site" / "b").symlink_to(tmp_path / "other", target_is_directory=True)
+    with pytest.raises(DataError, match=r"images in one sub-folder only, a; expected"):
+        scan_site(tmp_path / "site")

@@ -1,11 +1,11 @@
 """The head of one file to its facts: what it is, whatever its name says."""
 
-import warnings
 from pathlib import Path
-from typing import Any
 
 from polyclinic.data.checks.check import FileFacts
 from polyclinic.data.checks.identity import dicom_identity, image_identity
+from polyclinic.data.images import quiet_decoders
+from polyclinic.data.nifti import grid
 
 IMAGE_KINDS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _HEAD = 352  # bytes; the mark of NIfTI ends there
@@ -46,7 +46,7 @@ def file_facts(folder: Path, name: str) -> FileFacts:
     if kind == "DICOM":
         return FileFacts(name, kind, identity=dicom_identity(path))
     if name.lower().endswith((".nii", ".nii.gz")):
-        return FileFacts(name, kind, grid=_grid(path))
+        return FileFacts(name, kind, grid=grid(path))
     return FileFacts(name, kind, empty=not head)
 
 
@@ -54,20 +54,8 @@ def _image(path: Path, name: str, kind: str) -> FileFacts:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=IMAGE_KINDS) as image:
-            warnings.simplefilter("ignore")
+        with quiet_decoders(), Image.open(path, formats=IMAGE_KINDS) as image:
             bits = 16 if image.mode.startswith("I;16") else _BITS.get(image.mode, 8)
             return FileFacts(name, kind, bits=bits, identity=image_identity(image))
     except Exception:  # decoders trip in many ways over damaged files
         return FileFacts(name, kind)
-
-
-def _grid(path: Path) -> tuple[float, ...]:
-    import nibabel
-
-    try:
-        image: Any = nibabel.load(path)
-        affine = [round(float(value), 3) for value in image.affine.ravel()]
-        return (*(float(n) for n in image.shape[:3]), *affine)
-    except Exception:  # as above; the reader says what is wrong with it
-        return ()

@@ -14,6 +14,9 @@ ALIKE = 0.8
 RARE = 0.1
 """A slip has at most this share of the images of the name that was meant."""
 
+MAX_PAIRS = 200_000
+"""Where more names would have to be compared, none are."""
+
 
 def run(survey: Survey) -> Sequence[Finding]:
     """A finding for each rare class with nearly the name of a common one, and for lost images."""
@@ -28,8 +31,13 @@ def _slips(survey: Survey) -> list[Finding]:
         elif isinstance(item.target, int) and survey.scan.classes:
             counts[survey.scan.classes[item.target]] += 1
     findings = []
-    for name in survey.scan.classes:
-        meant = next((m for m in survey.scan.classes if _is_slip(name, m, counts)), None)
+    common = [name for name in survey.scan.classes if RARE * counts[name] >= 1]
+    most = RARE * max(counts.values(), default=0)
+    rare = [name for name in survey.scan.classes if counts[name] <= most]
+    if len(common) * len(rare) > MAX_PAIRS:
+        return []  # numbers or identifiers rather than classes
+    for name in rare:
+        meant = next((m for m in common if _is_slip(name, m, counts)), None)
         if meant is not None:
             what = f"class {name!r} ({counted(counts[name], 'image')}) is nearly called {meant!r}"
             findings.append(Finding("warning", "", what, "correct it if it is a slip"))

@@ -17,7 +17,7 @@ def run(survey: Survey) -> Sequence[Finding]:
     ]
     named = {key for key, _ in bad}
     findings = [finding for finding in survey.scan.findings if finding.where not in named]
-    findings += [unreadable(key, reason) for key, reason in bad]
+    findings += unreadable(bad)
     total = len(survey.scan.items)
     if len(bad) > DataConfig().max_unreadable * total:
         what = f"{len(bad)} of {counted(total, 'image')} cannot be read; a run refuses that"

@@ -43,7 +43,7 @@ def _tally(survey: Survey, rows: Sequence[int]) -> Tally:
         presence=shown if segmentation else None,
     )
     sizes = {name: len(split[name]) for name in SPLITS}
-    patients = len({item.patient for item in items})
+    patients = len({item.patient for item in items}) if scan.has_patient_ids else None
     labels = {items[row].target for row in split["train"]}
     value = labels.pop() if scan.task == "regression" and len(labels) == 1 else None
     return Tally(

@@ -3,7 +3,7 @@
 import functools
 import multiprocessing
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -61,7 +61,8 @@ def survey_folder(folder: Path, *, jobs: int, done: Callable[[float], None]) -> 
     pieces += [(_files, at, at + CHUNK) for at in range(0, len(names), CHUNK)]
     images: list[ImageFacts] = []
     files: list[FileFacts] = []
-    for facts in _work(folder, pieces, jobs if total > ONE_PROCESS else 1):
+    alone = jobs <= 1 or total <= ONE_PROCESS
+    for facts in _here(scan, names, pieces) if alone else _work(folder, pieces, jobs):
         for one in facts:
             images.append(one) if isinstance(one, ImageFacts) else files.append(one)
         done((len(images) + len(files)) / max(1, total))
@@ -83,26 +84,26 @@ def _same_volume(scan: Scan, row: int) -> bool:
     return scan.has_patient_ids and "#" in other.key and one.patient == other.patient
 
 
-_Piece = tuple[Callable[[Path, int, int], list[ImageFacts] | list[FileFacts]], int, int]
+_Facts = list[ImageFacts] | list[FileFacts]
+_Piece = tuple[Callable[[Path, int, int], _Facts], int, int]
 
 
-def _work(
-    folder: Path, pieces: list[_Piece], jobs: int
-) -> Iterator[list[ImageFacts] | list[FileFacts]]:
-    """The results of `pieces`, in their order."""
-    if jobs <= 1:
-        try:
-            for work, start, stop in pieces:
-                yield work(folder, start, stop)
-        finally:
-            _scan.cache_clear()
-            _names.cache_clear()
-        return
+def _here(scan: Scan, names: Sequence[str], pieces: Sequence[_Piece]) -> Iterator[_Facts]:
+    """The results of `pieces`, in their order, by this process."""
+    for work, start, stop in pieces:
+        if work is _images:
+            yield _image_facts(scan, start, stop)
+        else:
+            yield _file_facts(scan.folder, names, start, stop)
+
+
+def _work(folder: Path, pieces: Sequence[_Piece], jobs: int) -> Iterator[_Facts]:
+    """The results of `pieces`, in their order, by `jobs` processes."""
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, spawn, bind_to_parent)
     try:
         with interrupts_held():
-            futures: list[Future[list[ImageFacts] | list[FileFacts]]] = [
+            futures: list[Future[_Facts]] = [
                 pool.submit(work, folder, start, stop) for work, start, stop in pieces
             ]
         for future in futures:
@@ -128,11 +129,18 @@ def _names(folder: Path) -> tuple[str, ...]:
 
 
 def _images(folder: Path, start: int, stop: int) -> list[ImageFacts]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # decoders' remarks on what a finding will say
-        scan = _scan(folder)
-        return [image_facts(scan, item) for item in scan.items[start:stop]]
+    return _image_facts(_scan(folder), start, stop)
 
 
 def _files(folder: Path, start: int, stop: int) -> list[FileFacts]:
-    return [file_facts(folder, name) for name in _names(folder)[start:stop]]
+    return _file_facts(folder, _names(folder), start, stop)
+
+
+def _image_facts(scan: Scan, start: int, stop: int) -> list[ImageFacts]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # decoders' remarks on what a finding will say
+        return [image_facts(scan, item) for item in scan.items[start:stop]]
+
+
+def _file_facts(folder: Path, names: Sequence[str], start: int, stop: int) -> list[FileFacts]:
+    return [file_facts(folder, name) for name in names[start:stop]]

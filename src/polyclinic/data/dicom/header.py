@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from polyclinic.data.files import plain
 from polyclinic.errors import DataError
 
 EXTENSIONS = (".dcm", ".dicom", ".ima")
 MAX_BYTES = 4 * 2**30
-"""Larger files are refused, and deflated ones that unpack to more."""
+"""Larger files are refused."""
+MAX_UNPACKED = 2**29
+"""Bytes to which a deflated file may unpack: a small file may say any number."""
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _SYNTAXES = {  # by what pydicom found out where the file does not say: implicit, little endian
@@ -42,6 +45,8 @@ def is_dicom_name(name: str) -> bool:
 def is_dicom(path: Path) -> bool:
     """Whether the first bytes are those of a DICOM file; files without a preamble count."""
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return False
         with path.open("rb") as file:
             return _begins_as_dicom(file.read(_FIRST_BYTES))
     except OSError:
@@ -77,7 +82,7 @@ def read_dataset(
     Without `pixels` reading ends where they begin, and `only` names the elements that are read.
     What pydicom warned of is added to `notes`. A transfer syntax that the file does not name is
     filled in where the elements show it. Raises `DataError` where it is no DICOM file, damaged,
-    or larger than `MAX_BYTES`.
+    or larger than `MAX_BYTES` or `MAX_UNPACKED`.
     """
     pydicom = _pydicom()
     try:
@@ -129,11 +134,11 @@ def whole_number(dataset: Any, keyword: str, name: str, default: int | None = No
 
 
 def text(dataset: Any, keyword: str) -> str:
-    """An element as text, "" where it is missing or cannot be understood."""
+    """An element as text on one line, "" where it is missing or cannot be understood."""
     try:
         with quiet():
             value = dataset.get(keyword)
-            return "" if value is None else str(value).strip("\0 ")
+            return "" if value is None else plain(str(value).strip("\0 "))
     except Exception:  # conversion of a value can fail as parsing can
         return ""
 
@@ -150,7 +155,7 @@ def floats(dataset: Any, keyword: str, count: int) -> tuple[float, ...] | None:
 
 def one_line(text: str, most: int = 100) -> str:
     """At most `most` characters of `text`, on one line."""
-    return " ".join(text.split())[:most]
+    return " ".join(plain(text).split())[:most]
 
 
 def reason_of(error: BaseException) -> str:
@@ -200,7 +205,7 @@ def _is_encapsulated(dataset: Any) -> bool:
 
 
 def _check_unpacked(path: Path, name: str) -> None:
-    """Refuse a deflated data set that unpacks to more than `MAX_BYTES`: pydicom would do it."""
+    """Refuse a deflated data set that unpacks to more than `MAX_UNPACKED`: pydicom would do it."""
     from pydicom.filereader import read_file_meta_info
 
     meta = read_file_meta_info(path)
@@ -210,6 +215,6 @@ def _check_unpacked(path: Path, name: str) -> None:
         pending = file.read(2**20)
         while pending and not unpacker.eof:
             total += len(unpacker.decompress(pending, 2**24))
-            if total > MAX_BYTES:
-                raise DataError(f"{name}: unpacks to more than {MAX_BYTES} bytes; refused")
+            if total > MAX_UNPACKED:
+                raise DataError(f"{name}: unpacks to more than {MAX_UNPACKED} bytes; refused")
             pending = unpacker.unconsumed_tail or file.read(2**20)

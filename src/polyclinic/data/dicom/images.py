@@ -12,9 +12,12 @@ from polyclinic.data.dicom.display import display
 from polyclinic.data.dicom.header import floats, read_dataset, text, whole_number
 from polyclinic.data.dicom.orientation import turn_of
 from polyclinic.data.dicom.pixels import decode, frame_count
+from polyclinic.errors import DataError
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Classes of objects with masks: Segmentation, and Label Map Segmentation."""
+LEAST_FRAME = 8
+"""Bytes that a compressed frame takes at least; one that is not has a bit for each pixel."""
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _HEADER = (
     "SOPClassUID",
@@ -67,7 +70,7 @@ def read_header(path: Path, name: str) -> Header:
     dataset = read_dataset(path, name, pixels=False, only=_HEADER, notes=notes)
     return Header(
         name,
-        frame_count(dataset, name),
+        _frames(dataset, path, name),
         _kind(dataset),
         text(dataset, "Modality"),
         text(dataset, "PatientID"),
@@ -121,6 +124,15 @@ def _kind(dataset: Any) -> Kind:
     if declared == _DIRECTORY or "DirectoryRecordSequence" in dataset:
         return "directory"
     return "image" if "Rows" in dataset and "Columns" in dataset else "other"
+
+
+def _frames(dataset: Any, path: Path, name: str) -> int:
+    """Number of frames, each of which takes some bytes of the file: else it is a false claim."""
+    frames = frame_count(dataset, name)
+    pixels = whole_number(dataset, "Rows", name, 0) * whole_number(dataset, "Columns", name, 0)
+    if frames > 1 and frames * min(pixels / 8, LEAST_FRAME) > path.stat().st_size:
+        raise DataError(f"{name}: says that it holds {frames} frames, more than fit into it")
+    return frames
 
 
 def _place(dataset: Any, name: str) -> float | None:

@@ -4,7 +4,7 @@ import difflib
 from pathlib import Path
 
 from polyclinic.data.dataset import Scan
-from polyclinic.data.files import is_hidden
+from polyclinic.data.files import escaped, is_hidden
 from polyclinic.data.readers import (
     bids,
     brats,
@@ -45,13 +45,14 @@ def scan_site(folder: Path, *, format: str = "auto", task: TaskChoice = "auto") 
     if format != "auto" and format not in READERS:
         close = difflib.get_close_matches(format, READERS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise DataError(f"format {format!r} is unknown; known: auto, {', '.join(READERS)}{hint}")
+        known = ", ".join(READERS)
+        raise DataError(f"{folder}: format {format!r} is unknown; known: auto, {known}{hint}")
     if not folder.exists():
         raise DataError(f"{folder}: no such folder; expected a folder with a site's images")
     if not folder.is_dir():
         raise DataError(f"{folder}: is a file; expected the folder that holds a site's images")
     try:
-        seen = sorted(path.name for path in folder.iterdir() if not is_hidden(path.name))
+        seen = sorted(escaped(p.name) for p in folder.iterdir() if not is_hidden(p.name))
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({error.strerror})") from None
     if not seen:
@@ -70,8 +71,8 @@ def _recognise(folder: Path, seen: list[str]) -> str:
         alone = class_folders.with_images(folder)
         if len(alone) == 1:
             raise DataError(
-                f"{folder}: images in one sub-folder only, {alone[0]}; expected a sub-folder for "
-                "each class, at least two"
+                f"{folder}: images in one sub-folder only, {escaped(alone[0])}; expected a "
+                "sub-folder for each class, at least two"
             )
         shown = ", ".join(seen[:5]) + (f" and {len(seen) - 5} more" if len(seen) > 5 else "")
         known = "; ".join(f"{reader.name}: {reader.describe}" for reader in READERS.values())

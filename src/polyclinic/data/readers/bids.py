@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from polyclinic.data.dataset import Finding, Item, Scan, Target, Task, counted
-from polyclinic.data.files import cap_findings, list_files
+from polyclinic.data.files import cap_findings, list_files, plain, read_text
 from polyclinic.data.nifti import axial, axial_depth, read_volume
 from polyclinic.data.readers import volumes
 from polyclinic.data.readers.reader import Reader, TaskChoice
@@ -43,6 +43,8 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
         raise DataError(f"format bids is for single-label and regression, not for {task}")
     files, refused = list_files(folder)
     is_number = task == "regression"
+    if TABLE not in files:  # it may be a link that leads elsewhere
+        raise DataError(f"{folder}: no {TABLE} in it; expected one beside folders sub-...")
     labels = _labels(folder / TABLE, (NUMBER,) if is_number else LABELS)
     found = [(name, *match.groups()) for name in files if (match := _VOLUME.fullmatch(name))]
     if not found:
@@ -83,21 +85,19 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
 def _labels(path: Path, columns: tuple[str, ...]) -> dict[str, str]:
     """The label of every subject that has one."""
     try:
-        rows = list(
-            csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")), delimiter="\t")
-        )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a table in UTF-8 ({error})") from None
-    names = {str(name).strip().lower(): name for name in (rows[0] if rows else {})}
+        text = read_text(path)
+        rows = list(csv.DictReader(io.StringIO(text), delimiter="\t", restval=""))
+    except csv.Error as error:
+        raise DataError(f"{path}: cannot be read as a table ({error})") from None
+    names = {plain(str(name)).strip().lower(): name for name in (rows[0] if rows else {})}
     column = next((names[name] for name in columns if name in names), None)
     if column is None or "participant_id" not in names:
         seen = ", ".join(names) or "nothing"
         raise DataError(
             f"{path}: expected the columns participant_id and {' or '.join(columns)}; got {seen}"
         )
-    values = {
-        (row[names["participant_id"]] or "").strip(): (row[column] or "").strip() for row in rows
-    }
+    who = names["participant_id"]
+    values = {plain(row[who]).strip(): plain(row[column]).strip() for row in rows}
     return {
         subject if subject.startswith("sub-") else f"sub-{subject}": value
         for subject, value in values.items()

@@ -4,21 +4,19 @@ Names and labels follow the BraTS challenges: until 2020 `_t1 _t1ce _t2 _flair _
 enhancing tumour 4, from 2023 `-t1n -t1c -t2w -t2f -seg` with enhancing tumour 3.
 """
 
-import functools
 import re
-import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic.data.dataset import Finding, Image, Item, Scan
+from polyclinic.data.dataset import Finding, Item, Scan
 from polyclinic.data.files import cap_findings, is_hidden, list_files
 from polyclinic.data.images import HIGH_PERCENTILE, LOW_PERCENTILE, scale
-from polyclinic.data.nifti import Volume, axial, read_volume
+from polyclinic.data.nifti import Volume, axial, read_volume, room, values_of
 from polyclinic.data.readers.reader import Reader, TaskChoice, require_task
+from polyclinic.data.readers.volumes import loader
 from polyclinic.errors import DataError
 
 CLASSES = ("background", "core", "oedema", "enhancing")
@@ -34,7 +32,7 @@ _SUFFIX = re.compile(r"[-_](t1n|t1ce|t1c|t1gd|t1|t2w|t2f|t2|flair|seg)\.nii(\.gz
 def recognise(folder: Path) -> float:
     """Sure where the files of a sub-folder end in `seg.nii` or `seg.nii.gz`."""
     for case in folder.iterdir():
-        if not is_hidden(case.name) and case.is_dir():
+        if not is_hidden(case.name) and case.is_dir() and not case.is_symlink():
             try:
                 found = any(kind_of(path.name) == "seg" for path in case.iterdir())
             except OSError:
@@ -82,7 +80,7 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
     unusable = {
         case: found for case, found in zip(cases, slices, strict=True) if isinstance(found, str)
     }
-    load = _loader(folder, cases, unusable)
+    load = loader(lambda case: _decode(folder, case, cases[case]), unusable)
     return Scan(folder, "brats", "segmentation", CLASSES, tuple(items), load, True, tuple(findings))
 
 
@@ -101,41 +99,17 @@ def _slices(folder: Path, case: str, files: dict[str, str]) -> list[int] | str:
         first = next(name for kinds in CHANNELS for name in map(files.get, kinds) if name)
         if "seg" not in files:
             return "has no segmentation (seg.nii or seg.nii.gz)"
-        volume = read_volume(folder / first, first)
+        with room(folder / first):
+            volume = read_volume(folder / first, first)
+            share = np.count_nonzero(volume, axis=(0, 1)) / (volume.shape[0] * volume.shape[1])
+            del volume
     except StopIteration:
         return "has no t2f, t2w, t1c or t1n"
     except DataError as error:
         return str(error).removeprefix(f"{case}/")
-    share = np.count_nonzero(volume, axis=(0, 1)) / (volume.shape[0] * volume.shape[1])
     found = [int(z) for z in np.flatnonzero(share >= MIN_NONZERO)]
     where = first.removeprefix(f"{case}/")
     return found or f"{where} has no slice with {100 * MIN_NONZERO:g} % of its pixels nonzero"
-
-
-def _loader(
-    folder: Path, cases: dict[str, dict[str, str]], unusable: dict[str, str]
-) -> Callable[[Item], tuple[Image, NDArray[np.uint8] | None]]:
-    lock = threading.Lock()  # two threads that ask for slices of one case must not both decode it
-
-    @functools.lru_cache(maxsize=2)
-    def decode(case: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | str:
-        try:
-            return _decode(folder, case, cases[case])
-        except DataError as error:  # kept, so that a broken case is not decoded for every slice
-            return str(error)
-
-    def load(item: Item) -> tuple[Image, NDArray[np.uint8] | None]:
-        if item.key in unusable:
-            raise DataError(f"{item.key}: {unusable[item.key]}")
-        case, _, z = item.key.rpartition("#")
-        with lock:
-            result = decode(case)
-        if isinstance(result, str):
-            raise DataError(f"{item.key}: {result}")
-        images, labels = result
-        return images[int(z)], labels[int(z)]
-
-    return load
 
 
 def _decode(
@@ -156,14 +130,16 @@ def _decode(
             )
         nonzero = volume[volume != 0]
         if nonzero.size:
-            low, high = np.percentile(nonzero, (LOW_PERCENTILE, HIGH_PERCENTILE))
+            ends = (LOW_PERCENTILE, HIGH_PERCENTILE)
+            low, high = np.percentile(nonzero, ends, overwrite_input=True)
             low = min(low, 0.0) if low == high else low
-            images[..., channel] = np.where(volume != 0, scale(volume, low, high), 0)
+            images[..., channel] = scale(volume, low, high)
+            images[..., channel][volume == 0] = 0
     return axial(images), axial(labels)
 
 
 def _labels(volume: Volume, name: str) -> NDArray[np.uint8]:
-    values = {float(value) for value in np.unique(volume)}
+    values = {float(value) for value in values_of(volume)}
     if not values <= {0, 1, 2, 3, 4} or values >= {3, 4}:
         shown = ", ".join(f"{value:g}" for value in sorted(values)[:8])
         raise DataError(f"{name}: labels {shown}; expected 0, 1, 2 and either 3 or 4 (enhancing)")

@@ -1,5 +1,6 @@
 """`class-folders`: one sub-folder of images per class, below train/val/test or not."""
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ def with_images(folder: Path) -> list[str]:
         for entry in folder.iterdir()
         if not is_hidden(entry.name)
         and entry.is_dir()
+        and not entry.is_symlink()  # links to folders are not followed
         and entry.name.lower() not in _NO_CLASSES
         and _holds_image(entry)
     )
@@ -74,14 +76,17 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
         what, do = "has a split's name, but is read as a class", "rename it, or move it away"
         findings += [Finding("warning", c, what, do) for c in classes if c.lower() in SPLIT_NAMES]
 
-    def load(item: Item) -> tuple[Image, NDArray[np.uint8] | None]:
-        return read_image(folder / item.key, item.key), None
-
     whose = all("/".join(path) in patients for path in parts)
     findings += _patients_for_classes(items, classes) if whose else []
+    load = functools.partial(load_file, folder)
     return Scan(
         folder, "class-folders", "single-label", classes, tuple(items), load, whose, tuple(findings)
     )
+
+
+def load_file(folder: Path, item: Item) -> tuple[Image, NDArray[np.uint8] | None]:
+    """The image whose path in `folder` is the item's key; `DataError` where it cannot be read."""
+    return read_image(folder / item.key, item.key), None
 
 
 def _splits_above_classes(folder: Path, parts: Sequence[tuple[str, ...]]) -> bool:
@@ -107,11 +112,20 @@ def _splits_above_classes(folder: Path, parts: Sequence[tuple[str, ...]]) -> boo
 
 
 def _holds_image(folder: Path) -> bool:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not is_hidden(name)]
-        shown = [name for name in files if not is_hidden(name)]
-        if any(is_image(name) or may_be_dicom(Path(parent), name) for name in shown):
+    pending = [folder]  # no recursion: folders may lie deeper than Python's stack
+    while pending:
+        parent = pending.pop()
+        try:
+            entries = [entry for entry in os.scandir(parent) if not is_hidden(entry.name)]
+        except OSError:
+            continue
+        if any(
+            is_image(entry.name) or may_be_dicom(parent, entry.name)
+            for entry in entries
+            if not entry.is_dir(follow_symlinks=False)
+        ):
             return True
+        pending += [parent / one.name for one in entries if one.is_dir(follow_symlinks=False)]
     return False
 
 
@@ -123,7 +137,10 @@ def _empty_classes(folder: Path, classes: tuple[str, ...]) -> list[Finding]:
 
 def _patients_for_classes(items: Sequence[Item], classes: Sequence[str]) -> list[Finding]:
     """A folder for each patient looks like a folder for each class."""
-    patients = [{item.patient for item in items if item.target == k} for k in range(len(classes))]
+    patients: list[set[str]] = [set() for _ in classes]
+    for item in items:
+        if isinstance(item.target, int):
+            patients[item.target].add(item.patient)
     if any(len(found) > 1 for found in patients) or len(set.union(*patients)) < len(classes):
         return []
     what = "each class folder holds one patient alone: folders of patients are no classes"

@@ -1,6 +1,7 @@
 """`image-masks`: a folder images/ and a folder masks/ or labels/ with a mask for each."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,8 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic.data.dataset import IGNORE, Finding, Image, Item, Scan, counted
-from polyclinic.data.files import cap_findings, is_image, list_files, other_files
-from polyclinic.data.images import read_image, read_label_map
+from polyclinic.data.files import (
+    cap_findings,
+    is_image,
+    list_files,
+    other_files,
+    plain,
+    read_text,
+)
+from polyclinic.data.images import quiet_decoders, read_image, read_label_map
 from polyclinic.data.readers.reader import Reader, TaskChoice, require_task
 from polyclinic.errors import DataError
 
@@ -60,26 +68,36 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
         raise DataError(f"{folder}: no image in {'images' if not images else parents[0]}/")
     partner = _pair(images, masks)
     findings += _unpaired(images, masks, partner)
-    classes, meaning = _meaning(folder, masks)
+    named = _class_names(folder / CLASS_NAMES) if CLASS_NAMES in files else ()
+    classes, meaning = (named, "classes") if len(named) > 1 else _meaning(folder, masks)
     if meaning == "threshold":
         what = "masks are JPEG files, whose values blur; cut at 128"
         findings.append(Finding("warning", parents[0], what, "save masks as PNG"))
 
-    def load(item: Item) -> tuple[Image, NDArray[np.uint8] | None]:
-        if item.key not in partner:
-            raise DataError(f"{item.key}: has no mask in {parents[0]}/")
-        mask_name = partner[item.key]
-        labels = _interpret(folder, mask_name, meaning, len(classes))
-        image = read_image(folder / item.key, item.key)
-        if image.shape[:2] != labels.shape:
-            raise DataError(
-                f"{item.key}: {image.shape[:2]} px, its mask {mask_name} {labels.shape} px; "
-                "expected the same"
-            )
-        return image, labels
-
+    load = functools.partial(_load, folder, partner, meaning, len(classes), parents[0])
     items = tuple(Item(name, name) for name in images)
     return Scan(folder, "image-masks", "segmentation", classes, items, load, False, tuple(findings))
+
+
+def _load(
+    folder: Path,
+    partner: Mapping[str, str],
+    meaning: Meaning,
+    classes: int,
+    parent: str,
+    item: Item,
+) -> tuple[Image, NDArray[np.uint8] | None]:
+    if item.key not in partner:
+        raise DataError(f"{item.key}: has no mask in {parent}/")
+    mask_name = partner[item.key]
+    labels = _interpret(folder, mask_name, meaning, classes)
+    image = read_image(folder / item.key, item.key)
+    if image.shape[:2] != labels.shape:
+        raise DataError(
+            f"{item.key}: {image.shape[:2]} px, its mask {mask_name} {labels.shape} px; "
+            "expected the same"
+        )
+    return image, labels
 
 
 def _pair(images: Sequence[str], masks: Sequence[str]) -> dict[str, str]:
@@ -112,10 +130,7 @@ def _unpaired(
 
 
 def _meaning(folder: Path, masks: Sequence[str]) -> tuple[tuple[str, ...], Meaning]:
-    named = _class_names(folder)
-    if len(named) > 1:
-        return named, "classes"
-    with ThreadPoolExecutor() as pool:
+    with quiet_decoders(), ThreadPoolExecutor() as pool:
         surveys = list(pool.map(lambda name: _survey(folder, name), masks))
     if any(survey.wide for survey in surveys) or all(survey.binary for survey in surveys):
         return ("background", "foreground"), "foreground"
@@ -153,15 +168,9 @@ def _interpret(folder: Path, name: str, meaning: Meaning, classes: int) -> NDArr
     return labels.astype(np.uint8)
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
-    path = folder / CLASS_NAMES
-    if not path.is_file():
-        return ()
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
-    names = tuple(line.strip() for line in lines if line.strip())
+def _class_names(path: Path) -> tuple[str, ...]:
+    lines = [plain(line).strip() for line in read_text(path).splitlines()]
+    names = tuple(line for line in lines if line)
     if len(names) > MAX_CLASSES or len(set(names)) != len(names):
         raise DataError(f"{path}: expected up to {MAX_CLASSES} different names, one per line")
     return names

@@ -1,6 +1,7 @@
 """`manifest`: a table `labels.csv` with the columns path and label, and images anywhere below."""
 
 import csv
+import functools
 import io
 import math
 from collections.abc import Sequence
@@ -11,13 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic.data.dataset import Finding, Image, Item, Scan, Split, Target, Task, counted
-from polyclinic.data.files import cap_findings, inside, is_image
+from polyclinic.data.dicom.images import split_frame
+from polyclinic.data.files import cap_findings, inside, is_image, plain, read_text
 from polyclinic.data.images import read_image
 from polyclinic.data.readers.dicom_files import find_dicom
 from polyclinic.data.readers.reader import SPLIT_NAMES, Reader, TaskChoice
 from polyclinic.errors import DataError
 
 TABLE = "labels.csv"
+MAX_COLUMNS = 1000
+MAX_CLASSES = 1000
+"""Of a multi-label task, where every image has a number for each class."""
+_HEADER = 2**16
+"""Characters in which the first line ends, as far as its separator is looked for."""
 _DELIMITERS = (",", ";", "\t")
 _MANY_CLASSES = 50
 
@@ -74,14 +81,17 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
         for key in (dicom.keys(row.path) if row.path in dicom.images else (row.path,))
     )
     findings += cap_findings([f for f in (_lost(root, row) for row in rows) if f])
-
-    def load(item: Item) -> tuple[Image, NDArray[np.uint8] | None]:
-        path = inside(root, item.key)
-        if path is None:
-            raise DataError(f"{item.key}: lies outside of the site's folder; refused")
-        return read_image(path, item.key), None
-
+    load = functools.partial(_load, root)
     return Scan(folder, "manifest", chosen, classes, items, load, has_patients, tuple(findings))
+
+
+def _load(root: Path, item: Item) -> tuple[Image, NDArray[np.uint8] | None]:
+    path = inside(root, item.key)
+    if path is None:
+        raise DataError(f"{item.key}: lies outside of the site's folder; refused")
+    if not _is_file(split_frame(path)[0]):  # opening a pipe would wait for ever
+        raise DataError(f"{item.key}: no such file")
+    return read_image(path, item.key), None
 
 
 @dataclass(frozen=True)
@@ -95,17 +105,14 @@ class Table:
 
 def read_table(path: Path) -> Table:
     """Read a CSV file in UTF-8, with or without BOM, with any line ends, by `,` `;` or tab."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not UTF-8; save it as `CSV UTF-8`") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    header = text.splitlines()[0] if text.strip() else ""
+    text = read_text(path)
+    header = next(iter(text[:_HEADER].splitlines()), "")
     delimiter = next((d for d in _DELIMITERS if d in header), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        columns = tuple(cell.strip().lower() for cell in next(reader, []))
+        columns = tuple(plain(cell).strip().lower() for cell in next(reader, []))
+        if len(columns) > MAX_COLUMNS:
+            raise DataError(f"{path}: {len(columns)} columns; expected at most {MAX_COLUMNS}")
         repeated = sorted({name for name in columns if name and columns.count(name) > 1})
         if repeated:
             raise DataError(f"{path}: two columns are called {repeated[0]!r}; rename one")
@@ -123,7 +130,8 @@ def read_table(path: Path) -> Table:
             if len(cells) != len(columns):
                 got = counted(len(cells), "cell")
                 raise DataError(f"{path}, line {reader.line_num}: {got}; expected {len(columns)}")
-            rows.append((reader.line_num, dict(zip(columns, map(str.strip, cells), strict=True))))
+            words = (plain(cell).strip() for cell in cells)
+            rows.append((reader.line_num, dict(zip(columns, words, strict=True))))
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
     return Table(columns, tuple(rows), delimiter)
@@ -200,6 +208,11 @@ def _targets(
     labels = [_split_labels(row.label, separators) if several else [row.label] for row in rows]
     classes = tuple(sorted({name for names in labels for name in names}, key=_natural))
     index = {name: number for number, name in enumerate(classes)}
+    if several and len(classes) > MAX_CLASSES:
+        raise DataError(
+            f"{TABLE}: {len(classes)} different labels, several in a cell; expected at most "
+            f"{MAX_CLASSES} classes"
+        )
     if not several:
         return classes, [index[names[0]] for names in labels]
     sets = [set(names) for names in labels]
@@ -216,14 +229,17 @@ def _lost(root: Path, row: _Row) -> Finding | None:
     if path is None:
         what = "lies outside of the site's folder; refused"
         return Finding("warning", row.path, what, "copy the file into the folder")
-    try:
-        exists = path.is_file()
-    except OSError:  # a name longer than the file system allows
-        exists = False
-    if not exists:
+    if not _is_file(path):
         what = f"is in line {row.line} of {TABLE}, but there is no such file"
         return Finding("warning", row.path, what, "add the file or remove the line")
     return None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the file system allows
+        return False
 
 
 READER = Reader("manifest", "labels.csv with path, label and perhaps patient_id", recognise, scan)

@@ -5,22 +5,19 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic.data.dataset import IGNORE, Finding, Item, Scan, counted
-from polyclinic.data.files import cap_findings, list_files
-from polyclinic.data.nifti import Volume, axial, read_volume
+from polyclinic.data.files import cap_findings, list_files, plain, read_text
+from polyclinic.data.nifti import Volume, axial, read_volume, room, values_of
 from polyclinic.data.readers import volumes
 from polyclinic.data.readers.reader import Reader, TaskChoice, require_task
 from polyclinic.errors import DataError
 
 TABLE = "dataset.json"
 IMAGES, LABELS = "imagesTr", "labelsTr"
-MAX_BYTES = 2**24
-"""A larger `dataset.json` is refused."""
 MAX_CHANNELS = 3
 
 _ENDS = (".nii.gz", ".nii")
@@ -92,19 +89,17 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
 def _table(path: Path) -> _Table:
     expected = "expected `channel_names` (or `modality`) and `labels`, as nnU-Net writes them"
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path}: more than {MAX_BYTES} bytes; refused")
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_text(path))
         names = content.get("channel_names") or content["modality"]
-        channels = tuple(str(names[key]) for key in sorted(names, key=int))
-        labels = content["labels"]
+        channels = tuple(plain(str(names[key])) for key in sorted(names, key=int))
+        labels = {plain(str(key)): value for key, value in content["labels"].items()}
         if all(str(key).lstrip("-").isdecimal() for key in labels):  # the Decathlon's way round
-            labels = {str(name): int(value) for value, name in labels.items()}
+            labels = {plain(str(name)): int(value) for value, name in labels.items()}
         regions = [name for name, value in labels.items() if not isinstance(value, int)]
     except DataError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        what = f"{type(error).__name__}: {error}"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        what = f"{type(error).__name__}: {plain(str(error))}"
         raise DataError(f"{path}: {expected} ({what:.100})") from None
     if regions or 0 not in labels.values():
         what = f"label {regions[0]!r} is no number" if regions else "no label has the value 0"
@@ -158,6 +153,11 @@ def _stems(files: tuple[str, ...], parent: str) -> dict[str, str]:
 
 def _slices(folder: Path, case: _Case, table: _Table) -> list[int] | str:
     """The slices worth using, or why the case cannot be used."""
+    with room(folder / case.labels):
+        return _chosen(folder, case, table)
+
+
+def _chosen(folder: Path, case: _Case, table: _Table) -> list[int] | str:
     try:
         labels = _labels(read_volume(folder / case.labels, case.labels), case.labels, table)
         first = min(case.channels)
@@ -193,7 +193,7 @@ def _decode(folder: Path, case: _Case, table: _Table) -> volumes.Slices:
 
 
 def _labels(volume: Volume, name: str, table: _Table) -> NDArray[np.uint8]:
-    found: NDArray[Any] = np.unique(volume)
+    found = values_of(volume)
     unknown = [float(value) for value in found if float(value) not in table.values]
     if unknown:
         raise DataError(f"{name}: label {unknown[0]:g}, which {TABLE} does not name; add it there")

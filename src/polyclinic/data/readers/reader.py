@@ -5,9 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from polyclinic.data.dataset import Scan, Split, Task
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic.data.dataset import Image, Item, Scan, Split, Task
 from polyclinic.errors import DataError
 
+Load = Callable[[Item], tuple[Image, NDArray[np.uint8] | None]]
+"""`Scan.load`; where it can be pickled, processes decode large sites."""
 TaskChoice = Task | Literal["auto"]
 
 

@@ -50,9 +50,12 @@ def as_grey(volume: Volume, is_ct: bool) -> NDArray[np.uint8]:
     seen = volume[inside]
     if not seen.size:
         return np.zeros(volume.shape, np.uint8)
-    low, high = (float(value) for value in np.percentile(seen, (LOW_PERCENTILE, HIGH_PERCENTILE)))
+    ends = np.percentile(seen, (LOW_PERCENTILE, HIGH_PERCENTILE), overwrite_input=True)
+    low, high = (float(value) for value in ends)
     low = min(low, 0.0) if low == high else low
-    return np.where(inside, scale(volume, low, high), 0).astype(np.uint8)
+    scaled = scale(volume, low, high)
+    scaled[~inside] = 0
+    return scaled
 
 
 def loader(

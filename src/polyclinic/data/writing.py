@@ -1,0 +1,23 @@
+"""A file that appears as a whole, or not at all."""
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Where to write, beside `path`; it takes that name when the block ends well.
+
+    A reader never sees half a file, and a block that fails leaves what was there before. Errors
+    pass through: who writes says what to do about them.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the error that brought us here says more
+            part.unlink()
+        raise
