@@ -125,6 +125,7 @@ OBJECTIVES: Mapping[ObjectiveName, Objective] = {
         draw_noise=_flow_noise,
         estimate=lambda output, _, __: output,
         loss=_flow_loss,
+        power=1.5,  # benchmarks/painter_settings.py
     ),
     "ddpm": Objective(
         name="ddpm",

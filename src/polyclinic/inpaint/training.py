@@ -35,7 +35,7 @@ class PaintPlan:
 
     size: PainterSize = "small"
     objective: ObjectiveName = "flow"
-    steps: int = 15_000
+    steps: int = 12_000
     batch_size: int = 16
     learning_rate: float | None = None  # that of the size in `LEARNING_RATES`
     weight_decay: float = 0.01

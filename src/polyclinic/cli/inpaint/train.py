@@ -46,7 +46,7 @@ NAME = "painter"
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
-    default=15_000,
+    default=12_000,
     show_default=True,
     help="Steps of the optimiser.",
 )
