@@ -22,14 +22,16 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,8 @@ MIB = 3072
 """Resident memory that an input may add: some copies of the largest image that is accepted."""
 ADDRESS_SPACE = 10 * 2**30
 """Bytes that the process may reserve: a safeguard for the machine, far above what is accepted."""
+SAID = "said.txt"
+"""What the process prints, in a file beside the watched folders."""
 LOADS = 8
 """Images that are decoded for each reader."""
 REAL_AT_ONCE = 4
@@ -79,7 +83,7 @@ class Worker:
     def _begin(self) -> None:
         self._ours, theirs = self._context.Pipe()
         self._process = self._context.Process(
-            target=_serve, args=(theirs, str(self._home)), daemon=True
+            target=_serve, args=(theirs, str(self._home), LOOK), daemon=True
         )
         self._process.start()
         theirs.close()
@@ -95,7 +99,7 @@ class Worker:
                     break
             else:
                 return {**self._ours.recv(), "seconds": self._used() - used}
-            fault = {"hang": f"still busy after {seconds:g} s"}
+            fault = {"hang": f"still busy after {seconds:g} s: {self._place()}"}
         except (EOFError, ConnectionError):
             self._process.join()
             fault = {"died": f"ended with {self._process.exitcode}"}
@@ -103,6 +107,14 @@ class Worker:
         self._process.join()
         self._begin()
         return {"faults": fault, "seconds": seconds, "mib": 0.0}
+
+    def _place(self) -> str:
+        """Where in the code it is busy, innermost first."""
+        if self._process.pid:
+            os.kill(self._process.pid, signal.SIGUSR1)
+            time.sleep(1)
+        said = (self._home.parent / SAID).read_text(errors="replace")
+        return ", ".join(re.findall(r'/(\w+\.py", line \d+)', said)[:4]).replace('", line ', ":")
 
     def _used(self) -> float:
         """Seconds of processor time so far: other work on the machine is no fault of a reader."""
@@ -115,18 +127,20 @@ class Worker:
         self._process.join()
 
 
-def _serve(requests: Connection, home: str) -> None:
+def _serve(requests: Connection, home: str, look_at: Callable[[Path, str], dict[str, Any]]) -> None:
     """The worker's life: everything that it may write to is watched."""
     for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME"):
         os.environ[name] = home
     os.chdir(home)
-    said = tempfile.TemporaryFile(dir=Path(home).parent)  # noqa: SIM115
+    said = (Path(home).parent / SAID).open("w+b")
     for number in (1, 2):
         os.dup2(said.fileno(), number)
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.enable(said)
-    warm_up()
+    faulthandler.register(signal.SIGUSR1, said)
+    if look_at is look:
+        warm_up()
     requests.send("ready")
     while True:
         try:
@@ -135,7 +149,7 @@ def _serve(requests: Connection, home: str) -> None:
             return
         _forget_peak()
         before = _resident("VmRSS")
-        found = look(Path(folder), name)
+        found = look_at(Path(folder), name)
         grown = max(0.0, _resident("VmHWM") - before)
         said.seek(0)
         printed = said.read().decode(errors="replace").splitlines()
@@ -164,6 +178,10 @@ def look(folder: Path, name: str) -> dict[str, Any]:
         _attempt(way, outcomes, faults)
     _attempt(lambda: _scan(folder, "corpus"), outcomes, faults)
     return {"outcomes": dict(outcomes), "faults": faults}
+
+
+LOOK = look
+"""What the process does with a folder."""
 
 
 def _attempt(way: Any, outcomes: Counter[str], faults: dict[str, str]) -> None:

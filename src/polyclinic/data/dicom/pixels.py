@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from polyclinic.data.dicom.codestream import declared_size
 from polyclinic.data.dicom.header import quiet, reason_of, text, whole_number
+from polyclinic.data.files import plain
 from polyclinic.errors import DataError
 
 MAX_PIXELS = 89_478_485
@@ -196,4 +197,5 @@ def _from_bits(packed: bytes, shape: tuple[int, int]) -> NDArray[np.uint8]:
 def _syntax_name(syntax: str) -> str:
     from pydicom.uid import UID
 
-    return str(UID(syntax).name)
+    with quiet():  # it warns of what is no UID
+        return plain(str(UID(syntax).name))
