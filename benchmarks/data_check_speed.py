@@ -7,7 +7,10 @@ Made-up grey images of 64 px, half PNG and half JPEG, in class folders. The comm
 start it, a process of its own, once with the pages of the files in memory (they have just been
 written), with and without the contact sheet.
 
-Claim: under 60 s.
+Claim: under 60 s. On a machine with other work the clock says more about that than about the
+command, so that its processor time stands beside it: of all its processes, and divided by their
+number, which is what an idle machine would need at least. `others_busy` is the share of the two
+cores that other processes used meanwhile.
 """
 
 import argparse
@@ -46,10 +49,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder) / "site"
         write_site(site, images)
-        result["seconds"] = _seconds(site)
-        result["seconds_with_contact_sheet"] = _seconds(site, "--html", f"{folder}/sheet.html")
-    result["pass"] = result["seconds"] < LIMIT
-    print(json.dumps({k: result[k] for k in ("seconds", "seconds_with_contact_sheet", "pass")}))
+        result["plain"] = _measured(site)
+        result["with_contact_sheet"] = _measured(site, "--html", f"{folder}/sheet.html")
+    result["pass"] = result["plain"]["seconds"] < LIMIT
+    result["pass_by_processor_time"] = result["plain"]["processor_seconds_per_job"] < LIMIT
+    print(json.dumps({k: result[k] for k in ("plain", "with_contact_sheet", "pass")}))
     if arguments.out or not arguments.smoke:
         records.write(result, arguments.out or records.RESULTS / "data_check_speed.json")
 
@@ -68,13 +72,20 @@ def write_site(site: Path, images: int) -> None:
         Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
 
 
-def _seconds(site: Path, *options: str) -> float:
+def _measured(site: Path, *options: str) -> dict[str, float]:
     command = [sys.executable, "-m", "polyclinic", "data", "check", str(site), "--quiet"]
-    began = time.perf_counter()
+    began, used, busy = time.perf_counter(), records.used_by_children(), records.busy_seconds()
     done = subprocess.run([*command, "--jobs", str(JOBS), *options], check=False)
     if done.returncode not in (0, 6, 7):
         raise SystemExit(f"data check ended with {done.returncode}")
-    return round(time.perf_counter() - began, 2)
+    seconds, used = time.perf_counter() - began, records.used_by_children() - used
+    others = (records.busy_seconds() - busy - used) / seconds / records.all_cores()
+    return {
+        "seconds": round(seconds, 2),
+        "processor_seconds": round(used, 2),
+        "processor_seconds_per_job": round(used / JOBS, 2),
+        "others_busy": round(min(1.0, max(0.0, others)), 2),
+    }
 
 
 if __name__ == "__main__":

@@ -3,7 +3,12 @@
 A few hundred different images are written once and linked to under many names, in class folders, so
 that every file is listed, opened and decoded. Each start is a process of its own. Memory is what
 the process holds for itself (anonymous pages); pages of the cache's files, which the system takes
-back when it needs them, are counted apart.
+back when it needs them, are counted apart. Of the processes that decode, which are as many as the
+cores that may be used, the clock is measured, and their processor time beside it, as other work on
+the machine slows the clock alone.
+
+Claim: once its images are decoded, a site starts within seconds; before, its list and labels are
+there within seconds, decoding shows progress, and is done once.
 """
 
 import argparse
@@ -60,7 +65,8 @@ def start(folder: Path, cache: Path, size: int) -> dict[str, Any]:
     before = memory("Anon")
     watcher = threading.Thread(target=watch)
     watcher.start()
-    begin = time.perf_counter()
+    begin, used = time.perf_counter(), time.process_time()
+    shares: list[float] = []
     scan = scan_site(folder)
     scanned = time.perf_counter()
     site = prepare_site(
@@ -73,6 +79,7 @@ def start(folder: Path, cache: Path, size: int) -> dict[str, Any]:
         test_share=0.2,
         max_unreadable=0.05,
         cache=cache,
+        done=shares.append,
     )
     ready = time.perf_counter()
     rng = np.random.default_rng(0)
@@ -85,6 +92,8 @@ def start(folder: Path, cache: Path, size: int) -> dict[str, Any]:
         "arrays_mib": round(site.images.nbytes / 2**20, 1),
         "seconds_to_scan": round(scanned - begin, 2),
         "seconds_to_prepare": round(ready - scanned, 2),
+        "processor_seconds": round(time.process_time() + records.used_by_children() - used, 2),
+        "times_progress_was_told": len(shares),
         "peak_own_mib": round(max(peak) - before, 1),
         "pages_of_files_mib": round(memory("File"), 1),
     }
@@ -113,7 +122,7 @@ def main() -> None:
                 [*command, "--one", str(folder), cache], check=True, stdout=subprocess.PIPE
             )
             results[name] = json.loads(done.stdout)
-            print(name, results[name])
+            print(name, results[name], flush=True)
     facts = records.circumstances(("numpy", "pillow"), seed=0)
     if not options.smoke:
         result = {"image_size": options.size, "starts": results, **facts}

@@ -56,6 +56,24 @@ def peak_mib() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+def all_cores() -> int:
+    """Number of the machine's processor cores."""
+    return os.cpu_count() or 1
+
+
+def used_by_children() -> float:
+    """Processor time of all child processes that ended, and of theirs, s."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def busy_seconds() -> float:
+    """Processor time that was not idle since the machine started, s, over all cores."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+    ticks = [int(field) for field in fields]
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+
+
 def write(result: dict[str, Any], path: Path) -> None:
     """Write `result` as JSON to `path`, and say so."""
     path.parent.mkdir(parents=True, exist_ok=True)

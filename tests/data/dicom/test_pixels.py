@@ -11,6 +11,7 @@ from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from polyclinic.data.dicom.codestream import declared_size
 from polyclinic.data.dicom.header import read_dataset
+from polyclinic.data.dicom.images import read_image
 from polyclinic.data.dicom.pixels import decode, frame_count
 from polyclinic.errors import DataError
 
@@ -157,3 +158,11 @@ def test_files_without_pixels_frames_or_decoders(tmp_path, write_dicom, ramp, mo
     del dataset.file_meta.TransferSyntaxUID
     with pytest.raises(DataError, match=r"^a: does not say its transfer syntax"):
         decode(dataset, "a")
+
+
+def test_a_transfer_syntax_that_is_none_is_one_printable_line(tmp_path, write_dicom, ramp):
+    path = write_dicom(tmp_path / "a", ramp())
+    whole = path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"\xb1.2&840.100\x108.1.2.1\0", 1)
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match=r"^a: its pixels \([ -~±]+\) cannot be decoded \("):
+        read_image(path, "a")

@@ -147,7 +147,8 @@ class _Stream:
             self._close()
             what = f"array {self._name} cannot be read ({_reason(error)})"
             raise DataError(f"{self._path}: {what}") from None
-        return self._kept[number][within].copy()
+        row: NDArray[Any] = self._kept[number][within].copy()
+        return row
 
     def _close(self) -> None:
         self._file = None

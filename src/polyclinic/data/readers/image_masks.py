@@ -69,7 +69,10 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
     partner = _pair(images, masks)
     findings += _unpaired(images, masks, partner)
     named = _class_names(folder / CLASS_NAMES) if CLASS_NAMES in files else ()
-    classes, meaning = (named, "classes") if len(named) > 1 else _meaning(folder, masks)
+    meaning: Meaning = "classes"
+    classes = named
+    if len(named) <= 1:
+        classes, meaning = _meaning(folder, masks)
     if meaning == "threshold":
         what = "masks are JPEG files, whose values blur; cut at 128"
         findings.append(Finding("warning", parents[0], what, "save masks as PNG"))
