@@ -1,6 +1,8 @@
 """The same images from threads and from processes, whatever becomes of these."""
 
 import os
+import subprocess
+import sys
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
@@ -117,3 +119,23 @@ def test_a_process_that_is_killed_is_one_line(site, monkeypatch):
     message = r"one of 2 processes that decode images was killed, probably for lack of memory; free"
     with pytest.raises(DataError, match=message):
         decoded(scan_site(site))
+
+
+def test_a_script_without_a_guard_runs_once(site, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from polyclinic.data import decoding\n"
+        "from polyclinic.data.readers import scan_corpus\n"
+        "print('begun')\n"
+        "decoding.PROCESSES_FROM = 1\n"
+        "scan = scan_corpus(Path(sys.argv[1]))\n"
+        "plan = decoding.Plan(8)\n"
+        "print(len(list(decoding.decode_all(scan, plan, 2, decoding.unheard))))\n"
+        "print(__file__ is not None, __spec__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script, site], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout.split(), done.stderr) == (["begun", "80", "True", "None"], "")

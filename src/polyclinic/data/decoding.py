@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from polyclinic.data.dataset import Item, Scan
 from polyclinic.data.images import quiet_decoders, to_uint8
-from polyclinic.data.processes import bind_to_parent, interrupts_held
+from polyclinic.data.processes import bind_to_parent, interrupts_held, main_unseen
 from polyclinic.data.quality import is_blank
 from polyclinic.data.readers.reader import Load
 from polyclinic.data.resize import fit, fit_labels, letterbox
@@ -117,11 +117,11 @@ def _by_processes(scan: Scan, portable: bytes, plan: Plan, workers: int) -> Iter
     starts = iter(range(0, len(scan.items), _CHUNK))
     started = False
     try:
-        with interrupts_held():
+        with interrupts_held(), main_unseen():
             ready = pool.submit(_is_ready)
         started = ready.result()
         while True:
-            with interrupts_held():
+            with interrupts_held(), main_unseen():
                 for start in starts:
                     waiting.append(pool.submit(_chunk, scan.items[start : start + _CHUNK]))
                     if len(waiting) >= workers * max(1, _AHEAD // _CHUNK):
@@ -137,7 +137,7 @@ def _by_processes(scan: Scan, portable: bytes, plan: Plan, workers: int) -> Iter
             ) from None
     finally:
         pool.shutdown(cancel_futures=True)
-    # They could not even start, as where a script calls that is no module.
+    # They could not even start, as where a reader is the caller's own.
     yield from _by_threads(scan.items, scan.load, plan, workers)
 
 

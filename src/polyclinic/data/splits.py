@@ -112,14 +112,15 @@ def _draw(
     counts: Mapping[str, NDArray[np.int64]], shares: Mapping[Split, float], seed: int
 ) -> dict[str, Split]:
     """A split for every patient, given the patient's images per label."""
+    if not counts:
+        return {}
 
     def by_size_then_chance(patient: str) -> tuple[int, bytes]:
         digest = hashlib.sha256(f"{seed}:{patient}".encode()).digest()
-        return -int(counts[patient].sum()), digest
+        return -size[patient], digest
 
+    size = dict(zip(counts, np.stack([*counts.values()]).sum(axis=1).tolist(), strict=True))
     order = sorted(counts, key=by_size_then_chance)
-    if not order:
-        return {}
     having = [
         [patient for patient, shows in zip(order, column, strict=True) if shows]
         for column in np.stack([counts[patient] for patient in order]).T
