@@ -30,9 +30,8 @@ def main_unseen() -> Iterator[None]:
     they are to do must come from modules then.
     """
     main = sys.modules["__main__"]
-    kept = {
-        name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in vars(main)
-    }
+    names: tuple[str, ...] = ("__file__", "__spec__")
+    kept = {name: main.__dict__.pop(name) for name in names if name in vars(main)}
     main.__spec__ = None
     try:
         yield
