@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CODE := src tests scripts benchmarks
+# Two processes of one thread each pass the tests in half the time that one of two threads needs.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: help setup demo test loopback check lint format
 
@@ -24,7 +26,7 @@ loopback: setup
 	POLYCLINIC_LOOPBACK=1 $(BIN)/python -m pytest tests/deploy/test_loopback.py
 
 test: setup
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: setup
 	$(BIN)/ruff format --check $(CODE)
@@ -32,7 +34,7 @@ lint: setup
 	$(BIN)/mypy
 
 check: lint
-	$(BIN)/python -m pytest --doctest-modules --doctest-glob='*.md' tests src docs README.md
+	$(PYTEST) --doctest-modules --doctest-glob='*.md' tests src docs README.md
 
 format: setup
 	$(BIN)/ruff format $(CODE)
