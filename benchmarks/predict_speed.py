@@ -64,7 +64,7 @@ def main() -> None:
     )
     parser.add_argument("--smoke", action="store_true", help="few images, one turn, one case")
     parser.add_argument("--turns", type=int, default=9, help="of both (default 9)")
-    parser.add_argument("--batches", type=int, default=8, help="in a turn (default 8)")
+    parser.add_argument("--batches", type=int, default=16, help="in a turn (default 16)")
     parser.add_argument(
         "--out", type=Path, help="result file (default benchmarks/results/predict_speed.json; "
         "with --smoke none)"

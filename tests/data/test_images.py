@@ -69,6 +69,15 @@ def test_coloured_palette_is_rgb(tmp_path):
     np.testing.assert_array_equal(read, np.asarray(palette.convert("RGB")))
 
 
+def test_a_palette_that_is_missing_is_refused(tmp_path):
+    path = saved(tmp_path, Image.fromarray(RGB).quantize(256))
+    whole = path.read_bytes()
+    start, end = whole.index(b"PLTE") - 4, whole.index(b"IDAT") - 4
+    path.write_bytes(whole[:start] + whole[end:])
+    with pytest.raises(DataError, match="a: colours by number, without the palette"):
+        read_image(path, "a")
+
+
 def test_transparent_pixels_are_black(tmp_path):
     alpha = np.zeros((5, 7, 1), np.uint8)
     alpha[0] = 255

@@ -46,7 +46,9 @@ def read_image(path: Path, name: str) -> NDArray[np.uint8]:
     image = _open(path, name)
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         return to_uint8(np.asarray(image), name)
-    if image.mode in ("L", "1"):
+    if image.mode == "L":
+        return np.array(image)
+    if image.mode == "1":
         return np.array(image.convert("L"))
     if image.has_transparency_data:
         rgba = np.asarray(image.convert("RGBA"))
@@ -145,6 +147,8 @@ def _open(path: Path, name: str) -> Image.Image:
             if frames > 1 and image.format != "MPO":  # MPO: a JPEG with previews of itself
                 raise DataError(f"{name}: holds {frames} images; expected one per file")
             image.load()
+            if image.mode == "P" and image.palette is None:
+                raise DataError(f"{name}: colours by number, without the palette that names them")
             if image.format == "TIFF" or image.info.keys() & _TURNS:
                 ImageOps.exif_transpose(image, in_place=True)
             return image

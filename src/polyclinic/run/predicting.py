@@ -1,17 +1,18 @@
 """Predictions for a folder of images: streamed, in the order of the files, one row for each.
 
-Threads decode ahead of the network, a few batches and no more, so that memory does not grow with
-the folder. Rows are written in groups whose composition depends on the files alone: a call that
-was killed and resumed ends with the same bytes as one that was not.
+A worker a core takes a group of images, decodes it and asks the network, on one thread: so no core
+waits for another, which it would several times a layer where they share a batch. Workers are a
+group or two ahead and no more, so that memory does not grow with the folder. Groups depend on the
+files alone: a call that was killed and resumed ends with the same bytes as one that was not, and
+so does one on another number of cores.
 """
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,7 @@ from polyclinic.run.prediction_rows import Decoded, Mask, Said, columns, row_of,
 from polyclinic.run.prediction_table import GrowingTable
 from polyclinic.run.progress import Progress, Tell, silent
 
-AHEAD = 4  # batches that are decoded before the network asks for them
-TOGETHER = 16  # images that a thread decodes in a row: handing over each of them costs time
+MOST_WORKERS = 16
 TABLE = "predictions.csv"
 
 
@@ -73,9 +73,8 @@ def predict(
     with GrowingTable(table, columns(model), fingerprint, resume=resume) as growing:
         if not growing.complete:
             groups = list(inputs.groups(batch))
-            left = list(_after(groups, growing.done))
-            for group, decoded in _decoded(model, inputs, left, batch):
-                said = _asked(model, decoded, batch)
+            left = _after(groups, growing.done)
+            for group, decoded, said in _answered(model, inputs, left, batch):
                 written: dict[str, Mask] = {}
                 if masks:
                     written = write_masks(inputs, group, decoded, said, masks, drawer)
@@ -137,35 +136,30 @@ def _after(groups: Sequence[Sequence[Item]], done: int) -> Iterator[Sequence[Ite
         seen += len(group)
 
 
-def _decoded(
-    model: Adopted, inputs: Inputs, groups: Sequence[Sequence[Item]], batch: int
-) -> Iterator[tuple[Sequence[Item], list[Decoded]]]:
-    """Each group with its images, decoded by threads that stay a few batches ahead."""
+def _answered(
+    model: Adopted, inputs: Inputs, groups: Iterator[Sequence[Item]], batch: int
+) -> Iterator[tuple[Sequence[Item], list[Decoded], list[Said | None]]]:
+    """Each group with its images and what the model says of them, in turn."""
     read = _decoder(model, inputs)
-    pool = ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1)))
+
+    def work(group: Sequence[Item]) -> tuple[list[Decoded], list[Said | None]]:
+        decoded = [read(item) for item in group]
+        return decoded, _asked(model, decoded, batch)
+
+    workers = min(MOST_WORKERS, torch.get_num_threads())
+    # OpenMP keeps the number of threads for each thread that asks: the caller's stays as it is
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    waiting: deque[tuple[Sequence[Item], Future[tuple[list[Decoded], list[Said | None]]]]] = deque()
     try:
-        images = _ahead(pool, read, chain.from_iterable(groups), -(-AHEAD * batch // TOGETHER))
-        for group in groups:
-            yield group, list(islice(images, len(group)))
+        while True:
+            for group in islice(groups, workers + 1 - len(waiting)):
+                waiting.append((group, pool.submit(work, group)))
+            if not waiting:
+                return
+            group, done = waiting.popleft()
+            yield group, *done.result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, read: Callable[[Item], Decoded], items: Iterator[Item], most: int
-) -> Iterator[Decoded]:
-    """`items` in turn, read by threads that are at most `most` handfuls ahead."""
-
-    def read_all(handful: Sequence[Item]) -> list[Decoded]:
-        return [read(item) for item in handful]
-
-    waiting: deque[Future[list[Decoded]]] = deque()
-    while handful := list(islice(items, TOGETHER)):
-        waiting.append(pool.submit(read_all, handful))
-        if len(waiting) >= most:
-            yield from waiting.popleft().result()
-    while waiting:
-        yield from waiting.popleft().result()
 
 
 def _decoder(model: Adopted, inputs: Inputs) -> Callable[[Item], Decoded]:

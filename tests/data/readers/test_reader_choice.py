@@ -105,6 +105,14 @@ def test_class_folders(tmp_path):
     assert "other than images" in said["benign/x.txt"]
 
 
+def test_an_empty_class_is_named_in_letters_that_can_be_shown(tmp_path):
+    for name in ("a/1.png", "b/2.png"):
+        image(tmp_path / name, 1)
+    (tmp_path / "\x1b[31mred").mkdir()
+    findings = scan_site(tmp_path).findings
+    assert any("without an image" in f.what and f.where.isprintable() for f in findings)
+
+
 def test_class_folders_below_splits(tmp_path):
     for split in ("train", "Test"):
         for label in ("no", "yes"):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic.data.dataset import Finding, Image, Item, Scan, Split, counted
-from polyclinic.data.files import is_hidden, is_image, list_files, other_files
+from polyclinic.data.files import escaped, is_hidden, is_image, list_files, other_files
 from polyclinic.data.images import read_image
 from polyclinic.data.readers.dicom_files import find_dicom, may_be_dicom
 from polyclinic.data.readers.reader import SPLIT_NAMES, Reader, TaskChoice, require_task
@@ -132,7 +132,8 @@ def _holds_image(folder: Path) -> bool:
 def _empty_classes(folder: Path, classes: tuple[str, ...]) -> list[Finding]:
     folders = {path.name for path in folder.iterdir() if path.is_dir() and not path.is_symlink()}
     empty = sorted(name for name in folders - set(classes) if not is_hidden(name))
-    return [Finding("warning", name, "a class folder without an image; left out") for name in empty]
+    what = "a class folder without an image; left out"
+    return [Finding("warning", escaped(name), what) for name in empty]
 
 
 def _patients_for_classes(items: Sequence[Item], classes: Sequence[str]) -> list[Finding]:
