@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
     not os.environ.get("POLYCLINIC_LOOPBACK"), reason="takes minutes; `make loopback` runs it"
 )
 NAMES = ("north", "south", "west")
-PATIENCE = 900.0  # s
+PATIENCE = 300.0  # s
 
 
 def free_port() -> int:
@@ -139,7 +139,10 @@ def test_killed_and_started_again_it_ends_with_the_encoder_of_one_process(
         "no stage was finished",
     )
     os.kill(f.pid("server"), signal.SIGKILL)
-    until(lambda: not any("superlink" in p or "serverapp" in p for p in f.processes()), "orphans")
+    until(
+        lambda: not any("flower-superlink" in p or "serverapp" in p for p in f.processes()),
+        "orphans",
+    )
     f.start()
     result = f.result()
     assert [s["who"] for s in result["runs"][0]["stages"]] == ["3 of 3", "3 of 3"]
