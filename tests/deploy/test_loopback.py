@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
     not os.environ.get("POLYCLINIC_LOOPBACK"), reason="takes minutes; `make loopback` runs it"
 )
 NAMES = ("north", "south", "west")
-PATIENCE = 300.0  # s
+PATIENCE = 900.0  # s
 
 
 def free_port() -> int:
