@@ -1,4 +1,4 @@
-"""How a painter samples best: the spacing of levels, then guidance, chosen on validation patients.
+"""How a painter samples best: levels, guidance, grain, chosen on validation patients.
 
     python benchmarks/painter_settings.py RUN [--segmenter FILE]
     python benchmarks/painter_settings.py --smoke    # a minute: does it work?
@@ -7,7 +7,8 @@ RUN is a directory of `polyclinic inpaint train`, objective `flow`. Its test pat
 Every setting paints the same edits of its validation patients, at 4 steps. First the power that
 spaces the levels (`objectives.Objective.power`), by the lowest KID of all kinds of edits together;
 then, with that power, the guidance weight: the highest mean Dice of painted components whose KID is
-no more than a tenth above that of weight 1.
+no more than a tenth above that of weight 1. Last, the same without grain and with twice the steps:
+grain stays where it lowers the ring AUC and KID is no more than a tenth above that without.
 """
 
 import argparse
@@ -65,11 +66,11 @@ def main() -> None:
 
 def _choose(arguments: argparse.Namespace, segmenter_steps: int | None = None) -> dict[str, Any]:
     result = records.circumstances(PACKAGES, seed=SEED)
-    spaced = {f"power {power:g}": (power, 1.0) for power in POWERS}
+    spaced = {f"power {power:g}": (power, {}) for power in POWERS}
     found = _judged(arguments, "levels", spaced, segmenter_steps)
     powers = {power: found["settings"][f"power {power:g}"]["kid"] for power in POWERS}
     power = min(powers, key=lambda key: _known(powers[key]))
-    guided = {f"guidance {w:g}": (power, w) for w in (1.0, *WEIGHTS)}
+    guided = {f"guidance {w:g}": (power, {"guidance": w}) for w in (1.0, *WEIGHTS)}
     more = _judged(arguments, "guidance", guided, segmenter_steps)
     plain = _known(more["settings"]["guidance 1"]["kid"])
     fair = {
@@ -78,12 +79,23 @@ def _choose(arguments: argparse.Namespace, segmenter_steps: int | None = None) -
         if w == 1.0 or _known(more["settings"][f"guidance {w:g}"]["kid"]) <= LEEWAY * plain
     }
     weight = min(fair, key=lambda key: fair[key])
+    chosen = {"guidance": weight}
+    last = {
+        "no grain": (power, chosen | {"grain": False}),
+        "grain": (power, chosen),
+        f"{2 * STEPS} steps": (power, chosen | {"steps": 2 * STEPS}),
+    }
+    ended = _judged(arguments, "grain", last, segmenter_steps)["settings"]
+    without, with_it = ended["no grain"], ended["grain"]
+    grain = _known(with_it["ring_auc"]) < _known(without["ring_auc"]) and _known(
+        with_it["kid"]
+    ) <= LEEWAY * _known(without["kid"])
     return result | {
         "patients": found["patients"],
         "edits": found["edits"],
         "painter": found["painter"],
-        "settings": found["settings"] | more["settings"],
-        "chosen": {"power": power, "guidance": weight},
+        "settings": found["settings"] | more["settings"] | ended,
+        "chosen": {"power": power, "guidance": weight, "grain": grain},
     }
 
 
@@ -94,10 +106,10 @@ def _known(value: float | None, worst: float = math.inf) -> float:
 def _judged(
     arguments: argparse.Namespace,
     name: str,
-    settings: Mapping[str, tuple[float, float]],
+    settings: Mapping[str, tuple[float, Mapping[str, Any]]],
     segmenter_steps: int | None,
 ) -> dict[str, Any]:
-    """Every setting (power, guidance) on the same edits: a few numbers of each."""
+    """Every setting (power, and of `Settings`) on the same edits: a few numbers of each."""
     from polyclinic.inpaint.painting import Settings
     from polyclinic.run.painter_evaluation import variants as ways
     from polyclinic.run.painter_evaluation.evaluation import (
@@ -126,10 +138,10 @@ def _judged(
         config = dataclasses.replace(config, segmenter_plan=plan)
     inputs = read_inputs(config.painter, config.data, config.order, config.split, tell)
     variants = []
-    for label, (power, guidance) in settings.items():
+    for label, (power, more) in settings.items():
         objective = dataclasses.replace(inputs.painter.objective, power=power)
         painter = dataclasses.replace(inputs.painter, objective=objective)
-        variants.append(ways.diffusion(label, painter, Settings(steps=STEPS, guidance=guidance)))
+        variants.append(ways.diffusion(label, painter, Settings(**{"steps": STEPS, **more})))
     path = evaluate_variants(
         config, inputs, variants, arguments.work / name, resume=arguments.resume, tell=tell
     )

@@ -16,12 +16,13 @@ from torch.nn import functional as F
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.components import KEEP, SEQUENCES, TUMOUR_FREE, UNKNOWN_SEQUENCE
 from polyclinic.inpaint.conditioning import DIFFUSED, Request
+from polyclinic.inpaint.grain import grained
 from polyclinic.inpaint.intensity import BLACK
 from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.regions import Region
 from polyclinic.inpaint.samplers import SAMPLERS
 from polyclinic.models.device import device
-from polyclinic.seeding import generator
+from polyclinic.seeding import derive, generator
 
 Mode = Literal["sample", "mean"]
 MARGIN = 0.35
@@ -39,13 +40,15 @@ MAX_CROP = 2.0
 @dataclass(frozen=True)
 class Settings:
     """How to paint. `mode` `sample` draws one of the possible images; `mean` averages them, which
-    is nearest to the truth and smoother than it, in a single step and without guidance."""
+    is nearest to the truth and smoother than it, in a single step and without guidance. `grain`
+    gives samples the noise of their surroundings (`polyclinic.inpaint.grain`)."""
 
     steps: int = 4
     guidance: float = 1.0
     seed: int = 0
     mode: Mode = "sample"
     sampler: str = "ddim"
+    grain: bool = True
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -104,9 +107,9 @@ def paint(
     Parts of the regions that lie far from each other are painted in turn. All slices begin with the
     same noise. The slice with most to paint comes first; the others follow outwards from it, each
     shown the painted slice beside it. A slice with a box is painted twice: the first painting
-    decides the contour, and gives way to one that keeps to it. `other` (Z, H, W) is another
-    sequence of these slices, which is painted already. `head_px` is the head's extent in these
-    slices. Raises `DataError` where there is nothing to paint.
+    decides the contour, and gives way to one that keeps to it. Samples get grain last. `other`
+    (Z, H, W) is another sequence of these slices, which is painted already. `head_px` is the head's
+    extent in these slices. Raises `DataError` where there is nothing to paint.
     """
     left = np.stack([region.fill_map for region in regions])
     boxed = np.stack([region.boxed for region in regions])
@@ -135,6 +138,10 @@ def paint(
             x = _sample(painter, request(left[z], boxed[z]), noise, settings)
             out[z] = np.where(own[z], window.back(x[0, 0], out[z].shape), out[z])
             left[z] = np.where(own[z], KEEP, left[z])
+    if settings.grain and settings.mode == "sample":
+        for z, region in enumerate(regions):
+            rng = np.random.default_rng(derive(settings.seed, "grain", sequence, z))
+            out[z] = grained(out[z], region.fill_map != KEEP, head_px, rng)
     return Painted(out, realised)
 
 
