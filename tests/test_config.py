@@ -260,3 +260,57 @@ def test_quick_raises_no_number_and_switches_nothing_on():
 def test_numbers_that_can_only_be_slips(changes, message):
     with pytest.raises(ConfigError, match=message):
         build(**changes)
+
+
+# Privacy.
+
+OF_SITES = {
+    "methods": ["universal"],
+    "privacy": {"site_epsilon": 8.0},
+    "universal": {"distil_every": 0},
+    "federation": {"norm_factor": 0.0},
+}
+
+
+def test_differential_privacy_is_off_unless_asked_for():
+    assert (build().privacy.epsilon, build().privacy.site_epsilon) == (0, 0)
+    assert build(privacy={"epsilon": 8, "unit": "patient"}).privacy.unit == "patient"
+
+
+def test_noise_without_a_budget_is_no_privacy():
+    with pytest.raises(ConfigError, match=r"privacy.noise is 1, but privacy.epsilon is 0"):
+        build(privacy={"noise": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("epsilon", -1.0, r"privacy.epsilon: expected 0 or more"),
+        ("epsilon", 1e4, r"privacy.epsilon: expected at most 1000 \(that large, it protects"),
+        ("delta", 0.01, r"privacy.delta: expected at most 0.001"),
+        ("delta", 0.0, r"privacy.delta: expected above 0"),
+        ("clip", 0.0, r"privacy.clip: expected above 0"),
+        ("site_clip", 0.0, r"privacy.site_clip: expected above 0"),
+        ("patient_images", 0, r"privacy.patient_images: expected 1 or more"),
+        ("unit", "image", r"privacy: unit: expected one of record, patient"),
+    ],
+)
+def test_what_no_privacy_can_be_made_of_is_refused(key, value, text):
+    with pytest.raises(ConfigError, match=text):
+        build(privacy={key: value})
+
+
+@pytest.mark.parametrize(
+    ("table", "value", "text"),
+    [
+        ("methods", ["universal", "fedavg"], r"equal weight, and `fedavg` weighs them by size"),
+        ("universal", {"distil_every": 0, "weighting": "size"}, r'universal.weighting = "equal"'),
+        ("universal", {"distil_every": 0, "aggregation": "median"}, r'aggregation = "mean"'),
+        ("universal", {}, r"universal.distil_every = 0, got 4: distillation learns from each"),
+        ("federation", {}, r"federation.norm_factor = 0, got 10.0: by the median"),
+    ],
+)
+def test_whole_sites_are_private_only_where_each_weighs_the_same(table, value, text):
+    assert build(**OF_SITES).privacy.site_epsilon == 8
+    with pytest.raises(ConfigError, match=rf"f.toml: privacy.site_epsilon needs .*{text}"):
+        build(**{**OF_SITES, table: value})

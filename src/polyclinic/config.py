@@ -24,6 +24,7 @@ ServerOptimiser = Literal["none", "momentum", "adam"]
 Anchor = Literal["none", "proximal", "feature"]
 Wire = Literal["float32", "float16", "int8"]
 Compression = Literal["none", "zlib"]
+PrivacyUnit = Literal["record", "patient"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,23 @@ class FederationConfig:
     wire: Wire = "float32"  # numbers in which a site writes its change
     compress: Compression = "none"  # of what a site sends
     norm_factor: float = 10.0  # longest change, in medians of the stage; 0 for no limit
+    secure: bool = False  # secure aggregation: the server sees the sum of the changes alone
+    secure_threshold: int = 0  # sites that unmask the sum; 0 for more than two thirds
+    secure_clip: float = 1.0  # largest change of a single weight in a stage; beyond, it is cut
+
+
+@dataclass(frozen=True)
+class PrivacyConfig:
+    """Differential privacy: of a site's images or patients, and of whole sites."""
+
+    epsilon: float = 0.0  # of an image or patient, over all stages; 0 for none
+    delta: float = 1e-5
+    clip: float = 1.0  # longest gradient of an image or patient, Euclidean norm
+    noise: float = 0.0  # standard deviation in clips; 0 computes it from epsilon
+    unit: PrivacyUnit = "record"  # what is protected: an image, or a patient
+    patient_images: int = 4  # of a patient in a step at most
+    site_epsilon: float = 0.0  # of a whole site, over all stages; 0 for none
+    site_clip: float = 1.0  # longest change of a site, Euclidean norm
 
 
 @dataclass(frozen=True)
@@ -137,6 +155,7 @@ class Config:
     mim: MimConfig = field(default_factory=MimConfig)
     local: LocalConfig = field(default_factory=LocalConfig)
     federation: FederationConfig = field(default_factory=FederationConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     universal: UniversalConfig = field(default_factory=UniversalConfig)
     fedprox: FedProxConfig = field(default_factory=FedProxConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -311,15 +330,19 @@ _FITS: dict[str, Callable[[float], bool]] = {
 }
 _RANGES = {
     "0 or more": """data.split_seed data.max_train_images mim.weight_decay local.min_steps
+        federation.secure_threshold
         local.max_steps local.dense_head_epochs local.weight_decay universal.anchor_weight
         universal.distil_every universal.distil_epochs fedprox.mu
+        privacy.epsilon privacy.noise privacy.site_epsilon
         evaluation.fine_tune_epochs evaluation.fine_tune_max_steps evaluation.probe_epochs""",
-    "1 or more": "jobs mim.epochs mim.batch_size local.stages local.epochs evaluation.bootstrap",
+    "1 or more": """jobs mim.epochs mim.batch_size local.stages local.epochs evaluation.bootstrap
+        privacy.patient_images""",
     "2 or more": "local.batch_size",  # the heads normalise over a batch
     "16 or more": "data.largest_side",
     "above 0": """mim.learning_rate local.learning_rate universal.server_learning_rate
-        universal.distil_learning_rate""",
-    "above 0 and below 1": "data.val_share data.test_share mim.mask_ratio",
+        universal.distil_learning_rate privacy.clip privacy.site_clip
+        federation.secure_clip""",
+    "above 0 and below 1": "data.val_share data.test_share mim.mask_ratio privacy.delta",
     "0, or above 1": "federation.norm_factor",
     "0 to 1": "data.max_unreadable",
     "0 to below 1": "universal.server_momentum universal.teacher_drop",
@@ -333,6 +356,14 @@ _MOST = {
     "data.largest_side": (4096, "whole images go through the network"),
     "mim.batch_size": (65_536, "a batch has to fit into memory"),
     "local.batch_size": (65_536, "a batch has to fit into memory"),
+    "federation.secure_clip": (1000, "no weight moves that far, and precision is lost"),
+    "privacy.epsilon": (1000, "that large, it protects nobody"),
+    "privacy.site_epsilon": (1000, "that large, it protects nobody"),
+    "privacy.delta": (0.001, "it is the chance that there is no protection at all"),
+    "privacy.clip": (1e6, "no gradient is that long, and noise grows with it"),
+    "privacy.site_clip": (1e6, "no change is that long, and noise grows with it"),
+    "privacy.noise": (1e6, "nothing is left to learn"),
+    "privacy.patient_images": (64, "the gradient of each has to fit into memory"),
     "evaluation.bootstrap": (1_000_000, "intervals do not change beyond some thousands"),
 }
 """Above this a number is a slip, which would else show as a machine without memory."""
@@ -353,6 +384,109 @@ def _check_folders(config: Config, where: str) -> None:
         raise ConfigError(
             f"{where}: the corpus {config.corpus} is the site `{seen[config.corpus.resolve()]}`; "
             "its images would reach the server: expected a folder of public images"
+        )
+
+
+def check_privacy(config: Config, where: str) -> None:
+    """Refuse settings under which what is claimed of privacy would not hold."""
+    privacy, universal = config.privacy, config.universal
+    if privacy.noise and not privacy.epsilon:
+        raise ConfigError(
+            f"{where}: privacy.noise is {privacy.noise:g}, but privacy.epsilon is 0, which is no "
+            "privacy; set the epsilon that may be spent"
+        )
+    if not privacy.site_epsilon:
+        return
+    refused = f"{where}: privacy.site_epsilon needs"
+    by_size = [m for m in config.methods if m in ("fedavg", "fedprox")]
+    if by_size:
+        raise ConfigError(
+            f"{refused} sites of equal weight, and `{by_size[0]}` weighs them by size, so that one "
+            "site may change the mean by more than the noise covers; leave it out of methods"
+        )
+    for key, value, needed, why in (
+        ("universal.weighting", universal.weighting, "equal", "else a site may outweigh the noise"),
+        ("universal.aggregation", universal.aggregation, "mean", "the noise is that of a mean"),
+        (
+            "universal.distil_every",
+            universal.distil_every,
+            0,
+            "distillation learns from each site's encoder, without noise",
+        ),
+        (
+            "federation.norm_factor",
+            config.federation.norm_factor,
+            0,
+            "by the median, one site may decide whether another takes part",
+        ),
+    ):
+        if value != needed:
+            raise ConfigError(f"{refused} {key} = {toml_value(needed)}, got {value!r}: {why}")
+
+
+def secure_threshold(config: Config) -> int:
+    """How many sites must answer, at the end of a stage, to unmask the sum of their changes.
+
+    More than two thirds by default: then a server that lies to sites about who has dropped out,
+    and colludes with as many as may be absent, still cannot unmask a single one.
+    """
+    sites = len(config.sites) - len(config.hold_out)
+    return config.federation.secure_threshold or 2 * sites // 3 + 1
+
+
+def check_secure(config: Config, where: str) -> None:
+    """Refuse what a server cannot do that sees sums of changes alone (`sum-only` mode)."""
+    federation, universal = config.federation, config.universal
+    if not federation.secure:
+        return
+    settings: list[tuple[str, Any, Any, str]] = [
+        ("federation.wire", federation.wire, "float32", "masked numbers have a width of their own"),
+        ("federation.compress", federation.compress, "none", "masked numbers look like noise"),
+        (
+            "federation.norm_factor",
+            federation.norm_factor,
+            0.0,
+            "nobody can measure how long a single change is; secure_clip limits its numbers",
+        ),
+        (
+            "privacy.site_epsilon",
+            config.privacy.site_epsilon,
+            0.0,
+            "the server cannot shorten single changes, on which its noise is based",
+        ),
+    ]
+    if "universal" in config.methods:
+        settings += [
+            (
+                "universal.distil_every",
+                universal.distil_every,
+                0,
+                "distillation (`teachers` mode) learns from each site's own encoder",
+            ),
+            (
+                "universal.aggregation",
+                universal.aggregation,
+                "mean",
+                "any other compares single changes",
+            ),
+        ]
+    if wrong := [(key, need, got, why) for key, got, need, why in settings if got != need]:
+        said = "; ".join(f"{k} = {toml_value(n)}, got {g!r} ({why})" for k, n, g, why in wrong)
+        raise ConfigError(
+            f"{where}: federation.secure: the server sees the sum of the changes alone, which "
+            f"needs {said}"
+        )
+    sites = len(config.sites) - len(config.hold_out)
+    if sites < 3:
+        raise ConfigError(
+            f"{where}: federation.secure: expected 3 sites or more that train, got {sites}; of "
+            "two, each learns the other's change from the sum"
+        )
+    if not sites < 2 * secure_threshold(config) <= 2 * sites:
+        raise ConfigError(
+            f"{where}: federation.secure_threshold: expected {sites // 2 + 1} to {sites} (more "
+            f"than half of the sites that train, and at most all), or 0; got "
+            f"{federation.secure_threshold}"
         )
 
 
@@ -393,6 +527,8 @@ def _check(config: Config, where: str) -> None:
     for seed in config.seeds:
         if seed < 0:
             raise ConfigError(f"{where}: seeds: expected 0 or more, got {seed}")
+    check_privacy(config, where)
+    check_secure(config, where)
     data, mim = config.data, config.mim
     if data.val_share + data.test_share >= 0.9:
         raise ConfigError(

@@ -5,6 +5,7 @@
     ├── DataError         a folder, a file, a label, a split
     ├── KnowledgeError    something that may not leave a site, or may not arrive
     ├── RunError          a run directory, a checkpoint, the disk under it
+    │   └── PrivacyError  a privacy budget that is spent, or a claim that would not hold
     └── LedgerError       the ledger of what left a site, or its key
 
 The command line prints `str(error)` on one line and exits with `exit_code`. A message says what
@@ -40,6 +41,10 @@ class RunError(PolyclinicError):
     """A run directory cannot be written, read or resumed."""
 
     exit_code = 5
+
+
+class PrivacyError(RunError):
+    """A privacy budget would be exceeded, or what is claimed of privacy would not hold."""
 
 
 class LedgerError(PolyclinicError):

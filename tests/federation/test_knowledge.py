@@ -72,7 +72,7 @@ SMUGGLED = {
     "a bool": ({}, {"loss": True}, r"scalar `loss` is no number but True"),
     "class counts": ({}, {"benign": 3.0}, r"scalar `benign` is not declared"),
     "a missing scalar": ({}, {"loss": None}, r"scalar `loss` is missing"),
-    "nan loss": ({}, {"loss": math.nan}, r"scalar `loss` is nan"),
+    "nan examples": ({}, {"examples": math.nan}, r"scalar `examples` is nan"),
     "infinite loss": ({}, {"loss": math.inf}, r"scalar `loss` is inf"),
     "infinite score": ({}, {"trained_score": -math.inf}, r"scalar `trained_score` is -inf"),
     "digits as a message": (

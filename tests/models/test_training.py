@@ -191,14 +191,14 @@ def test_training_needs_no_step(make_site):
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_learning_rates_warm_up(schedule):
     plan = replace(PLAN, schedule=schedule)
-    rates = [module._rate(step, 40, plan) for step in range(40)]
+    rates = [module.rate_share(step, 40, plan) for step in range(40)]
     assert rates[0] == pytest.approx(1 / 11)
     assert all(a < b for a, b in pairwise(rates[:9]))
     if schedule == "constant":
         assert rates[10:] == [1.0] * 30
     else:
         assert 0 < rates[-1] <= 0.011
-    assert [module._rate(step, 1, PLAN) for step in range(1)] == [1.0]
+    assert [module.rate_share(step, 1, PLAN) for step in range(1)] == [1.0]
 
 
 def test_weights_come_from_the_training_split_alone(make_site):

@@ -19,6 +19,8 @@ from polyclinic.config import (
     METHODS,
     Config,
     MethodName,
+    check_privacy,
+    check_secure,
     config_from_dict,
     config_to_dict,
     load_config,
@@ -86,6 +88,8 @@ def run(
         config = dataclasses.replace(config, seeds=tuple(dict.fromkeys(seeds)))
     if methods:
         config = dataclasses.replace(config, methods=tuple(m for m in METHODS if m in methods))
+        check_privacy(config, "--method")
+        check_secure(config, "--method")
     if hold_out:
         config = dataclasses.replace(config, hold_out=tuple(dict.fromkeys(hold_out)))
         config = config_from_dict(config_to_dict(config), base=Path(), source="--hold-out")

@@ -40,6 +40,12 @@ def admit(
 
     `seen` holds the digests of the messages that were let in before, for this method and seed.
     """
+    check_origin(parcel, site, label, seen)
+    return unpack(parcel.message, schema, site, how)
+
+
+def check_origin(parcel: Parcel, site: str, label: Label, seen: Set[str]) -> None:
+    """Whether a parcel comes from `site`, is about `label`, and is new; `KnowledgeError` if not."""
     refused = f"refused from site '{site}'"
     if parcel.sender != site:
         raise KnowledgeError(f"{refused}: it says to come from '{parcel.sender}'")
@@ -47,7 +53,6 @@ def admit(
         raise KnowledgeError(f"{refused}: it is of {_said(parcel.label)}, expected {_said(label)}")
     if digest(parcel.message) in seen:
         raise KnowledgeError(f"{refused}: the same message was let in before (a replay)")
-    return unpack(parcel.message, schema, site, how)
 
 
 def length(change: State) -> float:

@@ -18,6 +18,8 @@ from polyclinic.federation.distillation import DistilPlan, distil
 from polyclinic.federation.knowledge import Knowledge, Schema, encode, pack, schema_of
 from polyclinic.federation.ledger import Label, Ledger, digest, leave
 from polyclinic.federation.pooled import train_pooled
+from polyclinic.federation.privacy.account import account_part
+from polyclinic.federation.secure.masking import Masking, pack_masked
 from polyclinic.federation.site import train_stage
 from polyclinic.federation.stages import Record, Stages, StageStore
 from polyclinic.federation.wire import PLAIN, Writing, compensated
@@ -37,6 +39,7 @@ class Update:
     bytes_up: int = 0
     bytes_down: int = 0
     digest: str = ""  # of its message
+    messages: int = 2  # in both directions together
 
     @property
     def examples(self) -> float:
@@ -59,6 +62,7 @@ class Door:
     how: Writing = PLAIN
     broadcast: str = ""  # digest of the encoder that all sites were sent
     ledger: Ledger | None = None
+    masking: Masking | None = None  # with secure aggregation
 
 
 @dataclass
@@ -74,6 +78,8 @@ class Federation:
     store: StageStore
     tell: Tell
     ledgers: Path | None = None  # folder of the sites' ledgers; None keeps none
+    used: set[str] = field(default_factory=set)  # what may not come again, besides messages
+    _charged: dict[str, State] = field(default_factory=dict)
     _absent: list[dict[str, str]] = field(default_factory=list)
     _began: float = 0.0
     _broadcast: str = ""
@@ -115,33 +121,18 @@ class Federation:
         A site that fails, or whose message is refused, is absent from the stage and named in its
         record. `RunError` if none is left, `KnowledgeError` if sites are sent different encoders.
         """
-        shared = stages.encoders.get("")
         schema = schema_of(self.start) if exchange else None
-        broadcast = encode(shared) if exchange and shared is not None else b""
-        self._broadcast = self._agreed(stages, broadcast) if broadcast else ""
-        label = Label(self.method, self.seed, stages.done + 1)
+        broadcast = self.broadcast(stages) if exchange else b""
+        label = self.label(stages)
         how = Writing(self.config.federation.wire, self.config.federation.compress)
-        tasks = [
-            (
-                name,
-                (
-                    self.config.preset,
-                    stages.encoders.get(name, shared),
-                    stages.heads.get(name),
-                    plan,
-                    schema,
-                    (self.seed, self.method, stages.done, name),
-                    Door(label, how, self._broadcast, self._ledger(name)),
-                ),
-            )
-            for name in self.names
-        ]
+        doors = {name: Door(label, how, self._broadcast, self.ledger(name)) for name in self.names}
         updates: list[Update] = []
-        for name, result in self.workers.map(site_stage, tasks):
+        for name, result in self.workers.map(site_stage, self.tasks(stages, plan, schema, doors)):
             try:
                 if isinstance(result, PolyclinicError):
                     raise result
                 sent, head = result
+                self.charge(name, head)
                 if schema is None:
                     update = Update(name, sent.tensors, head, sent.scalars)
                 else:
@@ -159,17 +150,73 @@ class Federation:
                         digest(parcel.message),
                     )
             except PolyclinicError as error:
-                self._absent.append({"site": name, "reason": str(error)})
-                self.tell("absent", stages.done + 1, name, None)
+                self.miss(stages, name, str(error))
                 continue
             self.tell("train", stages.done + 1, name, update.scalars["loss"])
             updates.append(update)
         if exchange:
             updates = self._in_proportion(stages, updates)
         if not updates:
-            reasons = "; ".join(f"{a['site']}: {a['reason']}" for a in self._absent)
-            raise RunError(f"{self.method}: stage {stages.done + 1}: every site failed ({reasons})")
+            raise RunError(
+                f"{self.method}: stage {stages.done + 1}: every site failed ({self.reasons()})"
+            )
         return updates
+
+    def label(self, stages: Stages) -> Label:
+        """What the sites' updates of the coming stage are about."""
+        return Label(self.method, self.seed, stages.done + 1)
+
+    def broadcast(self, stages: Stages) -> bytes:
+        """The encoder that sites are about to receive; empty where each has its own.
+
+        `KnowledgeError` where they would not all receive the same.
+        """
+        shared = stages.encoders.get("")
+        content = encode(shared) if shared is not None else b""
+        self._broadcast = self._agreed(stages, content) if content else ""
+        return content
+
+    def tasks(
+        self,
+        stages: Stages,
+        plan: TrainPlan,
+        schema: Schema | None,
+        doors: Mapping[str, Door],
+    ) -> list[tuple[str, tuple[Any, ...]]]:
+        """What `site_stage` is given for each site that has a door."""
+        shared = stages.encoders.get("")
+        return [
+            (
+                name,
+                (
+                    self.config.preset,
+                    stages.encoders.get(name, shared),
+                    stages.heads.get(name),
+                    plan,
+                    schema,
+                    (self.seed, self.method, stages.done, name),
+                    door,
+                ),
+            )
+            for name, door in doors.items()
+        ]
+
+    def ledger(self, site: str) -> Ledger | None:
+        """The ledger of a site, if ledgers are kept."""
+        return Ledger(self.ledgers / f"{site}.jsonl", site) if self.ledgers else None
+
+    def charge(self, site: str, kept: State) -> None:
+        """Note the privacy account of a site that has sent something, also if that is refused."""
+        self._charged[site] = account_part(kept)
+
+    def miss(self, stages: Stages, site: str, reason: str, phase: str = "absent") -> None:
+        """Note that a site takes no part in the stage, and why."""
+        self._absent.append({"site": site, "reason": reason})
+        self.tell(phase, stages.done + 1, site, None)
+
+    def reasons(self) -> str:
+        """Who takes no part in the stage, and why, in one line."""
+        return "; ".join(f"{a['site']}: {a['reason']}" for a in self._absent)
 
     def _agreed(self, stages: Stages, broadcast: bytes) -> str:
         """The digest of the one encoder that every site is about to receive."""
@@ -177,16 +224,12 @@ class Federation:
         digests = dict.fromkeys(self.names, digest(broadcast))
         return agree(digests | {name: digest(encode(state)) for name, state in own.items()})
 
-    def _ledger(self, site: str) -> Ledger | None:
-        return Ledger(self.ledgers / f"{site}.jsonl", site) if self.ledgers else None
-
     def _in_proportion(self, stages: Stages, updates: Sequence[Update]) -> list[Update]:
         """The updates without those whose change is far longer than the others'."""
         lengths = {update.site: length(update.change) for update in updates}
         refused = too_long(lengths, self.config.federation.norm_factor)
         for site, reason in refused.items():
-            self._absent.append({"site": site, "reason": reason})
-            self.tell("refused", stages.done + 1, site, None)
+            self.miss(stages, site, reason, "refused")
         return [update for update in updates if update.site not in refused]
 
     def train_pooled(self, stages: Stages, plan: TrainPlan) -> tuple[State, list[Update]]:
@@ -223,8 +266,9 @@ class Federation:
         memory: State | None = None,
     ) -> Stages:
         """Store the stage; returns where the method stands now."""
-        heads = {**stages.heads, **{u.site: u.head for u in updates}}
-        seen = stages.seen | {u.digest for u in updates if u.digest}
+        accounts = {k: {**stages.heads.get(k, {}), **v} for k, v in self._charged.items() if v}
+        heads = {**stages.heads, **accounts, **{u.site: u.head for u in updates}}
+        seen = stages.seen | {u.digest for u in updates if u.digest} | self.used
         after = Stages(stages.done + 1, stages.total, encoders, heads, memory or {}, seen)
         now = time.perf_counter()
         record: Record = {
@@ -239,6 +283,7 @@ class Federation:
                     "bytes_up": u.bytes_up,
                     "bytes_down": u.bytes_down,
                     "digest": u.digest,
+                    "messages": u.messages,
                 }
                 for u in updates
             },
@@ -247,7 +292,8 @@ class Federation:
             "seconds": now - self._began,
         }
         self.store.save(after, record)
-        self._began, self._absent = now, []
+        self._began, self._absent, self.used = now, [], set()
+        self._charged = {}
         return after
 
 
@@ -278,7 +324,11 @@ def site_stage(
     residual = {k.removeprefix(RESIDUAL): v for k, v in kept.items() if k.startswith(RESIDUAL)}
     how = door.how if door else PLAIN
     change, residual = compensated(trained.knowledge.tensors, residual, how.wire)
-    message = pack(Knowledge(change, trained.knowledge.scalars), schema, site.name, how)
+    knowledge = Knowledge(change, trained.knowledge.scalars)
+    if door is not None and door.masking is not None:
+        message = pack_masked(knowledge, schema, site.name, door.masking)
+    else:
+        message = pack(knowledge, schema, site.name, how)
     stays = {**trained.head, **{RESIDUAL + k: v for k, v in residual.items()}}
     if door is None:
         return message, stays

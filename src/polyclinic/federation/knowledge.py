@@ -36,15 +36,16 @@ from polyclinic.federation.wire import (
 from polyclinic.models.state import State
 
 SCALARS = frozenset({"examples", "loss", "received_score", "trained_score"})
-"""Numbers that a site may tell: training images, mean loss, validation scores 0..1 (NaN allowed
-for the scores alone, where a metric is undefined)."""
+"""Numbers that a site may tell: training images, mean loss, validation scores 0..1. NaN is allowed
+for all but the first: a metric may be undefined, and a site under differential privacy tells none
+(its `examples` are 1)."""
 
 SCORES = frozenset({"linear_probe", "fine_tune"})
 """Numbers that a site may tell after judging a final encoder on its own test images: its primary
 metric by each protocol, NaN where it is undefined or the site keeps it to itself."""
 
 _LONGEST_HEADER = 1 << 24  # bytes of a compressed message that are looked at
-_MAY_BE_UNDEFINED = frozenset({"received_score", "trained_score"}) | SCORES
+_MAY_BE_UNDEFINED = frozenset({"loss", "received_score", "trained_score"}) | SCORES
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def pack(knowledge: Knowledge, schema: Schema, site: str, how: Writing = PLAIN) 
     """The bytes that leave `site`; `KnowledgeError` if anything undeclared is in them."""
     refused = f"site '{site}' may not send"
     _check_tensors(knowledge.tensors, layout(schema.tensors, "float32"), refused)
-    _check_scalars(knowledge.scalars, schema, refused)
+    check_scalars(knowledge.scalars, schema, refused)
     return _message(knowledge, how)
 
 
@@ -107,7 +108,7 @@ def unpack(message: bytes, schema: Schema, site: str, how: Writing = PLAIN) -> K
     if not isinstance(scalars, dict):
         raise KnowledgeError(f"{refused}: scalars are not a table of numbers")
     _check_tensors(held, layout(schema.tensors, how.wire), refused)
-    _check_scalars(scalars, schema, refused)
+    check_scalars(scalars, schema, refused)
     tensors = read(held, schema.tensors, how.wire)
     _check_tensors(tensors, layout(schema.tensors, "float32"), refused)
     knowledge = Knowledge(tensors, scalars)
@@ -167,7 +168,8 @@ def _check_tensors(tensors: Mapping[str, object], declared: Layout, who: str) ->
         raise KnowledgeError(f"{who}: tensor `{missing[0]}` is missing")
 
 
-def _check_scalars(scalars: Mapping[str, object], schema: Schema, who: str) -> None:
+def check_scalars(scalars: Mapping[str, object], schema: Schema, who: str) -> None:
+    """`KnowledgeError`, beginning with `who`, for numbers that are not those declared."""
     if missing := sorted(schema.scalars - scalars.keys()):
         raise KnowledgeError(f"{who}: scalar `{missing[0]}` is missing")
     for name, value in scalars.items():

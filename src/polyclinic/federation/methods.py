@@ -7,17 +7,24 @@ make every method resumable: a killed run goes on after its last finished stage.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+from polyclinic.errors import PrivacyError
 from polyclinic.federation.aggregation import (
     WEIGHTINGS,
+    Aggregator,
     add,
     aggregator,
     mean,
     server_step,
 )
 from polyclinic.federation.exchange import Federation, Update
+from polyclinic.federation.privacy.clients import noisy_mean
+from polyclinic.federation.secure.stage import train_sum
+from polyclinic.federation.stages import Stages
 from polyclinic.models.state import State
+from polyclinic.models.training import TrainPlan
 
 Encoders = dict[str, State]
 """The encoder of each site, by the site's name."""
@@ -60,19 +67,19 @@ def universal(fed: Federation) -> Encoders:
             anchor=c.anchor,
             anchor_weight=c.anchor_weight,
         )
-        updates = fed.train(stages, plan)
+        change, updates, account = _combined(fed, stages, plan, combine, c.weighting)
         received = stages.encoders[""]
         encoder, memory = server_step(
             c.server_optimiser,
             received,
-            combine([u.change for u in updates], _weights(updates, c.weighting)),
+            change,
             stages.memory,
             learning_rate=c.server_learning_rate,
             momentum=c.server_momentum,
         )
         if c.distil_every and (stages.done + 1) % c.distil_every == 0:
             encoder = fed.distil(stages, encoder, [add(received, u.change) for u in updates])
-        stages = fed.finish(stages, {"": encoder}, updates, memory)
+        stages = fed.finish(stages, {"": encoder}, updates, memory | account)
     return fed.everywhere(stages.encoders[""])
 
 
@@ -108,10 +115,36 @@ TITLES: dict[str, str] = {
 def _averaging(fed: Federation, **plan: Any) -> Encoders:
     stages = fed.begin({"": fed.start})
     while not stages.finished:
-        updates = fed.train(stages, fed.plan(stages, **plan))
-        change = mean([u.change for u in updates], _weights(updates, "size"))
+        change, updates, _ = _combined(fed, stages, fed.plan(stages, **plan), mean, "size")
         stages = fed.finish(stages, {"": add(stages.encoders[""], change)}, updates)
     return fed.everywhere(stages.encoders[""])
+
+
+def _combined(
+    fed: Federation, stages: Stages, plan: TrainPlan, combine: Aggregator, weighting: str
+) -> tuple[State, list[Update], State]:
+    """Train for a stage: the sites' changes as one, the updates, the server's privacy account.
+
+    With secure aggregation the server gets their weighted mean, and no update has a change. Without
+    differential privacy of whole sites, there is no account.
+    """
+    privacy = fed.config.privacy
+    plan = replace(plan, privacy=privacy, stages=stages.total)
+    if fed.config.federation.secure:
+        return *train_sum(fed, stages, plan, weighting), {}
+    updates = fed.train(stages, plan)
+    changes = [u.change for u in updates]
+    if privacy.site_epsilon:
+        if weighting != "equal":
+            raise PrivacyError(
+                f"{fed.method}: privacy.site_epsilon needs sites of equal weight, and this method "
+                f"weighs them by {weighting}; leave it out of methods"
+            )
+        about = (fed.seed, fed.method, stages.done)
+        sites, total = len(fed.names), stages.total
+        change, account = noisy_mean(changes, sites, privacy, total, stages.memory, *about)
+        return change, updates, account
+    return combine(changes, _weights(updates, weighting)), updates, {}
 
 
 def _weights(updates: Sequence[Update], weighting: str) -> list[float]:

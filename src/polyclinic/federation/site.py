@@ -2,7 +2,8 @@
 
 The same function serves the in-process federation and a site on a hospital's machine. It is pure:
 everything it needs comes in, everything it made goes out, and its random numbers come from its
-name, so the order of sites and the process they run in do not matter.
+name, so the order of sites and the process they run in do not matter. (Under differential privacy
+a site draws a secret in its first stage, and numbers come from that as well.)
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from polyclinic.evaluate.metrics import primary_metric
 from polyclinic.evaluate.predictions import judge, score
 from polyclinic.federation.aggregation import subtract
 from polyclinic.federation.knowledge import Knowledge
+from polyclinic.federation.privacy.stage import private_stage
 from polyclinic.models.device import device
 from polyclinic.models.encoder import Preset
 from polyclinic.models.heads import build_head
@@ -42,8 +44,10 @@ def train_stage(
     the head first, is fitted on frozen features before the encoder moves, so that the encoder is
     not pulled by a head that does not fit it yet (Kumar et al. 2022). `received_score` and
     `trained_score` are the primary metric on the site's validation split before and after the
-    encoder was trained.
+    encoder was trained. A plan with a privacy budget goes another way: see `private_stage`.
     """
+    if plan.privacy.epsilon:
+        return Trained(*private_stage(site, preset, received, head_state, plan, *seed))
     encoder = encoder_with(preset, received)
     head = build_head(site.task, len(site.classes), encoder.config, seed=0).to(device())
     if head_state is not None:

@@ -7,7 +7,7 @@ functions, so that they differ in nothing but their plan.
 import copy
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from polyclinic.config import PrivacyConfig
 from polyclinic.data.dataset import SiteData, Split
 from polyclinic.data.transforms import Augmentation, apply_views, sample_views
 from polyclinic.errors import RunError
@@ -40,6 +41,8 @@ class TrainPlan:
     schedule: Literal["constant", "cosine"] = "constant"
     anchor: Literal["none", "proximal", "feature"] = "none"
     anchor_weight: float = 0.0
+    stages: int = 1  # that share a privacy budget
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)  # of a federation's stage
 
 
 def train(
@@ -62,7 +65,7 @@ def train(
     total, count = 0.0, 0
     for step, (images, targets) in enumerate(batches.epochs(plan.epochs, *seed)):
         for group in optimiser.param_groups:
-            group["lr"] = plan.learning_rate * _rate(step, batches.steps(plan.epochs), plan)
+            group["lr"] = plan.learning_rate * rate_share(step, batches.steps(plan.epochs), plan)
         with autocast():
             maps = encoder(images)
             loss = batches.loss(head(maps, _size(images)), targets)
@@ -137,7 +140,7 @@ def _views_embedded(
     return torch.cat(features), targets.repeat(3, *[1] * (targets.ndim - 1))
 
 
-def _rate(step: int, steps: int, plan: TrainPlan) -> float:
+def rate_share(step: int, steps: int, plan: TrainPlan) -> float:
     """Share of the learning rate: a short warm-up, then constant or falling as a cosine.
 
     A fresh Adam moves every weight by the full rate at first; without the warm-up a few steps

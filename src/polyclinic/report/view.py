@@ -10,6 +10,7 @@ from typing import Any
 
 from polyclinic.report import formats, plots, wording
 from polyclinic.report.held_out_view import held_out
+from polyclinic.report.privacy_view import privacy
 from polyclinic.report.record_view import (
     communication,
     configuration,
@@ -46,6 +47,7 @@ def view(results: Mapping[str, Any], run: Path) -> dict[str, Any]:
         "held_out": held_out(results),
         "curves": curves(results),
         "panels": site_panels(results, run, lead),
+        "privacy": privacy(results),
         "communication": communication(results),
         "timing": timing(results),
         "participation": participation(results),

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from polyclinic.config import Config, FederationConfig, config_to_dict
+from polyclinic.config import Config, FederationConfig, PrivacyConfig, config_to_dict
 from polyclinic.data.writing import writing
 from polyclinic.errors import ConfigError, RunError
 from polyclinic.models.state import disk_error
@@ -32,7 +32,10 @@ C = TypeVar("C")
 
 _MAY_CHANGE = frozenset({"jobs", "methods", "seeds"})
 """Options that a resumed run may have changed: they add work, or only say how it is done."""
-_UNSAID: Record = {"federation": config_to_dict(FederationConfig())}
+_UNSAID: Record = {
+    "federation": config_to_dict(FederationConfig()),
+    "privacy": config_to_dict(PrivacyConfig()),
+}
 """Tables that runs of earlier versions do not name, and what such a run was started with."""
 
 

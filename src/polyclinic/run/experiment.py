@@ -18,6 +18,7 @@ from polyclinic.data.readers import scan_site
 from polyclinic.errors import PolyclinicError
 from polyclinic.evaluate.protocols import PROTOCOLS, Outcome, ProtocolName
 from polyclinic.federation.methods import Encoders
+from polyclinic.federation.privacy.accounting import need
 from polyclinic.federation.workers import Workers
 from polyclinic.models.device import asked_precision, device, fixed_precision
 from polyclinic.models.memory import peak_memory, shortage_explained
@@ -60,6 +61,8 @@ def run_experiment(config: Config, out: Path, *, resume: bool = False, tell: Tel
     """
     device()  # nonsense in the environment is found before anything is written
     asked_precision()
+    if config.privacy.epsilon or config.privacy.site_epsilon:
+        need()
     with open_run(out, config, resume=resume) as directory:
         told = directory.telling(tell, line)
         with fixed_precision(settle(directory, told)):

@@ -25,6 +25,7 @@ from polyclinic.run.directory import Record, RunDirectory
 from polyclinic.run.examples import read_examples
 from polyclinic.run.held_out import estimate_row, held_out_results
 from polyclinic.run.predictions import load_predictions
+from polyclinic.run.privacy import statements
 from polyclinic.run.roles import BASELINES, lead_method, who_took_part
 
 Cell = tuple[str, str, str]  # method, site, protocol
@@ -57,7 +58,7 @@ def collect(
         for r in directory.records.values()
         if r["seed"] in config.seeds and ("method" not in r or r["method"] in config.methods)
     ]
-    results = {
+    results: dict[str, Any] = {
         "schema": "polyclinic.results/1",
         "name": config.name,
         "version": __version__,
@@ -94,6 +95,12 @@ def collect(
     if held_out:
         found_there = held_out_results(directory, held_out)
         results["held_out"] = {"sites": [_site(s) for s in held_out.values()], **found_there}
+    own, server = statements(directory, sites)
+    if config.privacy.epsilon:
+        for row in results["sites"]:
+            row["privacy"] = own[row["name"]]
+    if config.privacy.site_epsilon:
+        results["site_privacy"] = server
     clean: dict[str, Any] = _without_nan(results)
     return clean
 
@@ -211,7 +218,7 @@ def _communication(records: Iterable[Record]) -> list[Record]:
             total = sums[record["method"], site]
             total[0] += said.get("bytes_up", 0)
             total[1] += said.get("bytes_down", 0)
-            total[2] += 2 if said.get("bytes_up") else 0
+            total[2] += said.get("messages", 2) if said.get("bytes_up") else 0
     return [
         {
             "method": method,

@@ -46,7 +46,8 @@ class Meter:
         loss: float | None = None,
         message: str = "",
     ) -> None:
-        """Count finished work and tell about it."""
+        """Count finished work and tell about it; a loss that a site does not tell is NaN."""
+        loss = None if loss is None or math.isnan(loss) else loss
         self._done += work
         left = self.total - self._earlier - self._done
         spent = self._clock() - self._start

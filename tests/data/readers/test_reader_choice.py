@@ -105,6 +105,16 @@ def test_class_folders(tmp_path):
     assert "other than images" in said["benign/x.txt"]
 
 
+def test_a_folder_of_sites_is_not_a_folder_of_classes(tmp_path):
+    for site in ("blood/a", "blood/b", "chest/images", "skin/images"):
+        image(tmp_path / site / "1.png", 1)
+    for site in ("chest", "skin"):
+        (tmp_path / site / "labels.csv").write_text("path,label\nimages/1.png,x\n")
+    with pytest.raises(DataError, match=r"several sites, chest/ \(manifest\) and skin/ .*one"):
+        scan_site(tmp_path)
+    assert scan_site(tmp_path, format="class-folders").classes == ("blood", "chest", "skin")
+
+
 def test_an_empty_class_is_named_in_letters_that_can_be_shown(tmp_path):
     for name in ("a/1.png", "b/2.png"):
         image(tmp_path / name, 1)

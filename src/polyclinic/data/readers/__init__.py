@@ -80,4 +80,22 @@ def _recognise(folder: Path, seen: list[str]) -> str:
     if len(winners) > 1:
         names = " or ".join(winners)
         raise DataError(f"{folder}: could be {names}; say which with format = {winners[0]!r}")
+    if winners[0] == class_folders.READER.name:
+        _refuse_several_sites(folder)
     return winners[0]
+
+
+def _refuse_several_sites(folder: Path) -> None:
+    """A folder of sites looks like a folder of classes; classes hold images and nothing else."""
+    sites = [
+        f"{escaped(path.name)}/ ({name})"
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and not is_hidden(path.name)
+        for name, reader in READERS.items()
+        if reader is not class_folders.READER and reader.recognise(path) > 0
+    ]
+    if len(sites) > 1:
+        raise DataError(
+            f"{folder}: holds several sites, {' and '.join(sites[:2])} among them; expected one: "
+            "name the folder of one"
+        )

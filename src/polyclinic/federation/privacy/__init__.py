@@ -1,0 +1,1 @@
+"""Differential privacy: of a site's images or patients (DP-SGD), and of whole sites."""

@@ -1,0 +1,117 @@
+"""`federation.secure` in a configuration: what it needs, and what it is refused with."""
+
+from pathlib import Path
+
+import pytest
+
+from polyclinic.cli import main
+from polyclinic.config import Config, config_from_dict, quick, secure_threshold
+from polyclinic.deploy.settings import load_deployment
+from polyclinic.errors import ConfigError
+
+SECURE = {"secure": True, "norm_factor": 0}
+
+
+def build(sites=4, federation=SECURE, **changes) -> Config:
+    names = [f"s{i}" for i in range(sites)]
+    table = {
+        "corpus": "corpus",
+        "sites": [{"name": name, "path": name} for name in names],
+        "federation": federation,
+        "universal": {"distil_every": 0},
+        **changes,
+    }
+    return config_from_dict(table, base=Path("/base"), source="f.toml")
+
+
+def test_what_it_needs_is_enough():
+    config = build()
+    assert config.federation.secure
+    assert secure_threshold(config) == 3
+    assert quick(config).universal.distil_every == 0
+    build(universal={"distil_every": 4}, methods=["fedavg", "fedprox", "local", "mim"])
+
+
+@pytest.mark.parametrize(
+    ("sites", "threshold"), [(3, 3), (4, 3), (5, 4), (6, 5), (8, 6), (9, 7), (30, 21)]
+)
+def test_the_threshold_is_more_than_two_thirds(sites, threshold):
+    assert secure_threshold(build(sites)) == threshold
+    assert 3 * threshold > 2 * sites
+
+
+def test_sites_that_are_held_out_do_not_count():
+    assert secure_threshold(build(5, hold_out=["s4"])) == 3
+    with pytest.raises(ConfigError, match=r"expected 3 sites or more that train, got 2"):
+        build(3, hold_out=["s0"])
+
+
+@pytest.mark.parametrize(
+    ("federation", "changes", "text"),
+    [
+        ({}, {"universal": {"distil_every": 2}}, r"universal.distil_every = 0, got 2 \(distillat"),
+        (
+            {},
+            {"universal": {"distil_every": 0, "aggregation": "median"}},
+            r'universal.aggregation = "mean", got \'median\' \(any other compares single changes',
+        ),
+        (
+            {},
+            {"universal": {"distil_every": 0, "aggregation": "trimmed-mean"}},
+            r"got 'trimmed-mean'",
+        ),
+        ({}, {"universal": {"distil_every": 0, "aggregation": "krum"}}, r"got 'krum'"),
+        ({"norm_factor": 10.0}, {}, r"federation.norm_factor = 0.0, got 10.0 \(nobody can meas"),
+        ({"wire": "int8"}, {}, r"federation.wire = \"float32\", got 'int8'"),
+        ({"compress": "zlib"}, {}, r"federation.compress = \"none\", got 'zlib'"),
+        ({"secure_threshold": 2}, {}, r"secure_threshold: expected 3 to 4 .*got 2"),
+        ({"secure_threshold": 5}, {}, r"secure_threshold: expected 3 to 4 .*or 0; got 5"),
+        ({"secure_threshold": -1}, {}, r"secure_threshold: expected 0 or more, got -1"),
+        ({"secure_clip": 0.0}, {}, r"secure_clip: expected above 0, got 0"),
+        ({"secure_clip": 1e6}, {}, r"secure_clip: expected at most 1000 \(no weight moves"),
+    ],
+)
+def test_what_needs_single_changes_is_refused_with_the_reason(federation, changes, text):
+    with pytest.raises(ConfigError, match=rf"f\.toml: federation\.{'.*' if federation else ''}"):
+        build(federation={**SECURE, **federation}, **changes)
+    with pytest.raises(ConfigError, match=text):
+        build(federation={**SECURE, **federation}, **changes)
+
+
+def test_everything_that_is_wrong_is_said_at_once():
+    with pytest.raises(
+        ConfigError,
+        match=r"sum of the changes alone, which needs federation.norm_factor = 0.0, got 10.0 .*; "
+        r"universal.distil_every = 0, got 4 \(distillation \(`teachers` mode\)",
+    ):
+        build(federation={"secure": True}, universal={})
+
+
+def test_noise_that_is_added_to_single_changes_is_refused():
+    with pytest.raises(ConfigError, match=r"privacy.site_epsilon = 0.0, got 4.0 \(the server can"):
+        build(methods=["universal"], privacy={"site_epsilon": 4.0})
+
+
+def test_two_sites_are_too_few():
+    with pytest.raises(
+        ConfigError, match=r"3 sites or more .*got 2; of two, each learns the other"
+    ):
+        build(2)
+
+
+def test_a_method_on_the_command_line_is_refused_as_well(tmp_path, capsys):
+    (tmp_path / "f.toml").write_text(
+        'corpus = "corpus"\nmethods = ["fedavg"]\n[federation]\nsecure = true\nnorm_factor = 0.0\n'
+        + "".join(f'[[sites]]\nname = "{name}"\npath = "{name}"\n' for name in "abc")
+    )
+    assert main(["run", str(tmp_path / "f.toml"), "--method", "universal", "--dry-run"]) == 2
+    assert "--method: federation.secure: " in capsys.readouterr().err
+
+
+def test_across_machines_it_is_refused(tmp_path):
+    (tmp_path / "f.toml").write_text(
+        'corpus = "corpus"\nmethods = ["fedavg"]\n[federation]\nsecure = true\nnorm_factor = 0.0\n'
+        + "".join(f'[[sites]]\nname = "{name}"\n' for name in "abc")
+    )
+    with pytest.raises(ConfigError, match=r"federation.secure: expected false; .*not across mach"):
+        load_deployment(tmp_path / "f.toml")
