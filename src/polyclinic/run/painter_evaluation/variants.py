@@ -93,7 +93,8 @@ def repainted(
     jump: int = JUMP,
     limit: int | None = None,
 ) -> Variant:
-    """RePaint with a `ddpm` painter that is told nothing of the surroundings; tumour-free only."""
+    """RePaint, as published, so without grain: with a `ddpm` painter that is told nothing of the
+    surroundings; tumour-free only."""
     if painter.objective.name != "ddpm":
         raise ConfigError(
             f"{name}: expected a painter trained with the objective `ddpm`, got one trained with "
@@ -114,7 +115,8 @@ def repainted(
             walk=(steps, resamplings, jump),
             seed=seed,
         )
-        return paint(walker, slices, regions, sequence, head_px, Settings(steps=1, seed=seed))
+        plain = Settings(steps=1, seed=seed, grain=False)
+        return paint(walker, slices, regions, sequence, head_px, plain)
 
     evaluations = repaint_calls(steps, resamplings, jump)
     return Variant(name, painted, evaluations, tumours=False, limit=limit)
