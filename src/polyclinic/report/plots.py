@@ -24,6 +24,9 @@ MARKERS = (
 """One shape per method, so that colour is never the only difference."""
 
 
+CHARACTER = 7  # px that a character of a label takes, at most, in most fonts
+
+
 @dataclass(frozen=True)
 class Interval:
     """One row of an interval plot. `tone` is a CSS class; a hollow dot means "not shown"."""
@@ -86,7 +89,11 @@ def intervals(
         parts.append(_line("zero", x(0.0), top, x(0.0), bottom))
     for index, row in enumerate(rows):
         y = top + row_height * (index + 0.5)
-        parts.append(_text("label", left - 6, y + 4, _short(row.label, 16), anchor="end"))
+        parts.append(
+            _text(
+                "label", left - 6, y + 4, _short(row.label, (left - 6) // CHARACTER), anchor="end"
+            )
+        )
         parts.append(_text("value", right + 8, y + 4, row.text))
         inner = Markup("<title>{}: {}</title>").format(row.label, row.text)
         if row.low is not None and row.high is not None:
@@ -199,7 +206,7 @@ def bars(
     title: str,
     desc: str,
     width: int = 440,
-    label_width: int = 128,
+    label_width: int = 164,
     text_width: int = 120,
 ) -> Markup:
     """Horizontal bars of one scale; the parts of a bar follow each other."""
@@ -208,7 +215,15 @@ def bars(
     parts = []
     for index, row in enumerate(rows):
         y = 4 + 22 * index
-        parts.append(_text("label", label_width - 6, y + 13, _short(row.label, 20), anchor="end"))
+        parts.append(
+            _text(
+                "label",
+                label_width - 6,
+                y + 13,
+                _short(row.label, (label_width - 6) // CHARACTER),
+                anchor="end",
+            )
+        )
         at = float(label_width)
         inner = Markup("<title>{}: {}</title>").format(row.label, row.text)
         for length, tone in row.parts:

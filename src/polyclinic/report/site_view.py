@@ -61,7 +61,7 @@ def _score_plots(results: Row, site: Row, index: int) -> list[dict[str, Any]]:
                     desc="; ".join(f"{row.label} {row.text}" for row in rows),
                     axis=metric,
                     zero=False,
-                    label_width=116,
+                    label_width=160,
                     text_width=156,
                 ),
             }
