@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from polyclinic.config import (
     METHODS,
+    USUAL_METHODS,
     Config,
     MimConfig,
     SiteConfig,
@@ -33,7 +34,7 @@ def build(**changes: Any) -> Config:
 def test_the_smallest_configuration_gets_the_defaults():
     config = build()
     assert config == Config(sites=(SiteConfig("a", Path("/base/a")),), corpus=Path("/base/corpus"))
-    assert config.methods == METHODS
+    assert config.methods == USUAL_METHODS == METHODS[:6]
 
 
 def test_paths_are_relative_to_the_file_and_may_be_absolute_or_at_home(tmp_path, monkeypatch):
@@ -83,7 +84,8 @@ def test_whole_numbers_are_accepted_where_a_float_is_expected():
         (
             {"methods": ["fedavgg"]},
             "f.toml: methods[0]: expected one of universal, fedavg, fedprox, local, mim, "
-            "centralised; got 'fedavgg'; did you mean `fedavg`?",
+            "centralised, fedbn, fedmim, contrastive, scratch; got 'fedavgg'; did you mean "
+            "`fedavg`?",
         ),
         ({"preset": "q"}, "f.toml: preset: expected one of small, base; got 'q'"),
         ({"jobs": 0}, "f.toml: jobs: expected 1 or more, got 0"),
@@ -277,6 +279,13 @@ def test_differential_privacy_is_off_unless_asked_for():
     assert build(privacy={"epsilon": 8, "unit": "patient"}).privacy.unit == "patient"
 
 
+@pytest.mark.parametrize("method", ["fedbn", "fedmim"])
+def test_a_method_that_cannot_train_privately_is_refused_with_a_budget(method):
+    build(methods=["universal", method])
+    with pytest.raises(ConfigError, match=rf"f.toml: privacy.epsilon is set, .* `{method}`"):
+        build(methods=["universal", method], privacy={"epsilon": 8.0})
+
+
 def test_noise_without_a_budget_is_no_privacy():
     with pytest.raises(ConfigError, match=r"privacy.noise is 1, but privacy.epsilon is 0"):
         build(privacy={"noise": 1.0})
@@ -304,6 +313,7 @@ def test_what_no_privacy_can_be_made_of_is_refused(key, value, text):
     ("table", "value", "text"),
     [
         ("methods", ["universal", "fedavg"], r"equal weight, and `fedavg` weighs them by size"),
+        ("methods", ["universal", "fedbn"], r"equal weight, and `fedbn` weighs them by size"),
         ("universal", {"distil_every": 0, "weighting": "size"}, r'universal.weighting = "equal"'),
         ("universal", {"distil_every": 0, "aggregation": "median"}, r'aggregation = "mean"'),
         ("universal", {}, r"universal.distil_every = 0, got 4: distillation learns from each"),

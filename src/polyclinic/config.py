@@ -14,9 +14,26 @@ from typing import Any, Literal, get_args, get_origin
 
 from polyclinic.errors import ConfigError
 
-MethodName = Literal["universal", "fedavg", "fedprox", "local", "mim", "centralised"]
+MethodName = Literal[
+    "universal",
+    "fedavg",
+    "fedprox",
+    "local",
+    "mim",
+    "centralised",
+    "fedbn",
+    "fedmim",
+    "contrastive",
+    "scratch",
+]
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
 """Every method, in the order in which results show them."""
+USUAL_METHODS = METHODS[:6]
+"""What a run compares unless it is told otherwise."""
+BY_SIZE: tuple[MethodName, ...] = ("fedavg", "fedprox", "fedbn", "fedmim")
+"""Methods that weigh sites by their number of images."""
+NEVER_PRIVATE: tuple[MethodName, ...] = ("fedbn", "fedmim")
+"""Methods whose sites train in a way that has no private form."""
 
 Weighting = Literal["size", "sqrt-size", "equal"]
 Aggregation = Literal["mean", "trimmed-mean", "median", "krum"]
@@ -146,7 +163,7 @@ class Config:
     corpus: Path
     name: str = "federation"
     seeds: tuple[int, ...] = (0, 1, 2)
-    methods: tuple[MethodName, ...] = METHODS
+    methods: tuple[MethodName, ...] = USUAL_METHODS
     hold_out: tuple[str, ...] = ()  # sites that are judged on and never trained on
     preset: Literal["small", "base"] = "small"
     jobs: int = 1  # sites that train at the same time, each in a process of its own
@@ -395,10 +412,15 @@ def check_privacy(config: Config, where: str) -> None:
             f"{where}: privacy.noise is {privacy.noise:g}, but privacy.epsilon is 0, which is no "
             "privacy; set the epsilon that may be spent"
         )
+    if privacy.epsilon and (open_ := [m for m in config.methods if m in NEVER_PRIVATE]):
+        raise ConfigError(
+            f"{where}: privacy.epsilon is set, and the sites of `{open_[0]}` cannot train "
+            "privately; leave it out of methods"
+        )
     if not privacy.site_epsilon:
         return
     refused = f"{where}: privacy.site_epsilon needs"
-    by_size = [m for m in config.methods if m in ("fedavg", "fedprox")]
+    by_size = [m for m in config.methods if m in BY_SIZE]
     if by_size:
         raise ConfigError(
             f"{refused} sites of equal weight, and `{by_size[0]}` weighs them by size, so that one "

@@ -1,5 +1,9 @@
 """Every method from end to end on tiny sites, and against what it is said to compute."""
 
+import shutil
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
@@ -8,6 +12,9 @@ from polyclinic.data.dataset import TASKS
 from polyclinic.federation import exchange
 from polyclinic.federation.methods import METHODS, TITLES
 from polyclinic.federation.site import train_stage
+
+WITHOUT_STAGES = ("mim", "contrastive")
+OWN = ("local", "scratch", "fedbn")
 
 
 def equal(a, b):
@@ -38,10 +45,10 @@ def test_a_method_gives_every_site_an_encoder(federate, make_site, method):
             k: v.shape for k, v in fed.start.items()
         }
         assert all(torch.isfinite(v).all() for v in encoder.values())
-        assert equal(encoder, fed.start) == (method == "mim")
+        assert equal(encoder, fed.start) == (method in WITHOUT_STAGES)
     first, second = encoders["single-label"], encoders["regression"]
-    assert equal(first, second) == (method != "local")
-    if method == "mim":
+    assert equal(first, second) == (method not in OWN)
+    if method in WITHOUT_STAGES:
         assert records == heard == []
         return
     assert [what for what in heard if what[0] == "train"] == [("train", 1, s.name) for s in sites]
@@ -50,6 +57,32 @@ def test_a_method_gives_every_site_an_encoder(federate, make_site, method):
     assert record["absent"] == []
     for site in sites:
         assert record["sites"][site.name]["examples"] == len(site.split["train"])
+
+
+def test_fedbn_keeps_normalisation_at_the_sites(federate):
+    fed, _ = federate("fedbn", stages=2)
+    encoders = METHODS["fedbn"](fed)
+    a, b = encoders["a"], encoders["b"]
+    norms = {name for name in fed.start if any(p.startswith("norm") for p in name.split("."))}
+    assert len(norms) == 32
+    for name, value in fed.start.items():
+        assert torch.equal(a[name], b[name]) == (name not in norms), name
+        assert not torch.equal(a[name], value), name
+    shared = fed.store.latest(2).encoders[""]
+    assert {name for name in shared if torch.equal(shared[name], fed.start[name])} == norms
+
+
+def test_without_labels_no_label_matters(federate, make_site):
+    sites = [make_site("single-label", "a", n=24), make_site("regression", "b", n=32)]
+    blind = [replace(s, targets=np.flip(s.targets).copy()) for s in sites]
+    states = []
+    for chosen in (sites, blind):
+        fed, records = federate("fedmim", chosen)
+        states.append(METHODS["fedmim"](fed)["a"])
+        shutil.rmtree(fed.store.folder)
+    assert equal(*states)
+    said = records[0]["sites"]["a"]
+    assert said["received_score"] < said["trained_score"] < 1
 
 
 @pytest.mark.parametrize("method", ["fedavg", "fedprox"])
@@ -108,7 +141,7 @@ def killed_in_stage(number):
     return tell
 
 
-@pytest.mark.parametrize("method", [name for name in NAMES if name != "mim"])
+@pytest.mark.parametrize("method", [name for name in NAMES if name not in WITHOUT_STAGES])
 def test_a_killed_and_resumed_run_gives_the_same_encoders(federate, method, tmp_path):
     options = {"stages": 2, "server_optimiser": "momentum", "distil_every": 1}
     fed, _ = federate(method, tell=killed_in_stage(2), **options)

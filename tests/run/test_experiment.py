@@ -10,15 +10,18 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from polyclinic.config import Config, config_to_toml
 from polyclinic.errors import DataError, RunError
+from polyclinic.models.encoder import build_encoder
 from polyclinic.report import results_schema
 from polyclinic.run import training
 from polyclinic.run.directory import RunDirectory
 from polyclinic.run.experiment import run_experiment
 from polyclinic.run.progress import Progress
+from polyclinic.seeding import derive
 
 UNREPEATABLE = ("created", "timing", "environment")
 
@@ -62,6 +65,25 @@ def test_alone_nothing_travels_together_the_encoder_does(config: Config, tmp_pat
     parameters = content["encoder"]["parameters"]
     stages = config.local.stages
     assert stages * 4 * parameters < sent["universal", "north"] < stages * 4.1 * parameters
+
+
+def test_a_method_may_have_a_start_of_its_own(config: Config, tmp_path: Path):
+    methods = ("mim", "contrastive", "local", "scratch")
+    config = dataclasses.replace(config, methods=methods)
+    results = json.loads(run_experiment(config, tmp_path / "run").read_text())
+    first, *others = (load_file(p) for p in sorted((tmp_path / "run").glob("seed-0/*/start.*")))
+    assert len(others) == 1  # contrastive and mim
+    assert not torch.equal(first["stem.weight"], others[0]["stem.weight"])
+    random = build_encoder(config.preset, derive(0, "scratch")).state_dict()["stem.weight"]
+    alone, scratch = (
+        load_file(tmp_path / f"run/seed-0/{method}/encoders/north.safetensors")["stem.weight"]
+        for method in ("local", "scratch")
+    )
+    assert (scratch - random).norm() < (alone - random).norm()
+    trained = {t["method"]: t["train_seconds"] for t in results["timing"]}
+    assert all(trained[method] > 0 for method in methods)
+    again = run_experiment(config, tmp_path / "run", resume=True)
+    assert json.loads(again.read_text())["scores"] == results["scores"]
 
 
 @pytest.mark.parametrize("after", [1, 3, 4, 5, 9, 14, 20])

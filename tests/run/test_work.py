@@ -83,8 +83,9 @@ def test_what_an_earlier_run_did_counts_as_done_and_not_as_time():
 
 
 def test_the_parts_add_up_to_the_whole():
-    config = dataclasses.replace(CONFIG, methods=("universal", "local", "mim"), seeds=(0, 1))
-    parts = work.pretraining(config, 512) * config.mim.epochs
+    methods = ("universal", "local", "mim", "contrastive")
+    config = dataclasses.replace(CONFIG, methods=methods, seeds=(0, 1))
+    parts = 3 * work.pretraining(config, 512) * config.mim.epochs  # one of them on two views
     for method in config.methods:
         parts += work.stages(config, method, SITES, 512, config.local.stages)
         for s in SITES.values():
@@ -96,3 +97,4 @@ def test_stages_count_their_distillations():
     one, four = (work.stages(CONFIG, "universal", SITES, 512, n) for n in (1, 4))
     assert four == pytest.approx(4 * one + work.distillation(CONFIG, len(SITES), 512))
     assert work.stages(CONFIG, "mim", SITES, 512, 4) == 0
+    assert work.stages(CONFIG, "contrastive", SITES, 512, 4) == 0

@@ -17,6 +17,7 @@ PLAIN_SECONDS = 10.0  # between plain lines about the same stage
 _DOING = {
     "prepare": "preparing",
     "mim": "masked image modelling",
+    "contrastive": "contrastive learning",
     "train": "training",
     "distil": "distilling",
     "probe": "linear probe",
@@ -31,6 +32,7 @@ _DOING = {
     "export": "exporting",
     "judge": "judging",
     "fetch": "fetching",
+    "audit": "attacking",
 }
 
 

@@ -22,7 +22,9 @@ from polyclinic.federation.aggregation import (
 from polyclinic.federation.exchange import Federation, Update
 from polyclinic.federation.privacy.clients import noisy_mean
 from polyclinic.federation.secure.stage import train_sum
+from polyclinic.federation.site import with_norms
 from polyclinic.federation.stages import Stages
+from polyclinic.models.pretraining import pretrain_plan
 from polyclinic.models.state import State
 from polyclinic.models.training import TrainPlan
 
@@ -32,6 +34,11 @@ Encoders = dict[str, State]
 
 def mim(fed: Federation) -> Encoders:
     """Masked image modelling on the public corpus, nothing else: the start of all others."""
+    return fed.everywhere(fed.start)
+
+
+def contrastive(fed: Federation) -> Encoders:
+    """Contrastive learning on the public corpus (SimCLR, Chen et al. 2020), nothing else."""
     return fed.everywhere(fed.start)
 
 
@@ -45,14 +52,32 @@ def local(fed: Federation) -> Encoders:
     return stages.encoders
 
 
+def scratch(fed: Federation) -> Encoders:
+    """Every site alone, from random weights: without the public corpus, too."""
+    return local(fed)
+
+
 def fedavg(fed: Federation) -> Encoders:
     """Federated averaging (McMahan et al. 2017) of the encoder; heads stay private."""
-    return _averaging(fed)
+    return fed.everywhere(_averaged(fed).encoders[""])
 
 
 def fedprox(fed: Federation) -> Encoders:
     """FedAvg with a proximal term at the sites (Li et al. 2020)."""
-    return _averaging(fed, anchor="proximal", anchor_weight=fed.config.fedprox.mu)
+    stages = _averaged(fed, anchor="proximal", anchor_weight=fed.config.fedprox.mu)
+    return fed.everywhere(stages.encoders[""])
+
+
+def fedbn(fed: Federation) -> Encoders:
+    """FedAvg whose sites keep the encoder's normalisation to themselves (FedBN, Li et al. 2021)."""
+    stages = _averaged(fed, own_norms=True)
+    shared = stages.encoders[""]
+    return {name: with_norms(shared, stages.heads.get(name, {})) for name in fed.names}
+
+
+def fedmim(fed: Federation) -> Encoders:
+    """Masked image modelling at the sites, averaged: their images serve, their labels do not."""
+    return fed.everywhere(_averaged(fed, masking=pretrain_plan(fed.config.mim)).encoders[""])
 
 
 def universal(fed: Federation) -> Encoders:
@@ -100,7 +125,14 @@ METHODS: dict[str, Method] = {
     "local": local,
     "mim": mim,
     "centralised": centralised,
+    "fedbn": fedbn,
+    "fedmim": fedmim,
+    "contrastive": contrastive,
+    "scratch": scratch,
 }
+
+STARTS: dict[str, str] = {"contrastive": "contrastive", "scratch": "random"}
+"""What a method's `Federation.start` comes from, where that is not masked image modelling."""
 
 TITLES: dict[str, str] = {
     "universal": "Universal (ours)",
@@ -109,15 +141,20 @@ TITLES: dict[str, str] = {
     "local": "Each site alone",
     "mim": "Masked image modelling",
     "centralised": "All data pooled",
+    "fedbn": "FedBN",
+    "fedmim": "Federated masked image modelling",
+    "contrastive": "Contrastive learning",
+    "scratch": "Each site alone, from random",
 }
 
 
-def _averaging(fed: Federation, **plan: Any) -> Encoders:
+def _averaged(fed: Federation, **plan: Any) -> Stages:
+    """All stages of averaging by size."""
     stages = fed.begin({"": fed.start})
     while not stages.finished:
         change, updates, _ = _combined(fed, stages, fed.plan(stages, **plan), mean, "size")
         stages = fed.finish(stages, {"": add(stages.encoders[""], change)}, updates)
-    return fed.everywhere(stages.encoders[""])
+    return stages
 
 
 def _combined(

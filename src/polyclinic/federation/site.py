@@ -8,18 +8,24 @@ a site draws a secret in its first stage, and numbers come from that as well.)
 
 from dataclasses import dataclass
 
+import torch
+
 from polyclinic.data.dataset import SiteData
 from polyclinic.evaluate.metrics import primary_metric
 from polyclinic.evaluate.predictions import judge, score
 from polyclinic.federation.aggregation import subtract
 from polyclinic.federation.knowledge import Knowledge
 from polyclinic.federation.privacy.stage import private_stage
+from polyclinic.federation.unlabelled import unlabelled_stage
 from polyclinic.models.device import device
 from polyclinic.models.encoder import Preset
 from polyclinic.models.heads import build_head
 from polyclinic.models.loading import encoder_with
 from polyclinic.models.state import State, load_into, state_of
 from polyclinic.models.training import TrainPlan, fit_head, remeasure, train
+
+NORMS = "own-norms."
+"""Before the names of normalisations that stay at the site, with its head."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +50,22 @@ def train_stage(
     the head first, is fitted on frozen features before the encoder moves, so that the encoder is
     not pulled by a head that does not fit it yet (Kumar et al. 2022). `received_score` and
     `trained_score` are the primary metric on the site's validation split before and after the
-    encoder was trained. A plan with a privacy budget goes another way: see `private_stage`.
+    encoder was trained. With `plan.own_norms` the site's normalisation takes the place of the
+    received one, its change is sent as zero, and it stays with the head. A plan with a privacy
+    budget, or without labels, goes another way: see `private_stage`, `unlabelled_stage`.
     """
     if plan.privacy.epsilon:
         return Trained(*private_stage(site, preset, received, head_state, plan, *seed))
+    if plan.masking is not None:
+        return Trained(
+            *unlabelled_stage(site, preset, received, head_state, plan, plan.masking, *seed)
+        )
+    if plan.own_norms:
+        received = with_norms(received, head_state or {})
     encoder = encoder_with(preset, received)
     head = build_head(site.task, len(site.classes), encoder.config, seed=0).to(device())
     if head_state is not None:
-        load_into(head, head_state)
+        load_into(head, {k: v for k, v in head_state.items() if not k.startswith(NORMS)})
     if plan.head_first or head_state is None:
         fit_head(encoder, head, site, plan, *seed)
     else:
@@ -66,5 +80,21 @@ def train_stage(
         "received_score": received_score,
         "trained_score": trained_score,
     }
-    change = subtract(state_of(encoder), received)
-    return Trained(Knowledge(change, scalars), state_of(head))
+    trained, kept = state_of(encoder), state_of(head)
+    change = subtract(trained, received)
+    if plan.own_norms:
+        norms = [name for name in trained if _is_norm(name)]
+        kept |= {NORMS + name: trained[name] for name in norms}
+        change |= {name: torch.zeros_like(trained[name]) for name in norms}
+    return Trained(Knowledge(change, scalars), kept)
+
+
+def with_norms(encoder: State, kept: State) -> State:
+    """The encoder with the normalisation that a site kept, if it has."""
+    own = {k.removeprefix(NORMS): v for k, v in kept.items() if k.startswith(NORMS)}
+    return {**encoder, **own}
+
+
+def _is_norm(name: str) -> bool:
+    """Whether it belongs to a normalisation of the encoder, as `norms.0.weight` does."""
+    return any(part.startswith("norm") for part in name.split("."))

@@ -22,6 +22,7 @@ from polyclinic.errors import RunError
 from polyclinic.models.device import autocast, device
 from polyclinic.models.encoder import Encoder, pool
 from polyclinic.models.heads import LOSSES, PREDICTIONS, PooledHead, target_weights
+from polyclinic.models.pretraining import PretrainPlan
 from polyclinic.seeding import generator
 
 
@@ -43,6 +44,8 @@ class TrainPlan:
     anchor_weight: float = 0.0
     stages: int = 1  # that share a privacy budget
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)  # of a federation's stage
+    own_norms: bool = False  # a site keeps the encoder's normalisation to itself
+    masking: PretrainPlan | None = None  # train without labels, by masked image modelling
 
 
 def train(

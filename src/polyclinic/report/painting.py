@@ -164,7 +164,7 @@ def _plot(question: Question, entries: Sequence[Mapping[str, Any]]) -> Any:
             low=e["low"],
             high=e["high"],
             text=number(measure, e["value"]),
-            tone=f"m{index % 6}",
+            tone=f"m{index % plots.SERIES}",
         )
         for index, e in enumerate(mine)
     ]

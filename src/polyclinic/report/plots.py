@@ -20,8 +20,14 @@ MARKERS = (
     "M0,-3.8L3.6,0L0,3.8L-3.6,0Z",  # diamond
     "M0,3.4L3.2,-2.6H-3.2Z",  # triangle, point down
     "M-3.4,-1h2.4v-2.4h2v2.4h2.4v2h-2.4v2.4h-2v-2.4h-2.4Z",  # plus
+    "M-3.4,0L3,-3.2V3.2Z",  # triangle, point left
+    "M3.4,0L-3,-3.2V3.2Z",  # triangle, point right
+    "M-3.6,-1.3h7.2v2.6h-7.2Z",  # bar
+    "M-1.3,-3.6h2.6v7.2h-2.6Z",  # bar, upright
 )
 """One shape per method, so that colour is never the only difference."""
+SERIES = len(MARKERS)
+"""Methods that can be told apart; the style sheet has as many colours, `m0`, `m1`, ..."""
 
 
 CHARACTER = 7  # px that a character of a label takes, at most, in most fonts
@@ -148,10 +154,10 @@ def curves(
             inner = Markup("<title>{}</title>").format(line.label)
             inner += _tag("path", {"class": "line", "d": path})
             for a, b in places:
-                shape = MARKERS[line.series % len(MARKERS)]
+                shape = MARKERS[line.series % SERIES]
                 move = f"translate({_n(a)} {_n(b)})"
                 inner += _tag("path", {"class": "mark", "d": shape, "transform": move})
-            parts.append(Markup('<g class="m{}">{}</g>').format(line.series % 6, inner))
+            parts.append(Markup('<g class="m{}">{}</g>').format(line.series % SERIES, inner))
         parts.append(_text("axis", start + panel / 2, height - 4, axis, anchor="middle"))
     return _svg(parts, width, height, ident, title, desc)
 

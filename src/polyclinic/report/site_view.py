@@ -45,7 +45,7 @@ def _score_plots(results: Row, site: Row, index: int) -> list[dict[str, Any]]:
                         score["low"],
                         score["high"],
                         text,
-                        f"m{series % 6}",
+                        f"m{series % plots.SERIES}",
                     )
                 )
         if not rows:

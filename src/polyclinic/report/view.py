@@ -36,7 +36,7 @@ def view(results: Mapping[str, Any], run: Path) -> dict[str, Any]:
         "title": results["name"],
         "created": results["created"].replace("T", " ")[:16],
         "lead": lead,
-        "methods": [{**m, "tone": f"m{i % 6}", "mark": _mark(i)} for i, m in enumerate(methods)],
+        "methods": [{**m, "tone": _tone(i), "mark": _mark(i)} for i, m in enumerate(methods)],
         "headline": _headline(results, lead),
         "overview": _overview(results, lead),
         "facts": _facts(results),
@@ -179,5 +179,9 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _tone(series: int) -> str:
+    return f"m{series % plots.SERIES}"
+
+
 def _mark(series: int) -> str:
-    return plots.MARKERS[series % len(plots.MARKERS)]
+    return plots.MARKERS[series % plots.SERIES]

@@ -36,6 +36,7 @@ from polyclinic.run.roles import lead_method
 from polyclinic.run.training import (
     finished_stages,
     kept_encoders,
+    own_start,
     pretrained_start,
     train_method,
 )
@@ -73,8 +74,9 @@ def run_experiment(config: Config, out: Path, *, resume: bool = False, tell: Tel
                 for seed in config.seeds:
                     start = pretrained_start(directory, data.corpus, seed, meter)
                     for method in config.methods:
+                        own = own_start(directory, data.corpus, method, seed, meter)
                         run = _MethodRun(directory, data, workers, meter, method, seed)
-                        encoders = run.train(start)
+                        encoders = run.train(own or start)
                         run.judge(encoders)
                         judge_held_out(
                             directory,

@@ -19,8 +19,8 @@ from polyclinic.run.work import Meter
 
 LABELS: tuple[int | None, ...] = (10, 50, None)
 """Training images of each class that a probe may use; None for all."""
-OWN = "local"
-"""The method that has an encoder for each site, and none for a site that did not train."""
+OWN = ("local", "scratch", "fedbn")
+"""Methods that have an encoder for each site, and none for a site that did not train."""
 OVER = "mim"
 
 
@@ -36,7 +36,7 @@ def judge_held_out(
     """Judge a method's encoder at each held-out site, each test split once for each of `LABELS`."""
     config = directory.config
     for name, site in sites.items():
-        for labels in LABELS if method != OWN else ():
+        for labels in LABELS if method not in OWN else ():
             cost = work.held_out(config, site, 1)
             path = _path(directory.path, seed, method, name, labels)
             unit = f"seed-{seed}/{method}/held-out/{name}/{_label(labels)}"
@@ -72,7 +72,7 @@ def judge_held_out(
 
 def held_out_work(config: Config, sites: Mapping[str, SiteData]) -> float:
     """Work of all probes at held-out sites in a run."""
-    methods = [method for method in config.methods if method != OWN]
+    methods = [method for method in config.methods if method not in OWN]
     once = sum(work.held_out(config, site, len(LABELS)) for site in sites.values())
     return once * len(methods) * len(config.seeds)
 

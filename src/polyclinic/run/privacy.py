@@ -8,7 +8,7 @@ from polyclinic.federation.privacy.statement import statement
 from polyclinic.federation.stages import Stages, StageStore
 from polyclinic.run.directory import Record, RunDirectory
 
-_NOT_PRIVATE = ("local", "mim", "centralised")
+_NOT_PRIVATE = ("local", "mim", "centralised", "contrastive", "scratch")
 """Methods whose sites send nothing that they have trained, or that no federation may use."""
 
 

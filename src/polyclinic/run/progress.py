@@ -8,6 +8,7 @@ from typing import Literal
 Phase = Literal[
     "prepare",
     "mim",
+    "contrastive",
     "train",
     "distil",
     "probe",
@@ -22,6 +23,7 @@ Phase = Literal[
     "export",
     "judge",
     "fetch",
+    "audit",
 ]
 
 

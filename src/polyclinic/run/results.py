@@ -235,8 +235,6 @@ def _timing(records: Sequence[Record], config: Config) -> list[Record]:
     rows = []
     for method in config.methods:
         mine = [r for r in records if r.get("method") == method]
-        if method == "mim":
-            mine += [r for r in records if r["kind"] in ("pretraining", "pretrained")]
         seeds = max(1, len({r["seed"] for r in mine}))
         training = [r["seconds"] for r in mine if r["kind"] in ("stage", "pretraining")]
         judging = [r["seconds"] for r in mine if r["kind"] == "judged"]

@@ -13,15 +13,19 @@ from numpy.typing import NDArray
 from polyclinic.config import Config
 from polyclinic.errors import ConfigError
 from polyclinic.federation.exchange import Federation, Tell
-from polyclinic.federation.methods import METHODS, Encoders
+from polyclinic.federation.methods import METHODS, STARTS, Encoders
 from polyclinic.federation.stages import StageStore
 from polyclinic.federation.workers import SiteWork
-from polyclinic.models.masked import MimPlan, encoder_of, pretrain
+from polyclinic.models.contrastive import CONTRASTIVE
+from polyclinic.models.encoder import build_encoder
+from polyclinic.models.masked import MASKED
 from polyclinic.models.memory import peak_memory
-from polyclinic.models.state import State, load_state, save_state
+from polyclinic.models.pretraining import Objective, encoder_of, pretrain, pretrain_plan
+from polyclinic.models.state import State, load_state, save_state, state_of
 from polyclinic.run import work
 from polyclinic.run.directory import RunDirectory
 from polyclinic.run.work import Meter
+from polyclinic.seeding import derive
 
 SHARED = "encoder.safetensors"
 
@@ -95,14 +99,30 @@ def train_method(
     return encoders
 
 
+def own_start(
+    directory: RunDirectory[Config], corpus: NDArray[np.uint8], method: str, seed: int, meter: Meter
+) -> State | None:
+    """The encoder that a method alone starts from; None where it is everybody's."""
+    kind = STARTS.get(method)
+    if kind == "random":
+        return state_of(build_encoder(directory.config.preset, derive(seed, method)))
+    if kind == CONTRASTIVE.name:
+        return pretrained_start(directory, corpus, seed, meter, CONTRASTIVE)
+    return None
+
+
 def pretrained_start(
-    directory: RunDirectory[Config], corpus: NDArray[np.uint8], seed: int, meter: Meter
+    directory: RunDirectory[Config],
+    corpus: NDArray[np.uint8],
+    seed: int,
+    meter: Meter,
+    objective: Objective = MASKED,
 ) -> State:
-    """The encoder that all methods start from, pre-trained (or gone on with) on the corpus."""
-    config = directory.config
-    folder = directory.path / f"seed-{seed}" / "mim"
+    """An encoder pre-trained (or gone on with) on the corpus, without labels."""
+    config, name = directory.config, objective.name
+    folder = directory.path / f"seed-{seed}" / name
     done = folder / "start.safetensors"
-    cost = work.pretraining(config, len(corpus))
+    cost = work.pretraining(config, len(corpus), name)
     if done.exists():
         meter.skip(cost * config.mim.epochs)
         return load_state(done)
@@ -110,19 +130,19 @@ def pretrained_start(
     resumed = load_state(checkpoint) if checkpoint.exists() else None
     if resumed is not None:
         meter.skip(cost * (int(resumed["epoch"]) + 1))
-    m = config.mim
-    plan = MimPlan(m.epochs, m.batch_size, m.learning_rate, m.weight_decay, m.mask_ratio, m.patch)
+    plan = pretrain_plan(config.mim)
     began = time.perf_counter()
     everything = resumed
     with peak_memory() as peak:
-        for epoch, loss, state in pretrain(config.preset, corpus, plan, seed, resumed):
+        for epoch, loss, state in pretrain(objective, config.preset, corpus, plan, seed, resumed):
             everything = state
             save_state(state, checkpoint)
             now = time.perf_counter()
             directory.record(
                 {
-                    "unit": f"seed-{seed}/mim/epoch-{epoch + 1:03d}",
+                    "unit": f"seed-{seed}/{name}/epoch-{epoch + 1:03d}",
                     "kind": "pretraining",
+                    "method": name,
                     "seed": seed,
                     "epoch": epoch + 1,
                     "loss": loss,
@@ -131,7 +151,7 @@ def pretrained_start(
             )
             began = now
             meter.advance(
-                cost, "mim", method="mim", seed=seed, stage=epoch + 1, stages=m.epochs, loss=loss
+                cost, name, method=name, seed=seed, stage=epoch + 1, stages=plan.epochs, loss=loss
             )
     if everything is None:
         raise ConfigError("mim.epochs: expected at least 1, got 0")
@@ -140,8 +160,9 @@ def pretrained_start(
     checkpoint.unlink(missing_ok=True)
     directory.record(
         {
-            "unit": f"seed-{seed}/mim/pretrained",
+            "unit": f"seed-{seed}/{name}/pretrained",
             "kind": "pretrained",
+            "method": name,
             "seed": seed,
             "peak_memory_mib": peak[0],
         }

@@ -11,9 +11,12 @@ from collections.abc import Callable, Mapping
 
 from polyclinic.config import Config
 from polyclinic.data.dataset import SiteData
+from polyclinic.models.pretraining import ObjectiveName
 from polyclinic.run.progress import Phase, Progress, Tell
 
 FORWARD = 1 / 4
+WITHOUT_STAGES = ("mim", "contrastive")
+"""Methods that are no more than their start."""
 
 
 class Meter:
@@ -58,9 +61,9 @@ class Meter:
         )
 
 
-def pretraining(config: Config, corpus: int) -> float:
-    """Work of one epoch of masked image modelling."""
-    return corpus * _area(config)
+def pretraining(config: Config, corpus: int, objective: ObjectiveName = "mim") -> float:
+    """Work of one epoch without labels; contrastive learning sees each image twice."""
+    return corpus * _area(config) * (2 if objective == "contrastive" else 1)
 
 
 def training(config: Config, site: SiteData, *, epochs: int, max_steps: int) -> float:
@@ -93,8 +96,8 @@ def distillation(config: Config, sites: int, corpus: int) -> float:
 def stages(
     config: Config, method: str, sites: Mapping[str, SiteData], corpus: int, number: int
 ) -> float:
-    """Work of a method's first `number` stages; without stages (`mim`) there is none."""
-    if method == "mim":
+    """Work of a method's first `number` stages; without any, there is none."""
+    if method in WITHOUT_STAGES:
         return 0.0
     total = number * sum(stage(config, method, site) for site in sites.values())
     every = config.universal.distil_every
@@ -124,6 +127,8 @@ def held_out(config: Config, site: SiteData, probes: int) -> float:
 def whole_run(config: Config, sites: Mapping[str, SiteData], corpus: int) -> float:
     """Work of a whole run."""
     total = pretraining(config, corpus) * config.mim.epochs
+    if "contrastive" in config.methods:
+        total += pretraining(config, corpus, "contrastive") * config.mim.epochs
     for method in config.methods:
         total += stages(config, method, sites, corpus, config.local.stages)
         for protocol in ("linear-probe", "fine-tune"):
