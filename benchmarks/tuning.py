@@ -1,0 +1,194 @@
+"""Trials of methods and settings on validation splits: what the settings of the protocol rest on.
+
+    python benchmarks/tuning.py DATA trials.txt      # some minutes of a core for a trial
+    python benchmarks/tuning.py --smoke              # a minute, made-up images
+
+DATA holds `sites/` and `corpus/`. Each line of trials.txt is `NAME METHOD [seed=0] [KEY=VALUE ...]`
+with the configuration's keys, such as `universal.server_learning_rate=2.5`; lines that begin with #
+are remarks. A trial trains a federation at a small scale (`SCALE`) and judges its encoders at every
+site by linear probe, on the validation split. The test split is taken away before anything begins:
+its place is taken by the validation split.
+
+Every trial is one line of the result file, in the order of their ends, failed ones too, so that how
+much was tuned can be seen. A trial whose name is there is not done again.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import records
+from polyclinic.config import Config, MethodName, SiteConfig
+from polyclinic.data.dataset import SiteData
+from polyclinic.data.phantoms import write_phantoms
+from polyclinic.errors import PolyclinicError
+from polyclinic.evaluate.protocols import linear_probe
+from polyclinic.federation.exchange import Federation
+from polyclinic.federation.methods import METHODS, STARTS
+from polyclinic.federation.stages import StageStore
+from polyclinic.federation.workers import Workers
+from polyclinic.models.contrastive import CONTRASTIVE
+from polyclinic.models.encoder import build_encoder
+from polyclinic.models.masked import MASKED
+from polyclinic.models.pretraining import encoder_of, pretrain, pretrain_plan
+from polyclinic.models.state import State, load_state, save_state, state_of
+from polyclinic.run.experiment import Prepared, prepare, protocol_plan
+
+SCALE: dict[str, Any] = {
+    "data.image_size": 32,
+    "data.max_train_images": 800,
+    "local.stages": 8,
+    "local.min_steps": 20,
+    "local.max_steps": 20,
+}
+"""160 steps at each site, as with the defaults, on images of 32 px."""
+OBJECTIVES = {"mim": MASKED, "contrastive": CONTRASTIVE}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One line of the file of trials."""
+
+    name: str
+    method: str
+    seed: int
+    settings: Mapping[str, str]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", nargs="?", type=Path, metavar="DATA")
+    parser.add_argument("trials", nargs="?", type=Path, metavar="trials.txt")
+    parser.add_argument("--smoke", action="store_true", help="two trials on made-up images")
+    parser.add_argument("--starts", type=Path, default=Path("runs/tuning"), help="kept here")
+    parser.add_argument(
+        "--out", type=Path, help="result file (default benchmarks/results/tuning.jsonl; with "
+        "--smoke none)"
+    )  # fmt: skip
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.smoke:
+            write_phantoms(Path(folder), images_per_site=160, corpus_images=24)
+            scale = SCALE | {"local.stages": 1, "mim.epochs": 1, "data.max_train_images": 24}
+            lines = ["start mim", "ours universal universal.distil_every=1"]
+            run(Path(folder), trials(lines), scale, Path(folder) / "starts", None)
+            return
+        if arguments.trials is None:
+            parser.error("DATA and trials.txt are required (or --smoke)")
+        out = arguments.out or records.RESULTS / "tuning.jsonl"
+        lines = arguments.trials.read_text(encoding="utf-8").splitlines()
+        run(arguments.data, trials(lines), SCALE, arguments.starts, out)
+
+
+def trials(lines: Sequence[str]) -> list[Trial]:
+    """The trials in the lines of a file; `ValueError` for a method that there is not."""
+    found = []
+    for line in lines:
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, method, *pairs = line.split()
+        settings = dict(pair.split("=", 1) for pair in pairs)
+        if method not in get_args(MethodName):
+            raise ValueError(f"{name}: expected one of {', '.join(METHODS)}; got {method!r}")
+        found.append(Trial(name, method, int(settings.pop("seed", "0")), settings))
+    return found
+
+
+def run(
+    data: Path, todo: Sequence[Trial], scale: Mapping[str, Any], starts: Path, out: Path | None
+) -> None:
+    """Do the trials that `out` does not hold."""
+    sites = [SiteConfig(path.name, path) for path in sorted((data / "sites").iterdir())]
+    base = changed(Config(tuple(sites), data / "corpus"), scale)
+    blind = without_test(prepare(base))
+    known = out.read_text(encoding="utf-8").splitlines() if out and out.exists() else []
+    done = {json.loads(line)["name"] for line in known}
+    for trial in todo:
+        if trial.name in done:
+            continue
+        row: dict[str, Any] = {"name": trial.name, "method": trial.method, "seed": trial.seed}
+        row |= {"settings": {**scale, **trial.settings}}
+        began = time.process_time()
+        try:
+            row |= score(changed(base, trial.settings), trial, blind, starts)
+        except PolyclinicError as error:
+            row["failed"] = str(error)
+        row |= {"processor_seconds": round(time.process_time() - began), **about()}
+        print(trial.name, row.get("mean"), row.get("linear-probe"), flush=True)
+        if out is not None:
+            with out.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps(row) + "\n")
+
+
+def score(config: Config, trial: Trial, data: Prepared, starts: Path) -> dict[str, Any]:
+    """Train, and the primary metric of every site's validation split by linear probe."""
+    with tempfile.TemporaryDirectory() as folder, Workers(data.sites, 1) as workers:
+        federation = Federation(
+            method=trial.method,
+            seed=trial.seed,
+            start=start_of(config, trial, data, starts),
+            corpus=data.corpus,
+            config=config,
+            workers=workers,
+            store=StageStore(Path(folder), lambda _: None),
+            tell=lambda *_: None,
+        )
+        encoders = METHODS[trial.method](federation)
+    plan = protocol_plan(config, "linear-probe")
+    found = {
+        name: linear_probe(config.preset, encoders[name], site, plan, trial.seed, "tuning", name)
+        for name, site in data.sites.items()
+    }
+    scores = {name: round(outcome.validation, 4) for name, outcome in found.items()}
+    return {"linear-probe": scores, "mean": round(sum(scores.values()) / len(scores), 4)}
+
+
+def start_of(config: Config, trial: Trial, data: Prepared, starts: Path) -> State:
+    """The encoder that the trial starts from, pre-trained once for all trials with its settings."""
+    kind = STARTS.get(trial.method, "mim")
+    if kind == "random":
+        return state_of(build_encoder(config.preset, trial.seed))
+    m, size = config.mim, config.data.image_size
+    said = [m.epochs, m.batch_size, m.learning_rate, m.weight_decay, m.mask_ratio, m.patch, size]
+    kept = starts / f"{kind}-{trial.seed}-{'-'.join(f'{value:g}' for value in said)}.safetensors"
+    if not kept.exists():
+        plan = pretrain_plan(m)
+        *_, last = pretrain(OBJECTIVES[kind], config.preset, data.corpus, plan, trial.seed)
+        save_state(encoder_of(last[2]), kept)
+    return load_state(kept)
+
+
+def without_test(data: Prepared) -> Prepared:
+    """The same, with each site's validation split where its test split was."""
+    return replace(data, sites={name: _blind(site) for name, site in data.sites.items()})
+
+
+def _blind(site: SiteData) -> SiteData:
+    return replace(site, split={**site.split, "test": site.split["val"]})
+
+
+def changed(config: Config, settings: Mapping[str, Any]) -> Config:
+    """The configuration with `table.key` set to each value, given as text or as it is."""
+    for dotted, value in settings.items():
+        table, key = dotted.split(".")
+        old = getattr(getattr(config, table), key)
+        new = value == "true" if isinstance(old, bool) else type(old)(value)
+        config = replace(config, **{table: replace(getattr(config, table), **{key: new})})
+    return config
+
+
+def about() -> dict[str, Any]:
+    """Machine, versions and commit in a line."""
+    said = records.circumstances(["polyclinic", "torch"], seed=0)
+    return {key: said[key] for key in ("date", "commit", "machine", "versions")}
+
+
+if __name__ == "__main__":
+    main()
