@@ -5,15 +5,35 @@ from pathlib import Path
 import pytest
 
 from polyclinic.config import Config, FederationConfig, load_config, quick
-from polyclinic.errors import ConfigError, RunError
+from polyclinic.errors import ConfigError, DataError, RunError
 from polyclinic.run.directory import open_run
 from polyclinic.run.progress import Progress
+from polyclinic.run.start import is_unused
 
 
 def test_refuses_a_second_start_without_resume(config: Config, tmp_path: Path):
     open_run(tmp_path / "run", config, resume=False).close()
     with pytest.raises(RunError, match=r"already holds a run; continue it with --resume"):
         open_run(tmp_path / "run", config, resume=False)
+
+
+def test_a_start_that_fails_leaves_an_unused_folder(config: Config, tmp_path: Path):
+    with pytest.raises(DataError), open_run(tmp_path / "run", config, resume=False):
+        raise DataError("no such site")
+    assert is_unused(tmp_path / "run")
+    other = dataclasses.replace(config, seeds=(7,))
+    open_run(tmp_path / "run", other, resume=False).close()
+    # one that was interrupted, or had computed something, is there to be resumed
+    with pytest.raises(DataError), open_run(tmp_path / "run", other, resume=True):
+        raise DataError("no such site")
+    with pytest.raises(KeyboardInterrupt), open_run(tmp_path / "cut", config, resume=False):
+        raise KeyboardInterrupt
+    directory = open_run(tmp_path / "half", config, resume=False)
+    directory.record({"unit": "a", "kind": "stage"})
+    with pytest.raises(DataError), directory:
+        raise DataError("the disk is full")
+    for name in ("run", "cut", "half"):
+        assert (tmp_path / name / "config.json").exists(), name
 
 
 def test_refuses_a_folder_of_something_else(config: Config, tmp_path: Path):

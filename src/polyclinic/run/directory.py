@@ -21,13 +21,15 @@ from typing import Any, Generic, TypeVar
 
 from polyclinic.config import Config, FederationConfig, PrivacyConfig, config_to_dict
 from polyclinic.data.writing import writing
-from polyclinic.errors import ConfigError, RunError
+from polyclinic.errors import ConfigError, PolyclinicError, RunError
 from polyclinic.models.state import disk_error
 from polyclinic.run.lock import locked
 from polyclinic.run.progress import Progress, Tell, message
 from polyclinic.run.start import is_unused
 
 Record = dict[str, Any]
+_AT_START = ("config.json", "environment.json", "splits.json", "log.txt")
+"""What a run writes before it computes anything."""
 C = TypeVar("C")
 
 _MAY_CHANGE = frozenset({"jobs", "methods", "seeds"})
@@ -51,7 +53,8 @@ class RunDirectory(Generic[C]):
 
     `as_dict` makes JSON of a configuration. A run is resumed with the configuration that it was
     started with, except for the keys in `may_change`. `unsaid` is what one that does not name a
-    key was started with.
+    key was started with. A new run that one of our errors ends before anything was computed leaves
+    an unused folder.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class RunDirectory(Generic[C]):
         self.path = path
         self.config = config
         stored = path / "config.json"
+        self._fresh = not stored.exists()
         if stored.exists():
             if not resume:
                 raise RunError(
@@ -94,10 +98,19 @@ class RunDirectory(Generic[C]):
         """Let another process work in the directory."""
         self._opened.close()
 
+    def _forget(self) -> None:
+        """Leave an unused folder, so that the mended command can be given again."""
+        if {path.name for path in self.path.iterdir()} <= {".lock", *_AT_START}:
+            for name in _AT_START:
+                (self.path / name).unlink(missing_ok=True)
+
     def __enter__(self) -> "RunDirectory[C]":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._fresh and kind is not None and issubclass(kind, PolyclinicError):
+            with contextlib.suppress(OSError):
+                self._forget()
         self.close()
 
     def record(self, record: Record) -> None:
