@@ -4,6 +4,7 @@
     ├── ConfigError       a configuration file or an option
     ├── DataError         a folder, a file, a label, a split
     ├── KnowledgeError    something that may not leave a site, or may not arrive
+    │   └── RosterError   keys of the other sites that nobody has confirmed yet
     ├── RunError          a run directory, a checkpoint, the disk under it
     │   └── PrivacyError  a privacy budget that is spent, or a claim that would not hold
     └── LedgerError       the ledger of what left a site, or its key
@@ -35,6 +36,10 @@ class KnowledgeError(PolyclinicError):
     """A message holds something that the closed schema of knowledge does not declare."""
 
     exit_code = 4
+
+
+class RosterError(KnowledgeError):
+    """The sites' public keys have not been confirmed at a site, so it takes no part yet."""
 
 
 class RunError(PolyclinicError):

@@ -1,13 +1,15 @@
 """Three tiny hospitals on disk, a federation of them, and sites that need no network."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from polyclinic.deploy.folders import write_record
+from polyclinic.deploy.agreement import Agreement, agreement_of
+from polyclinic.deploy.folders import ACCOUNTS, EXCHANGES, write_record
+from polyclinic.deploy.roster import ensure_identity
 from polyclinic.deploy.settings import Deployment, load_deployment
 from polyclinic.deploy.site_work import Site, load_site, respond
 from polyclinic.deploy.tasks import Task, to_fields
@@ -107,10 +109,13 @@ def simulated(hospitals: Path, deployment: Deployment):
     return replace(deployment.config, sites=sites)
 
 
-def make_site(folder: Path, name: str, data: Path, *, tells_scores: bool = True) -> Site:
+def make_site(folder: Path, name: str, data: Path, agreement: Agreement) -> Site:
     """A site that has joined, without the joining."""
     record = {"name": name, "data": str(data), "format": "auto", "task": "auto"}
-    write_record(folder / "site.json", {**record, "tells_scores": tells_scores})
+    told = {"tells_scores": True, "agreement": asdict(agreement)}
+    write_record(folder / "site.json", {**record, **told})
+    write_record(folder / ACCOUNTS, {"accounts": {}})
+    write_record(folder / EXCHANGES, {"unmasked": {}})
     from polyclinic.federation.signing import create_key
 
     create_key(folder / "keys" / "ledger.key")
@@ -142,7 +147,22 @@ class Letters:
 
 
 @pytest.fixture
-def letters(hospitals: Path, tmp_path: Path, exact, monkeypatch) -> Letters:
+def joined(hospitals: Path, tmp_path: Path, exact, monkeypatch):
+    """(deployment) -> letters to and from its sites, which have agreed to it."""
     monkeypatch.setenv("POLYCLINIC_CACHE", str(tmp_path / "cache"))
-    sites = {n: make_site(tmp_path / f"site-{n}", n, hospitals / n) for n in NAMES}
-    return Letters(sites)
+
+    def join(deployment: Deployment) -> Letters:
+        agreed, sites = agreement_of(deployment.config), {}
+        for name in deployment.names:
+            data = hospitals / (name if name in NAMES else "north")
+            sites[name] = make_site(tmp_path / f"site-{name}", name, data, agreed)
+        letters = Letters(sites)
+        letters.roster = {name: ensure_identity(site.folder) for name, site in sites.items()}
+        return letters
+
+    return join
+
+
+@pytest.fixture
+def letters(joined, deployment) -> Letters:
+    return joined(deployment)

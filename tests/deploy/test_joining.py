@@ -1,6 +1,7 @@
 """Invitations, keys, and the one door: good once, for the right key, and for nothing else."""
 
 import http.client
+import importlib.util
 import json
 import socket
 import ssl
@@ -12,12 +13,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from polyclinic.config import FederationConfig, PrivacyConfig
 from polyclinic.deploy import gateway as door_module
 from polyclinic.deploy import site as site_module
-from polyclinic.deploy.gateway import HEALTH, JOIN, Door, gateway
+from polyclinic.deploy.agreement import Agreement
+from polyclinic.deploy.gateway import HEALTH, JOIN, ROSTER, Door, gateway
 from polyclinic.deploy.invites import Register, read_invite
 from polyclinic.deploy.keys import ensure_certificates, ensure_site_key, is_public_key
 from polyclinic.deploy.preflight import preflight
+from polyclinic.deploy.roster import check_roster, ensure_identity
 from polyclinic.deploy.site import join, request
 from polyclinic.errors import ConfigError, DataError, KnowledgeError, RunError
 
@@ -49,7 +53,7 @@ def keys(tmp_path_factory):
 
 
 @contextmanager
-def serving(keys, join=lambda *_: 1):
+def serving(keys, join=lambda *_: 1, roster=dict):
     behind = ThreadingHTTPServer(("127.0.0.1", 0), Superlink)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(keys / "server.crt", keys / "server.key")
@@ -57,7 +61,8 @@ def serving(keys, join=lambda *_: 1):
     thread = threading.Thread(target=behind.serve_forever)
     thread.start()
     try:
-        with gateway(Door("127.0.0.1", 0, keys, lambda: behind.server_address[1], join)) as port:
+        inside = behind.server_address[1]
+        with gateway(Door("127.0.0.1", 0, keys, lambda: inside, join, roster)) as port:
             yield port
     finally:
         behind.shutdown()
@@ -65,10 +70,11 @@ def serving(keys, join=lambda *_: 1):
         thread.join()
 
 
-def invited(tmp_path, keys, port=1, clock=None):
+def invited(tmp_path, keys, port=1, clock=None, agreed=None):
     register = Register(tmp_path, **({"clock": clock} if clock else {}))
     ca = (keys / "ca.crt").read_text()
-    register.invite(["north", "south"], "tiny", "127.0.0.1", port, ca, 7)
+    agreed = agreed or Agreement(("north", "south"), ("universal",), (0,), 2)
+    register.invite(["north", "south"], "tiny", "127.0.0.1", port, ca, 7, agreed)
     return register, read_invite(tmp_path / "invites" / "north.invite")
 
 
@@ -115,15 +121,19 @@ def test_an_invitation_is_good_once_and_for_one_key(tmp_path, keys):
         return 2**63 + 5
 
     with pytest.raises(KnowledgeError, match=r"not known"):
-        register.join("north", "guessed", "key", enrol)
+        register.join("north", "guessed", "key", "id", enrol)
     with pytest.raises(KnowledgeError, match=r"not known"):
-        register.join("nobody", invite.code, "key", enrol)
+        register.join("nobody", invite.code, "key", "id", enrol)
     with pytest.raises(KnowledgeError, match=r"not known"):
-        register.join("south", invite.code, "key", enrol)
-    assert register.join("north", invite.code, "key", enrol) == 2**63 + 5
-    assert register.join("north", invite.code, "key", enrol) == 2**63 + 5  # the answer got lost
-    with pytest.raises(KnowledgeError, match=r"has been used, by another key"):
-        register.join("north", invite.code, "another", enrol)
+        register.join("south", invite.code, "key", "id", enrol)
+    assert register.join("north", invite.code, "key", "id", enrol) == 2**63 + 5
+    assert (
+        register.join("north", invite.code, "key", "id", enrol) == 2**63 + 5
+    )  # its answer got lost
+    for keys_of_a_thief in (("another", "id"), ("key", "another")):
+        with pytest.raises(KnowledgeError, match=r"has been used, by another key"):
+            register.join("north", invite.code, *keys_of_a_thief, enrol)
+    assert register.roster() == {"north": "id"}
     assert enrolled == [("north", "key")]
     assert register.nodes() == {"north": 2**63 + 5}
     assert not (tmp_path / "invites" / "north.invite").exists()
@@ -139,7 +149,7 @@ def test_an_invitation_expires_and_is_renewed(tmp_path, keys):
     register, invite = invited(tmp_path, keys, clock=lambda: now[0])
     now[0] += 8 * 86400
     with pytest.raises(KnowledgeError, match=r"has expired"):
-        register.join("north", invite.code, "key", lambda *_: 1)
+        register.join("north", invite.code, "key", "id", lambda *_: 1)
     _, renewed = invited(tmp_path, keys, clock=lambda: now[0])
     assert renewed.code != invite.code
     _, same = invited(tmp_path, keys, clock=lambda: now[0])
@@ -156,7 +166,7 @@ def test_a_file_that_is_no_invitation_is_named(tmp_path):
 
 def test_a_site_joins_through_the_door(tmp_path, keys):
     register, _ = invited(tmp_path, keys)
-    with serving(keys, lambda s, c, k: register.join(s, c, k, lambda *_: 77)) as port:
+    with serving(keys, lambda *asked: register.join(*asked, lambda *_: 77)) as port:
         register, _ = invited(tmp_path, keys, port)  # now with the port that it got
         (tmp_path / "data").mkdir()
         path = tmp_path / "invites" / "north.invite"
@@ -188,7 +198,7 @@ def test_what_a_node_needs_is_passed_on_with_its_signature(keys):
 
 
 def test_while_the_superlink_starts_again_the_door_says_so(keys):
-    with gateway(Door("127.0.0.1", 0, keys, lambda: 1, lambda *_: 1)) as port:
+    with gateway(Door("127.0.0.1", 0, keys, lambda: 1, lambda *_: 1, dict)) as port:
         assert post(keys, port, "/v1/fleet/pull-messages", b"x")[0] == 503
 
 
@@ -235,7 +245,8 @@ def test_the_preflight_finds_what_is_in_the_way(tmp_path, keys):
         checked = found(tmp_path, path)
         assert [what for what, (good, _) in checked.items() if good is False] == []
         assert set(checked) == {
-            *("Flower", "data", "disk", "invitation", "certificate", "server", "clock"),
+            *("Flower", "data", "disk", "invitation", "privacy", "aggregation"),
+            *("certificate", "server", "clock"),
         }
     assert "cannot be reached" in found(tmp_path, path)["server"][1]
 
@@ -261,3 +272,92 @@ def test_without_flower_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"install polyclinic\[deploy\]"):
         site_module.work(tmp_path, print)
+
+
+def test_the_preflight_says_what_will_be_spent(tmp_path, keys, monkeypatch):
+    agreed = Agreement(
+        ("north", "south", "west"),
+        ("universal", "fedavg"),
+        (0,),
+        2,
+        federation=FederationConfig(secure=True),
+        privacy=PrivacyConfig(epsilon=8.0),
+        threshold=3,
+    )
+    invited(tmp_path, keys, agreed=agreed)
+    checked = found(tmp_path, tmp_path / "invites" / "north.invite")
+    good, text = checked["privacy"]
+    assert good
+    assert text == (
+        "epsilon at most 8 at delta 1e-05 for each record, in each of 2 trainings; together at "
+        "most 16 at delta 2e-05"
+    )
+    assert "the server sees the sum of 3 sites or more of 3" in checked["aggregation"][1]
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda n: None if n == "opacus" else real(n))
+    good, text = found(tmp_path, tmp_path / "invites" / "north.invite")["privacy"]
+    assert good is False
+    assert text.endswith("install polyclinic[privacy]")
+    (tmp_path / "data").mkdir()
+    options = {"format": "auto", "task": "auto", "tells_scores": True}
+    path = tmp_path / "invites" / "north.invite"
+    with pytest.raises(ConfigError, match=r"needs the extra `privacy`"):
+        join(path, tmp_path / "site", data=tmp_path / "data", **options)
+
+
+def test_an_invitation_to_something_else_is_written_anew(tmp_path, keys):
+    _, first = invited(tmp_path, keys)
+    agreed = Agreement(("north", "south"), ("universal",), (0, 1), 2)
+    _, second = invited(tmp_path, keys, agreed=agreed)
+    assert second.agreement == agreed != first.agreement
+    assert second.code != first.code
+
+
+def test_sites_are_told_the_keys_of_all_and_confirm_what_they_compared(tmp_path, keys):
+    (tmp_path / "data").mkdir()
+    told = {}
+    with serving(keys, lambda *a: register.join(*a, lambda *_: 7), lambda: told) as port:
+        register, _ = invited(tmp_path, keys, port)
+        options = {"format": "auto", "task": "auto", "tells_scores": True}
+        for name in ("north", "south"):
+            invite = tmp_path / "invites" / f"{name}.invite"
+            join(invite, tmp_path / name, data=tmp_path / "data", **options)
+            told.update(register.roster())
+            if name == "north":
+                with pytest.raises(RunError, match=r"south have not joined yet"):
+                    site_module.roster(tmp_path / "north")
+        real, stranger = dict(told), "ab" * 32
+        found, mark, confirmed = site_module.roster(tmp_path / "north")
+        assert (found, confirmed) == (real, False)
+        assert site_module.roster(tmp_path / "south")[1] == mark
+        # the server shows north a key of its own for south: north cannot know, south's mark differs
+        told["south"] = stranger
+        assert site_module.roster(tmp_path / "north")[1] != mark
+        with pytest.raises(KnowledgeError, match=r"has the fingerprint .*, and not"):
+            site_module.roster(tmp_path / "north", mark)
+        # and for north itself
+        told.update(real | {"north": stranger})
+        with pytest.raises(RunError, match=r"not a site of this federation"):
+            site_module.roster(tmp_path / "north")
+        told.update(real)
+        assert site_module.roster(tmp_path / "north", mark.upper().replace("-", " "))[2]
+        told["south"] = stranger  # later: it is fixed
+        assert site_module.roster(tmp_path / "north") == (real, mark, True)
+        with pytest.raises(KnowledgeError, match=r"and not"):
+            site_module.roster(tmp_path / "north", mark)
+        assert post(keys, port, ROSTER, b'{"site": "north", "signature": "00"}')[0] == 403
+        assert post(keys, port, ROSTER, b"[]")[0] == 403
+
+
+def test_a_roster_with_another_key_for_the_site_itself_is_refused(tmp_path):
+    own = ensure_identity(tmp_path)
+    names = ("north", "south")
+    check_roster(tmp_path, "north", names, {"north": own, "south": "ab" * 32})
+    for roster, text in (
+        ({"north": "cd" * 32, "south": "ab" * 32}, r"another key for 'north' than this site's own"),
+        ({"north": own, "south": own}, r"one key for two sites"),
+        ({"north": own}, r"expected a key for each of north, south"),
+        ({"north": own, "south": "zz"}, r"expected a key for each"),
+    ):
+        with pytest.raises(KnowledgeError, match=text):
+            check_roster(tmp_path, "north", names, roster)

@@ -165,3 +165,33 @@ def test_without_a_site_that_was_killed_the_run_goes_on(federation):
     stages = f.result()["runs"][0]["stages"]
     assert stages[-1]["who"] == "2 of 3: west absent"
     assert stages[-1]["absent"][0]["reason"]
+
+
+def test_with_budgets_and_masks_a_killed_federation_goes_on(federation):
+    """Differential privacy and secure aggregation together, with a site and the server killed."""
+    f = federation(quorum=3)
+    path = f.folder / "federation.toml"
+    tables = "[privacy]\nepsilon = 50.0\n\n[federation]\nsecure = true\nnorm_factor = 0.0\n"
+    text = path.read_text().replace("distil_every = 2", "distil_every = 0")
+    path.write_text(text.replace("[data]", f"{tables}\n[data]"))
+    f.start()
+    for name in NAMES:
+        f.join(name)
+    shown = {name: f.call("site", "roster", f"site-{name}") for name in NAMES}
+    (mark,) = {text.split("fingerprint: ")[1].split()[0] for text in shown.values()}
+    for name in NAMES:
+        assert "confirmed: no other" in f.call("site", "roster", f"site-{name}", "--confirm", mark)
+    account = f.folder / "site-north" / "privacy" / "account.json"
+    until(lambda: "statement" in account.read_text(), "north has spent nothing")
+    os.kill(f.pid("server"), signal.SIGKILL)
+    os.kill(f.pid("site-north"), signal.SIGKILL)
+    left = ("flower-superlink", "serverapp", "site-north")
+    until(lambda: not any(name in p for p in f.processes() for name in left), "orphans")
+    f.join("north")
+    f.start()
+    stages = f.result()["runs"][0]["stages"]
+    assert [stage["who"] for stage in stages] == ["3 of 3", "3 of 3"]
+    (entry,) = json.loads(account.read_text())["accounts"].values()
+    assert 0 < entry["statement"]["epsilon"] <= 50
+    (step,) = entry["statement"]["steps"]
+    assert step["number"] == 4  # two in each of two stages, though one was asked for twice

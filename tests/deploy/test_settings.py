@@ -35,7 +35,11 @@ def test_without_methods_it_is_universal(hospitals, tmp_path):
         ("port = 8443", "port = 70000", r"port: expected 1 to 65535"),
         ("deadline = 600", 'address = "a b"', r"address: expected a name or an IP address"),
         ('name = "west"', 'name = "west"\npath = "/data"', r"`path` is the site's own business"),
-        ("[mim]", "[privacy]\nepsilon = 8.0\n[mim]", r"privacy: expected epsilon and site_epsilon"),
+        (
+            "[mim]",
+            "[privacy]\nsite_epsilon = 8.0\n[mim]",
+            r"site_epsilon needs .*distil_ev",
+        ),
         ('corpus = "corpus"', 'corpus = "corpus"\nhold_out = ["west"]', r"hold_out: expected none"),
     ],
 )

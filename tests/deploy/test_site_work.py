@@ -31,7 +31,7 @@ def asked(letters, deployment, start):
     """The task of a first stage, as the server writes it."""
     config = deployment.config
     sites = RemoteSites(letters, config, quorum=1, deadline=1.0, tell=lambda _: None)
-    plan = protocol_plan(config, "fine-tune")
+    plan = replace(protocol_plan(config, "fine-tune"), stages=config.local.stages)
     door = Door(Label("universal", 0, 1), broadcast=digest(encode(start)))
     task = ("small", start, None, plan, schema_of(start), (0, "universal", 0, "north"), door)
     list(sites.map(site_stage, [("north", task)]))
@@ -58,12 +58,20 @@ def test_a_task_arrives_as_it_was_sent(asked):
         ("seed", -1, r"seed -1, expected 0 or more"),
         ("head", True, r"head True, expected 0 or more"),
         ("encoder", "text", r"sent no encoder"),
+        ("broadcast", "", r"or not which one all sites are sent"),
+        ("exchange", "a\nb", r"an exchange that cannot be read"),
+        ("content", "text", r"an exchange that cannot be read"),
         ("data", "{", r"settings that are unknown"),
         ("data", '{"folder": "/etc"}', r"unknown key `folder`"),
         ("plans", "{}", r"with plans for nothing"),
+        ("plans", {"epochs": -4}, r"asks for train with epochs -4, expected 0 or more"),
+        ("plans", {"learning_rate": float("nan")}, r"train with learning_rate nan, expected"),
     ],
 )
 def test_what_the_server_may_not_ask_is_refused(letters, asked, field, value, text):
+    if isinstance(value, dict):
+        value = to_fields(replace(asked, plans={"train": replace(asked.plans["train"], **value)}))
+        value = value["plans"]
     fields = {**to_fields(asked), field: value}
     with pytest.raises(KnowledgeError, match=text):
         from_fields(fields)
@@ -71,7 +79,10 @@ def test_what_the_server_may_not_ask_is_refused(letters, asked, field, value, te
 
 
 def test_the_head_stays_and_the_stage_after_goes_on_with_it(letters, asked):
-    heads = letters.sites["north"].folder / "heads" / "seed-0" / "universal"
+    site = letters.sites["north"]
+    letters.sites["north"] = replace(site, agreement=replace(site.agreement, stages=3))
+    asked = replace(asked, plans={"train": replace(asked.plans["train"], stages=3)})
+    heads = site.folder / "heads" / "seed-0" / "universal"
     for stage, head, left in ((0, 0, {1}), (1, 1, {1, 2}), (1, 1, {1, 2}), (2, 2, {2, 3})):
         fields = answer_of(letters, replace(asked, stage=stage, head=head))
         assert set(fields) == {"knowledge"}

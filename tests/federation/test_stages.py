@@ -196,3 +196,14 @@ def test_a_damaged_memory_of_what_was_let_in_is_named(tmp_path):
     (tmp_path / "stage-001" / "seen.json").write_text('["12')
     with pytest.raises(RunError, match=r"stage-001: its record cannot be read .*; delete the"):
         store.latest(3)
+
+
+def test_a_stage_is_on_the_disk_before_anything_of_it_can_be_sent(tmp_path, monkeypatch):
+    """A power cut must not bring back the stage before: noise would be drawn for it again."""
+    settled = []
+    monkeypatch.setattr(module, "settle", lambda path: settled.append((path.name, path.exists())))
+    StageStore(tmp_path, nothing).save(shared(1), {})
+    *files, folder = settled
+    assert {name for name, _ in files} >= {"server.safetensors", "record.json", "seen.json"}
+    assert folder == ("stage-001", True)
+    assert all(there for _, there in files)

@@ -90,6 +90,28 @@ def check(context: click.Context, invite: Path, data: Path, state: Path) -> None
         context.exit(DataError.exit_code)
 
 
+@site.command(short_help="See and confirm the keys of the other sites.")
+@click.argument("state", type=click.Path(path_type=Path))
+@click.option("--confirm", help="The fingerprint that the sites have compared.")
+def roster(state: Path, confirm: str | None) -> None:
+    """See the public keys of all sites, for secure aggregation, at the site in STATE.
+
+    They come from the server, which may lie. Compare the fingerprint with the other sites, by
+    telephone: where all have the same, confirm it. Until then the site takes no part.
+    """
+    keys, fingerprint, confirmed = engine.site_roster(state, confirm)
+    for name, key in sorted(keys.items()):
+        click.echo(f"{name:16} {key}")
+    click.echo(f"fingerprint: {fingerprint}")
+    if confirmed:
+        click.echo("confirmed: no other roster is taken from now on")
+    else:
+        click.echo(
+            "not confirmed: compare it with the other sites, then use "
+            f"polyclinic site roster {state} --confirm {fingerprint}"
+        )
+
+
 @site.command(short_help="Stop a site; it can go on later.")
 @click.argument("state", type=click.Path(path_type=Path))
 def stop(state: Path) -> None:

@@ -1,6 +1,7 @@
 """A file that appears as a whole, or not at all."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,3 +22,13 @@ def writing(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # the error that brought us here says more
             part.unlink()
         raise
+
+
+def settle(path: Path) -> None:
+    """Force a file, and its name in its folder, onto the disk: a power cut cannot undo it."""
+    for what in (path, path.parent) if os.name == "posix" else ():
+        descriptor = os.open(what, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -9,10 +9,12 @@ from typing import Any
 
 from polyclinic import __version__
 from polyclinic.config import Config
+from polyclinic.deploy.agreement import promise
 from polyclinic.deploy.remote import RemoteSites
 from polyclinic.errors import PolyclinicError
 from polyclinic.evaluate.protocols import PROTOCOLS
 from polyclinic.federation.methods import Encoders
+from polyclinic.federation.privacy.accounting import need
 from polyclinic.models.device import asked_precision, device, fixed_precision
 from polyclinic.models.memory import shortage_explained
 from polyclinic.models.state import State
@@ -20,6 +22,7 @@ from polyclinic.run import work
 from polyclinic.run.directory import RunDirectory, open_run
 from polyclinic.run.environment import settle
 from polyclinic.run.experiment import line, prepared_corpus, protocol_plan
+from polyclinic.run.privacy import statements
 from polyclinic.run.progress import Progress, Tell, silent
 from polyclinic.run.training import (
     finished_stages,
@@ -43,6 +46,8 @@ def coordinate(config: Config, out: Path, sites: RemoteSites, tell: Tell = silen
     """
     device()
     asked_precision()
+    if config.privacy.site_epsilon:
+        need()
     with open_run(out, config, resume=(out / "config.json").exists()) as directory:
 
         def told(progress: Progress) -> None:
@@ -104,14 +109,34 @@ def summary(directory: RunDirectory[Config], *, finished: bool) -> Record:
                     ],
                 }
             )
+    _, of_sites = statements(directory, names)
     return {
         "schema": SCHEMA,
         "version": __version__,
         "finished": finished,
         "sites": names,
         "stages": config.local.stages,
+        "privacy": _claims(config),
+        "site_privacy": of_sites,
         "runs": runs,
     }
+
+
+def _claims(config: Config) -> list[str]:
+    """What may be said of privacy here: what sites have spent is known to them alone."""
+    privacy, said = config.privacy, []
+    if privacy.epsilon:
+        trainings = len(config.methods) * len(config.seeds)
+        said.append(
+            f"at each site, {promise(privacy, trainings)}; each site keeps the account and the "
+            "limit itself, and says how much it has spent to nobody"
+        )
+    if privacy.site_epsilon:
+        said.append(
+            f"of whole sites, by noise at the server: epsilon at most {privacy.site_epsilon:g} at "
+            f"delta {privacy.delta:g} in each training"
+        )
+    return said
 
 
 def took_part(names: list[str], present: list[str]) -> str:

@@ -1,9 +1,11 @@
 """The folders of a server and of a site: what lies where, and who works there.
 
 A server's folder                       A site's folder
-  keys/       CA, certificate             keys/       the site's key, the server's CA
-  invites/    one file for each site      site.json   name, server, where the data lie
+  keys/       CA, certificate             keys/       the site's keys, the server's CA
+  invites/    one file for each site      site.json   name, server, data, what was agreed
   sites.json  who joined, codes used      heads/      private heads, by seed and method
+                                          privacy/    the site's privacy accounts
+                                          secure/     its exchange under secure aggregation
   superlink/  Flower's database, home     supernode/  Flower's home, the commands it may start
   logs/                                   logs/
   run/        the run's directory         results/    final encoders, scores, predictions
@@ -19,31 +21,44 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from polyclinic.data.writing import settle
 from polyclinic.errors import RunError
 
 PID = "pid"
 STATUS = "status.json"
+ACCOUNTS = Path("privacy", "account.json")
+"""A site's privacy accounts, in its folder."""
+EXCHANGES = Path("secure", "exchange.json")
+"""What a site remembers of its exchanges under secure aggregation."""
 Record = dict[str, Any]
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
+def write_private(path: Path, content: bytes, *, lasting: bool = False) -> None:
+    """Write a file that only its owner may read, whole or not at all.
+
+    With `lasting` it is on the disk when this returns, and survives a power cut.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
         part.replace(path)
+        if lasting:
+            settle(path)
     except OSError as error:
         raise RunError(
             f"{path}: cannot be written ({error}); free some space or choose another --state"
         ) from None
 
 
-def write_record(path: Path, record: Record) -> None:
-    """Write JSON that only its owner may read, whole or not at all."""
-    write_private(path, (json.dumps(record, indent=1) + "\n").encode())
+def write_record(path: Path, record: Record, *, lasting: bool = False) -> None:
+    """Write JSON that only its owner may read, whole or not at all; `lasting` as above."""
+    write_private(path, (json.dumps(record, indent=1) + "\n").encode(), lasting=lasting)
 
 
 def read_record(path: Path) -> Record:
@@ -84,6 +99,20 @@ def working_in(folder: Path) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold what lies in `folder` for this process, after whoever holds it now."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def running(folder: Path) -> int | None:

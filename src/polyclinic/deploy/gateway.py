@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from polyclinic.deploy.keys import is_public_key
+from polyclinic.deploy.roster import is_identity, may_ask
 from polyclinic.errors import KnowledgeError, RunError
 
-JOIN, HEALTH = "/polyclinic/join", "/polyclinic/health"
+JOIN, HEALTH, ROSTER = "/polyclinic/join", "/polyclinic/health", "/polyclinic/roster"
 PASSED_ON = frozenset(
     f"/v1/fleet/{name}"
     for name in (
@@ -47,8 +48,9 @@ _HOP = frozenset(
 )
 """Headers that belong to one connection, and those that are written again."""
 
-Join = Callable[[str, str, str], int]
-"""(site, code, public key) -> node number; `KnowledgeError` where the code is not good."""
+Join = Callable[[str, str, str, str], int]
+"""(site, code, public key, public key for secure aggregation) -> node number; `KnowledgeError`
+where the code is not good."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Door:
     keys: Path  # folder with ca.crt, server.crt, server.key
     superlink: Callable[[], int]  # its port on this machine; another one after a restart
     join: Join
+    roster: Callable[[], dict[str, str]]  # of the sites that have joined
 
 
 @contextmanager
@@ -118,8 +121,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = self._length()
-        longest = LONGEST_JOIN if self.path == JOIN else LONGEST_REQUEST
-        known = self.path == JOIN or self.path in PASSED_ON
+        own = {JOIN: self._join, ROSTER: self._roster}
+        longest = LONGEST_JOIN if self.path in own else LONGEST_REQUEST
+        known = self.path in own or self.path in PASSED_ON
         if not known or length is None or length > longest:
             self.close_connection = True
             self.rfile.read(min(length or 0, DROPPED))  # a reset would come before the answer
@@ -127,10 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(code, {"error": "there is nothing here" if not known else "too long"})
             return
         body = self.rfile.read(length)
-        if self.path == JOIN:
-            self._join(body)
-        else:
-            self._pass_on(body)
+        own.get(self.path, self._pass_on)(body)
 
     def finish(self) -> None:
         """End the connection behind with the one in front."""
@@ -148,15 +149,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _join(self, body: bytes) -> None:
         try:
             asked = json.loads(body)
-            site, code, key = (asked[name] for name in ("site", "code", "key"))
-            good = all(isinstance(text, str) for text in (site, code, key)) and is_public_key(key)
+            names = ("site", "code", "key", "identity")
+            site, code, key, identity = (asked[name] for name in names)
+            texts = all(isinstance(text, str) for text in (site, code, key, identity))
+            good = texts and is_public_key(key) and is_identity(identity)
         except (ValueError, TypeError, KeyError):
             good = False
         if not good:
-            self._answer(400, {"error": "expected a site, a code and a public key"})
+            self._answer(400, {"error": "expected a site, a code and two public keys"})
             return
         try:
-            node = self.door.join(site, code, key)
+            node = self.door.join(site, code, key, identity)
         except KnowledgeError as error:
             time.sleep(1)  # guessing shall take long
             self._answer(403, {"error": str(error)})
@@ -164,6 +167,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(503, {"error": str(error)})
         else:
             self._answer(200, {"node": str(node)})
+
+    def _roster(self, body: bytes) -> None:
+        known = self.door.roster()
+        try:
+            asked = json.loads(body)
+            good = may_ask(known, str(asked["site"]), str(asked["signature"]))
+        except (ValueError, TypeError, KeyError):
+            good = False
+        if good:
+            self._answer(200, {"sites": known})
+        else:
+            self._answer(403, {"error": "not a site of this federation"})
 
     def _pass_on(self, body: bytes) -> None:
         headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP}

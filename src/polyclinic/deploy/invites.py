@@ -1,7 +1,8 @@
 """Invitations: a file for each site, good once and for some days.
 
-It carries the server's address, the certificate of its authority, and a code. The server keeps the
-code's digest only. The site answers with the public half of its key; from then on the key counts.
+It carries the server's address, the certificate of its authority, a code, and what the site agrees
+to by joining. The server keeps the code's digest only. The site answers with the public halves of
+its keys; from then on the keys count.
 """
 
 import hashlib
@@ -15,10 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from polyclinic.config import build_table
+from polyclinic.deploy.agreement import Agreement
 from polyclinic.deploy.folders import Record, read_record, write_private, write_record
 from polyclinic.errors import ConfigError, KnowledgeError
 
-SCHEMA = "polyclinic.invite/1"
+SCHEMA = "polyclinic.invite/2"
 FILE = "sites.json"
 
 
@@ -34,6 +36,7 @@ class Invite:
     ca: str  # PEM
     code: str
     expires: float
+    agreement: Agreement
 
 
 def read_invite(path: Path) -> Invite:
@@ -48,12 +51,12 @@ def read_invite(path: Path) -> Invite:
         raise ConfigError(
             f"{path}: not an invitation ({error}); ask the coordinator for it again"
         ) from None
-    invite: Invite = build_table(Invite, table, path.parent, str(path))
-    if invite.schema != SCHEMA:
+    if isinstance(table, dict) and table.get("schema") != SCHEMA:
         raise ConfigError(
-            f"{path}: expected an invitation of kind {SCHEMA}, got {invite.schema!r}; install the "
-            "version of polyclinic that the server has"
+            f"{path}: expected an invitation of kind {SCHEMA}, got {table.get('schema')!r}; "
+            "install the version of polyclinic that the server has"
         )
+    invite: Invite = build_table(Invite, table, path.parent, str(path))
     return invite
 
 
@@ -74,8 +77,23 @@ class Register:
             if "node" in entry
         }
 
+    def roster(self) -> dict[str, str]:
+        """The public key for secure aggregation of each site that has joined."""
+        return {
+            name: str(entry["identity"])
+            for name, entry in read_record(self.path).items()
+            if "identity" in entry
+        }
+
     def invite(
-        self, names: Sequence[str], federation: str, address: str, port: int, ca: str, days: float
+        self,
+        names: Sequence[str],
+        federation: str,
+        address: str,
+        port: int,
+        ca: str,
+        days: float,
+        agreement: Agreement,
     ) -> list[Path]:
         """Write an invitation for each site that has not joined; a good one is left alone."""
         made = []
@@ -88,21 +106,26 @@ class Register:
                     path.unlink(missing_ok=True)
                     continue
                 good = entry.get("expires", 0) > self._clock() and path.exists()
-                if good and _reaches(path, address, port):
+                if good and _says(path, address, port, agreement):
                     continue
                 code, expires = secrets.token_urlsafe(24), self._clock() + days * 86400
                 sites[name] = {"digest": _digest(code), "expires": expires}
                 write_record(self.path, sites)
-                invite = Invite(SCHEMA, federation, name, address, port, ca, code, expires)
+                invite = Invite(
+                    SCHEMA, federation, name, address, port, ca, code, expires, agreement
+                )
                 write_private(path, (json.dumps(asdict(invite), indent=1) + "\n").encode())
                 made.append(path)
         return made
 
-    def join(self, site: str, code: str, key: str, enrol: Callable[[str, str], int]) -> int:
+    def join(
+        self, site: str, code: str, key: str, identity: str, enrol: Callable[[str, str], int]
+    ) -> int:
         """Let a site in, once: its node number; `KnowledgeError` where the code is not good.
 
-        `enrol(site, key)` makes the key known and gives the number. The same site may ask again
-        with the same key, because an answer may get lost on its way.
+        `enrol(site, key)` makes the key known and gives the number; `identity` is kept for the
+        roster. The same site may ask again with the same keys, because an answer may get lost on
+        its way.
         """
         with self._guard:
             sites: Record = read_record(self.path)
@@ -112,7 +135,7 @@ class Register:
             if not hmac.compare_digest(digest, _digest(code)) or entry is None:
                 raise KnowledgeError("this invitation is not known to the server")
             if "node" in entry:
-                if entry["key"] != key:
+                if (entry["key"], entry["identity"]) != (key, identity):
                     raise KnowledgeError(
                         "this invitation has been used, by another key; if that was not you, tell "
                         "the coordinator"
@@ -121,15 +144,18 @@ class Register:
             if entry["expires"] < self._clock():
                 raise KnowledgeError("this invitation has expired; ask for another one")
             node = enrol(site, key)
-            sites[site] = {**entry, "node": str(node), "key": key}
+            sites[site] = {**entry, "node": str(node), "key": key, "identity": identity}
             write_record(self.path, sites)
             (self.invites / f"{site}.invite").unlink(missing_ok=True)
             return node
 
 
-def _reaches(path: Path, address: str, port: int) -> bool:
-    invite = read_invite(path)
-    return (invite.address, invite.port) == (address, port)
+def _says(path: Path, address: str, port: int, agreement: Agreement) -> bool:
+    try:
+        invite = read_invite(path)
+    except ConfigError:  # of an earlier version
+        return False
+    return (invite.address, invite.port, invite.agreement) == (address, port, agreement)
 
 
 def _digest(code: str) -> str:

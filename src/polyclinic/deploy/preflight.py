@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from polyclinic.deploy.agreement import Agreement, promise
 from polyclinic.deploy.gateway import HEALTH
 from polyclinic.deploy.invites import Invite, read_invite
 from polyclinic.errors import PolyclinicError
@@ -50,6 +51,8 @@ def preflight(
     left = read.expires - time.time()
     text = f"for the site `{read.site}`, good for another {left / 86400:.1f} days"
     yield Checked("invitation", left > 0, text if left > 0 else "has expired; ask for another one")
+    yield _privacy(read.agreement)
+    yield _aggregation(read.agreement)
     yield _authority(read)
     yield from _server(read)
 
@@ -60,6 +63,31 @@ def _disk(folder: Path) -> Checked:
     text = f"{free / 2**30:.1f} GiB free for {folder}"
     enough = f"{text}; expected {FREE / 2**30:.0f} GiB"
     return Checked("disk", True if free >= FREE else None, text if free >= FREE else enough)
+
+
+def _privacy(agreement: Agreement) -> Checked:
+    """What will be spent, and whether what is needed for it is there."""
+    privacy = agreement.privacy
+    text = promise(privacy, agreement.trainings)
+    if privacy.site_epsilon:
+        text += (
+            "; the server says that it adds noise for whole sites, epsilon "
+            f"{privacy.site_epsilon:g} (a site cannot check that)"
+        )
+    if privacy.epsilon and importlib.util.find_spec("opacus") is None:
+        return Checked("privacy", False, f"{text}; install polyclinic[privacy]")
+    return Checked("privacy", True, text)
+
+
+def _aggregation(agreement: Agreement) -> Checked:
+    """Whether the server sees the site's change, or the sum alone."""
+    if not agreement.federation.secure:
+        return Checked("aggregation", True, "open: the server sees this site's change")
+    text = (
+        f"secure: the server sees the sum of {agreement.threshold} sites or more of "
+        f"{len(agreement.sites)}, once `polyclinic site roster` was confirmed"
+    )
+    return Checked("aggregation", True, text)
 
 
 def _authority(invite: Invite) -> Checked:

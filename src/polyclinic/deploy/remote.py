@@ -10,12 +10,14 @@ used; the site takes part again in the next stage.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from polyclinic.config import Config
 from polyclinic.data.dataset import SiteData
+from polyclinic.deploy.agreement import agreement_of
 from polyclinic.deploy.tasks import Task, read_answer
 from polyclinic.errors import KnowledgeError, PolyclinicError, RunError
 from polyclinic.federation.exchange import site_stage
@@ -25,6 +27,9 @@ from polyclinic.federation.wire import PLAIN
 from polyclinic.federation.workers import Work
 from polyclinic.models.state import State
 from polyclinic.models.training import TrainPlan
+
+if TYPE_CHECKING:
+    from polyclinic.deploy.remote_rounds import RemoteRounds
 
 ATTEMPTS = 3
 """How often a site is asked in a stage whose node says that it failed."""
@@ -71,12 +76,14 @@ class RemoteSites:
         quorum: int,
         deadline: float,
         tell: Callable[[Waiting], None],
+        roster: Callable[[], Mapping[str, str]] = dict,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._post, self._config = post, config
         self._quorum, self._deadline = quorum, deadline
         self._tell, self._clock, self._sleep = tell, clock, sleep
+        self._roster = roster  # of the sites that have joined, for secure aggregation
         self._took: dict[str, float] = {}  # s that a site's last answer took
         self._seen: dict[str, float] = {}  # when a site was there last
 
@@ -96,29 +103,54 @@ class RemoteSites:
         """Let the sites do a stage; (site, (packed message, where its head is)) in order."""
         if work is not site_stage:
             raise RunError("sites on other machines do their stage and nothing else")
-        asked = {}
-        for name, (preset, encoder, head, plan, schema, (seed, method, stage, _), door) in tasks:
-            if schema is None or encoder is None:
-                raise RunError(f"{method}: sends nothing; simulate it with `polyclinic run`")
-            asked[name] = Task(
-                kind="train",
-                method=method,
-                seed=seed,
-                stage=stage,
-                head=_kept(head),
-                preset=preset,
-                data=self._config.data,
-                plans={"train": plan},
-                bootstrap=self._config.evaluation.bootstrap,
-                how=door.how,
-                broadcast=door.broadcast,
-                encoder=encode(encoder),
-            )
-        for name, result in self._ask(asked).items():
+        asked = {name: self.task(given) for name, given in tasks}
+        for name, result in self.ask(asked).items():
             if isinstance(result, PolyclinicError):
                 yield name, result
             else:
-                yield name, (result, _remembered(asked[name].stage + 1))
+                yield name, (result, remembered(asked[name].stage + 1))
+
+    def task(self, given: tuple[Any, ...]) -> Task:
+        """What `site_stage` would be given, as a task for another machine."""
+        preset, encoder, head, plan, schema, (seed, method, stage, _), door = given
+        if schema is None or encoder is None:
+            raise RunError(f"{method}: sends nothing; simulate it with `polyclinic run`")
+        return Task(
+            kind="train",
+            method=method,
+            seed=seed,
+            stage=stage,
+            head=_kept(head),
+            preset=preset,
+            data=self._config.data,
+            plans={"train": plan},
+            bootstrap=self._config.evaluation.bootstrap,
+            how=door.how,
+            broadcast=door.broadcast,
+            encoder=encode(encoder),
+        )
+
+    def rounds(self, tasks: Mapping[str, tuple[Any, ...]], folder: Path) -> "RemoteRounds":
+        """The sites in secure aggregation; waits until all have joined."""
+        from polyclinic.deploy.remote_rounds import RemoteRounds
+
+        return RemoteRounds(
+            self,
+            {name: self.task(given) for name, given in tasks.items()},
+            agreement_of(self._config),
+            self._all_joined(),
+            folder / "unmasking.json",
+        )
+
+    def wait(self, about: str, seconds: float, waited_for: Sequence[str]) -> None:
+        """Do nothing for a while, and say why."""
+        self._tell(Waiting(about, [*waited_for]))
+        self._sleep(seconds)
+
+    def _all_joined(self) -> Mapping[str, str]:
+        while missing := [name for name in self.names if name not in self._roster()]:
+            self.wait("secure aggregation begins when all sites have joined", POLL, missing)
+        return self._roster()
 
     def evaluate(
         self,
@@ -144,7 +176,7 @@ class RemoteSites:
             broadcast=digest(content),
             encoder=content,
         )
-        for name, result in self._ask(dict.fromkeys(names, task)).items():
+        for name, result in self.ask(dict.fromkeys(names, task)).items():
             try:
                 if isinstance(result, PolyclinicError):
                     raise result
@@ -152,8 +184,14 @@ class RemoteSites:
             except PolyclinicError as error:
                 yield name, error
 
-    def _ask(self, tasks: Mapping[str, Task]) -> dict[str, bytes | PolyclinicError]:
-        """Send the tasks and wait by the rule; a result for each, in order."""
+    def ask(self, tasks: Mapping[str, Task], least: int = 0) -> dict[str, bytes | PolyclinicError]:
+        """Send the tasks and wait by the rule; a result for each, in order.
+
+        `least` is a quorum of its own, where a larger one is needed.
+        """
+        if not tasks:
+            return {}
+        quorum = max(least, self._quorum)
         first = next(iter(tasks.values()))
         about = first.about
         results: dict[str, bytes | PolyclinicError] = {}
@@ -178,13 +216,14 @@ class RemoteSites:
                     continue
                 try:
                     results[name] = read_answer(answer, name)
-                    self._took[name] = self._clock() - sent
+                    if first.kind in ("train", "evaluate"):  # other rounds take a moment
+                        self._took[name] = self._clock() - sent
                 except KnowledgeError as error:
                     results[name] = error
             good = [name for name, result in results.items() if isinstance(result, bytes)]
             self._tell(Waiting(about, [*tasks], sorted(good), sorted(reachable)))
             missing = tasks.keys() - results.keys()
-            if len(good) >= self._quorum and not any(
+            if len(good) >= quorum and not any(
                 self._waits_for(name, began, name in reachable) for name in missing
             ):
                 for name in missing:
@@ -207,7 +246,7 @@ class RemoteSites:
         return now - max(began, self._seen[name]) <= min(self._deadline, LEAST)
 
 
-def _remembered(stage: int) -> State:
+def remembered(stage: int) -> State:
     """In place of a head, which stays at its site: after which stage the site kept it."""
     return {"stage": torch.tensor(stage)}
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from polyclinic.deploy import flower
+from polyclinic.deploy.agreement import agreement_of
 from polyclinic.deploy.folders import (
     STATUS,
     read_record,
@@ -27,6 +28,7 @@ from polyclinic.deploy.keys import ensure_certificates
 from polyclinic.deploy.settings import Deployment, keep_deployment, load_deployment
 from polyclinic.deploy.supervise import Kept
 from polyclinic.errors import RunError
+from polyclinic.federation.privacy.accounting import need
 
 DEPLOYMENT = "deployment.json"
 RUN, RESULT = "run", "federation.json"
@@ -46,6 +48,8 @@ def serve(file: Path, folder: Path, say: Say) -> Path:
     """
     flower.require()
     deployment = load_deployment(file)
+    if deployment.config.privacy.site_epsilon:
+        need()
     with working_in(folder), asked_to_stop():
         keep_deployment(folder / DEPLOYMENT, deployment)
         keys, server = folder / "keys", deployment.server
@@ -74,7 +78,8 @@ def serve(file: Path, folder: Path, say: Say) -> Path:
             server.port,
             keys,
             lambda: port,
-            lambda site, code, key: register.join(site, code, key, enrol),
+            lambda site, code, key, identity: register.join(site, code, key, identity, enrol),
+            register.roster,
         )
         superlink = Kept(
             "superlink",
@@ -165,6 +170,7 @@ def _invite(deployment: Deployment, register: Register, keys: Path, say: Say) ->
         server.port,
         ca,
         server.invite_days,
+        agreement_of(deployment.config),
     )
     joined = register.nodes()
     for name in deployment.names:

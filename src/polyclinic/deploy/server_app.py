@@ -38,12 +38,14 @@ def _run(grid: Grid) -> None:
     folder = Path(os.environ[flower.SERVER])
     with working_in(folder / COORDINATOR):
         deployment = kept_deployment(folder / "deployment.json")
+        register = Register(folder)
         sites = RemoteSites(
-            GridPost(grid, Register(folder)),
+            GridPost(grid, register),
             deployment.config,
             quorum=deployment.quorum,
             deadline=deployment.server.deadline,
             tell=lambda waiting: _note(folder, waiting=asdict(waiting)),
+            roster=register.roster,
         )
 
         def tell(progress: Progress) -> None:
@@ -73,7 +75,8 @@ class GridPost:
     def send(self, site: str, task: Task) -> str:
         """Send a task; returns the message's number."""
         content = RecordDict({"task": ConfigRecord({**to_fields(task)})})
-        message = Message(content, dst_node_id=self._nodes[site], message_type=task.kind)
+        kind = "evaluate" if task.kind == "evaluate" else "train"  # Flower knows these alone
+        message = Message(content, dst_node_id=self._nodes[site], message_type=kind)
         (number,) = self._grid.push_messages([message])
         return str(number)
 

@@ -113,16 +113,6 @@ def _check(config: Config, server: ServerConfig, path: Path) -> None:
                 "which needs all data in one place or sends nothing; simulate it with "
                 "`polyclinic run`"
             )
-    if config.federation.secure:
-        raise ConfigError(
-            f"{path}: federation.secure: expected false; secure aggregation works in one process "
-            "(`polyclinic run`), and not across machines yet"
-        )
-    if config.privacy.epsilon or config.privacy.site_epsilon:
-        raise ConfigError(
-            f"{path}: privacy: expected epsilon and site_epsilon of 0; differential privacy works "
-            "in one process (`polyclinic run`), and not across machines yet"
-        )
     if config.hold_out:
         raise ConfigError(
             f"{path}: hold_out: expected none; a site that trains nothing need not join"

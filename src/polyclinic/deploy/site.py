@@ -8,11 +8,14 @@ import json
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from polyclinic.deploy import flower
 from polyclinic.deploy.folders import (
+    ACCOUNTS,
+    EXCHANGES,
     STATUS,
     read_record,
     running,
@@ -20,12 +23,21 @@ from polyclinic.deploy.folders import (
     write_private,
     write_record,
 )
-from polyclinic.deploy.gateway import JOIN
+from polyclinic.deploy.gateway import JOIN, ROSTER
 from polyclinic.deploy.invites import Invite, read_invite
 from polyclinic.deploy.keys import ensure_site_key
+from polyclinic.deploy.roster import (
+    asking,
+    check_roster,
+    confirmed,
+    ensure_identity,
+    fingerprint,
+)
+from polyclinic.deploy.roster import confirm as write_confirmed
 from polyclinic.deploy.server import asked_to_stop, free_port
 from polyclinic.deploy.supervise import Kept
 from polyclinic.errors import ConfigError, RunError
+from polyclinic.federation.privacy.accounting import need
 from polyclinic.federation.signing import create_key
 
 RECORD = "site.json"
@@ -130,10 +142,17 @@ def request(invite: Invite | dict[str, Any], method: str, path: str, body: bytes
 
 def _joined(invite: Invite, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if invite.agreement.privacy.epsilon:
+        need()
+    # here and never again: without them the site does not know what it has spent, or unmasked
+    for path, part in ((ACCOUNTS, "accounts"), (EXCHANGES, "unmasked")):
+        if not (folder / path).exists():
+            write_record(folder / path, {part: {}}, lasting=True)
     key = ensure_site_key(folder / "keys" / "site.key")
     create_key(folder / "keys" / "ledger.key")
     write_private(folder / "keys" / "ca.crt", invite.ca.encode())
-    asked = {"site": invite.site, "code": invite.code, "key": key}
+    identity = ensure_identity(folder)
+    asked = {"site": invite.site, "code": invite.code, "key": key, "identity": identity}
     status, content = request(invite, "POST", JOIN, json.dumps(asked).encode())
     if status != 200:
         raise RunError(
@@ -147,7 +166,36 @@ def _joined(invite: Invite, folder: Path) -> dict[str, Any]:
         "port": invite.port,
         "ca": invite.ca,
         "node": content["node"],
+        "agreement": asdict(invite.agreement),
     }
+
+
+def roster(folder: Path, confirm: str | None = None) -> tuple[dict[str, str], str, bool]:
+    """The sites' public keys, their fingerprint, and whether it was confirmed at this site.
+
+    Asks the server until it was confirmed; `confirm` is the fingerprint that people compared.
+    Raises `RunError` where sites are missing, `KnowledgeError` where keys are not as they must be.
+    """
+    record = read_record(folder / RECORD)
+    if not record:
+        raise RunError(f"{folder}: no site has joined from here; join with an invitation")
+    known = confirmed(folder)
+    if known is None or confirm is not None:
+        name, names = str(record["name"]), tuple(record["agreement"]["sites"])
+        status, content = request(record, "POST", ROSTER, json.dumps(asking(folder, name)).encode())
+        found = content.get("sites", {})
+        if status != 200:
+            raise RunError(f"the server does not tell the roster: {content.get('error', status)}")
+        if missing := sorted(set(names) - set(found)):
+            raise RunError(
+                f"{', '.join(missing)} have not joined yet; ask for the roster again when they have"
+            )
+        check_roster(folder, name, names, found)
+        if confirm is not None:
+            write_confirmed(folder, found, confirm)
+            return found, fingerprint(found), True
+        return found, fingerprint(found), False
+    return known, fingerprint(known), True
 
 
 def _tell_changes(folder: Path, told: str, say: Say) -> str:

@@ -12,17 +12,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyclinic.config import DataConfig, SiteConfig
+from polyclinic.config import DataConfig, SiteConfig, build_table
 from polyclinic.data.dataset import SiteData
-from polyclinic.deploy.folders import STATUS, read_record, write_record
+from polyclinic.deploy.agreement import Agreement, hold_to
+from polyclinic.deploy.budget import accounted
+from polyclinic.deploy.folders import ACCOUNTS, STATUS, Record, read_record, write_record
+from polyclinic.deploy.secret_site import Secrecy
 from polyclinic.deploy.tasks import Field, Task, answer, decode, from_fields, refusal
-from polyclinic.errors import DataError, KnowledgeError, LedgerError, PolyclinicError, RunError
+from polyclinic.errors import (
+    DataError,
+    KnowledgeError,
+    LedgerError,
+    PolyclinicError,
+    PrivacyError,
+    RosterError,
+    RunError,
+)
 from polyclinic.evaluate.bootstrap import cluster_weights, interval
 from polyclinic.evaluate.metrics import metrics_of, primary_metric
 from polyclinic.evaluate.protocols import PROTOCOLS
 from polyclinic.federation.exchange import Door, site_stage
 from polyclinic.federation.knowledge import SCORES_SCHEMA, Knowledge, pack, schema_of
 from polyclinic.federation.ledger import Label, Ledger, leave
+from polyclinic.federation.secure.masking import Masking
 from polyclinic.models.device import PRECISIONS, asked_precision, fixed_precision, precision
 from polyclinic.models.state import State, disk_error, load_state, save_state
 from polyclinic.run.experiment import prepared_site
@@ -41,11 +53,17 @@ class Site:
     format: str
     task: Any
     tells_scores: bool
+    agreement: Agreement
 
     @property
     def ledger(self) -> Ledger:
         """What has left the site, signed with a key of its own."""
         return Ledger(self.folder / "ledger.jsonl", self.name, self.folder / "keys" / "ledger.key")
+
+    @property
+    def secrecy(self) -> Secrecy:
+        """Its exchanges under secure aggregation."""
+        return Secrecy(self.folder, self.name, self.agreement, self.ledger)
 
     def prepared(self, data: DataConfig) -> SiteData:
         """The site's data as the federation wants them."""
@@ -63,6 +81,7 @@ def load_site(folder: Path) -> Site:
             record["format"],
             record["task"],
             bool(record["tells_scores"]),
+            build_table(Agreement, record["agreement"], folder, f"{folder}: agreement"),
         )
     except KeyError:
         raise RunError(
@@ -83,6 +102,7 @@ def respond(site: Site, fields: Mapping[str, Any], log: Callable[[str], None]) -
         log(f"{about}: begins")
         write_record(site.folder / f"work-{STATUS}", {"doing": about, "since": began})
         with _precision(site):
+            hold_to(site.agreement, task)
             content = WORK[task.kind](site, task)
         log(f"{about}: done in {time.time() - began:.1f} s, {len(content)} bytes leave")
         write_record(site.folder / f"work-{STATUS}", {"done": about, "at": time.time()})
@@ -97,27 +117,44 @@ def respond(site: Site, fields: Mapping[str, Any], log: Callable[[str], None]) -
 
 
 def train(site: Site, task: Task) -> bytes:
-    """A stage: the packed change of the encoder. The head is kept under the stage's number.
+    """A stage: the packed change of the encoder, masked under secure aggregation."""
+    if site.agreement.federation.secure:
+        return site.secrecy.masked(task, lambda masking: _stage(site, task, masking))
+    return _stage(site, task)
+
+
+def _stage(site: Site, task: Task, masking: Masking | None = None) -> bytes:
+    """The packed change. The head is kept under the stage's number.
 
     A server that was killed asks for the same stage again, so the head from before is kept until
-    the next stage shows that this one counted.
+    the next stage shows that this one counted. What is masked gets its line in the ledger later,
+    once it is on the disk.
     """
     received = decode(task.encoder)
     heads = site.folder / "heads" / f"seed-{task.seed}" / task.method
     head = _head(heads, task.head)
+    plan = task.plans["train"]
+    door = Door(
+        Label(task.method, task.seed, task.stage + 1),
+        task.how,
+        task.broadcast,
+        None if masking else site.ledger,
+        masking,
+        training=accounted(site.folder, task) if plan.privacy.epsilon else None,
+    )
     parcel, stays = site_stage(
         site.prepared(task.data),
         task.preset,
         received,
         head,
-        task.plans["train"],
+        plan,
         schema_of(received),
         (task.seed, task.method, task.stage, site.name),
-        Door(Label(task.method, task.seed, task.stage + 1), task.how, task.broadcast, site.ledger),
+        door,
     )
-    save_state(stays, heads / _stage(task.stage + 1))
+    save_state(stays, heads / _kept_as(task.stage + 1))
     for old in heads.glob("stage-*.safetensors"):
-        if old.name not in (_stage(task.head), _stage(task.stage + 1)):
+        if old.name not in (_kept_as(task.head), _kept_as(task.stage + 1)):
             old.unlink(missing_ok=True)
     return bytes(parcel.message)
 
@@ -126,7 +163,8 @@ def evaluate(site: Site, task: Task) -> bytes:
     """Judge a final encoder by every protocol, and keep it: the scores that the site tells.
 
     In the site's folder, `results/seed-S/METHOD/`: the encoder, the predictions for the test
-    images, and `scores.json` with every metric and its interval.
+    images, and `scores.json` with every metric and its interval. Under differential privacy no
+    score is told: they come from images without noise.
     """
     state = decode(task.encoder)
     data = site.prepared(task.data)
@@ -150,23 +188,34 @@ def evaluate(site: Site, task: Task) -> bytes:
             rows.append(row | estimate_json(estimate))
             if metric == main:
                 told[SCORE_NAMES[protocol]] = estimate.value
-    write_record(out / "scores.json", {"site": site.name, "scores": rows, "told": told})
-    if not site.tells_scores:
+    spent = read_record(site.folder / ACCOUNTS).get("accounts", {})
+    about: Record = {"site": site.name, "scores": rows}
+    if account := spent.get(f"seed-{task.seed}/{task.method}"):
+        about["privacy"] = account["statement"]
+    if not site.tells_scores or site.agreement.privacy.epsilon:
         told = dict.fromkeys(told, float("nan"))
+    about["told"] = {name: value if value == value else None for name, value in told.items()}
+    write_record(out / "scores.json", about)
     label = Label(task.method, task.seed, task.stage, kind="scores")
     return leave(pack(Knowledge({}, told), SCORES_SCHEMA, site.name), site.ledger, label)
 
 
-WORK: dict[str, Callable[[Site, Task], bytes]] = {"train": train, "evaluate": evaluate}
+WORK: dict[str, Callable[[Site, Task], bytes]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "keys": lambda site, task: site.secrecy.keys(task),
+    "shares": lambda site, task: site.secrecy.shares(task),
+    "unmasking": lambda site, task: site.secrecy.unmasking(task),
+}
 
 
-def _stage(number: int) -> str:
+def _kept_as(number: int) -> str:
     return f"stage-{number:03d}.safetensors"
 
 
 def _head(heads: Path, number: int) -> State | None:
     """The head of a stage; None at the beginning, and where this site's folder was lost."""
-    path = heads / _stage(number)
+    path = heads / _kept_as(number)
     return load_state(path) if number and path.exists() else None
 
 
@@ -184,8 +233,12 @@ def _precision(site: Site) -> Iterator[None]:
 
 def _word(error: PolyclinicError) -> str:
     match error:
+        case PrivacyError():
+            return "privacy"
         case DataError():
             return "data"
+        case RosterError():
+            return "roster"
         case KnowledgeError():
             return "message"
         case LedgerError():

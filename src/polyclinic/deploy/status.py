@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyclinic.deploy.folders import STATUS, read_record, running
+from polyclinic.deploy.folders import ACCOUNTS, STATUS, read_record, running
 from polyclinic.deploy.invites import FILE
+from polyclinic.deploy.roster import confirmed, fingerprint
 from polyclinic.deploy.server import DEPLOYMENT, FAILURE, RESULT, RUN
 from polyclinic.deploy.site import RECORD
 from polyclinic.errors import RunError
@@ -55,12 +56,17 @@ def _server(folder: Path) -> State:
     lines = [f"joined: {len(joined)} of {len(names)}"]
     if missing := [name for name in names if name not in joined]:
         lines[0] += f"; not yet: {', '.join(missing)}"
+    roster = {n: e["identity"] for n, e in read_record(folder / FILE).items() if "identity" in e}
+    if deployment["config"]["federation"]["secure"] and not missing:
+        lines.append(f"roster: {fingerprint(roster)}")
     if waiting and alive and not finished:
         age = time.time() - waiting["time"]
         left = [name for name in waiting["asked"] if name not in waiting["answered"]]
         away = [name for name in left if name not in waiting["reachable"]]
         text = f"now: {waiting['about']}; waiting for {', '.join(left) or 'nobody'}"
         lines.append(f"{text}{f'; away: {chr(44).join(away)}' if away else ''} ({age:.0f} s ago)")
+    for text in result.get("privacy", []):
+        lines.append(f"privacy: {text}")
     for run in result.get("runs", []):
         for stage in run["stages"]:
             about = f"{run['method']}, seed {run['seed']}, stage {stage['stage']}"
@@ -81,8 +87,37 @@ def _site(folder: Path) -> State:
     work = read_record(folder / f"work-{STATUS}")
     lines = [f"{record['name']}, for the server at {record['address']}, port {record['port']}"]
     lines += [f"{key}: {work[key]}" for key in ("doing", "done") if key in work]
-    about = {"name": record["name"], "work": work}
+    accounts = read_record(folder / ACCOUNTS)
+    lines += _spent(accounts)
+    secure = record.get("agreement", {}).get("federation", {}).get("secure", False)
+    known = confirmed(folder)
+    if secure:
+        said = f"confirmed, {fingerprint(known)}" if known else "not confirmed yet"
+        lines.append(f"roster: {said}")
+    statements = {k: v["statement"] for k, v in accounts.get("accounts", {}).items()}
+    together = accounts.get("together")
+    about = {
+        "name": record["name"],
+        "work": work,
+        "privacy": statements,
+        "privacy_together": together,
+        "roster": fingerprint(known) if known else None,
+    }
     return State("site", folder, running(folder) is not None, False, tuple(lines), about)
+
+
+def _spent(accounts: dict[str, Any]) -> list[str]:
+    """What a site has spent of its privacy budgets, a line each."""
+    found = [(k, v["statement"]) for k, v in accounts.get("accounts", {}).items()]
+    lines = [
+        f"privacy, {about}: epsilon {s['epsilon']:.3g} of {s['budget']:g} at delta {s['delta']:g} "
+        f"for each {s['unit']}"
+        for about, s in found
+    ]
+    if len(found) > 1:
+        whole = accounts["together"]
+        lines.append(f"together: epsilon {whole['epsilon']:.3g} at delta {whole['delta']:g}")
+    return lines
 
 
 def _told(judged: dict[str, Any]) -> str:

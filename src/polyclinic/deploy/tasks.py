@@ -23,14 +23,16 @@ from polyclinic.models.encoder import Preset
 from polyclinic.models.state import State
 from polyclinic.models.training import TrainPlan
 
-VERSION = 1
-Kind = Literal["train", "evaluate"]
+VERSION = 2
+Kind = Literal["train", "evaluate", "keys", "shares", "unmasking"]
 Field = str | int | bytes
 
 REFUSALS = {
     "asked": "it was asked for something that it does not do; are both of one version?",
     "data": "its data cannot be used",
     "training": "its training failed",
+    "privacy": "its privacy budget, or what it agreed to when it joined, does not allow this",
+    "roster": "nobody there has confirmed the roster yet; `polyclinic site roster` does",
     "message": "its own check kept the message back",
     "ledger": "its ledger cannot be written",
     "bug": "a bug in Polyclinic at the site",
@@ -46,6 +48,10 @@ class Task:
     `stage` counts the stages that were finished before; `head` is the stage after which the site
     kept the head that it goes on with, 0 for none. `plans` has one entry, `train`, or one for
     each protocol of the evaluation. `encoder` holds the bytes of the encoder that is sent.
+
+    Under secure aggregation a stage is an exchange of four tasks (`keys`, `shares`, `train`,
+    `unmasking`), which say the same of what is trained; `exchange` names it, another one after
+    each restart, and `content` is what the server sends of the round.
     """
 
     kind: Kind
@@ -60,13 +66,16 @@ class Task:
     how: Writing
     broadcast: str  # digest of the encoder that all sites are sent
     encoder: bytes
+    exchange: str = ""
+    content: bytes = b""
 
     @property
     def about(self) -> str:
         """The task in words."""
         if self.kind == "evaluate":
             return f"{self.method}, seed {self.seed}: judge the encoder"
-        return f"{self.method}, seed {self.seed}, stage {self.stage + 1}"
+        stage = f"{self.method}, seed {self.seed}, stage {self.stage + 1}"
+        return stage if self.kind == "train" else f"{stage}: {self.kind}"
 
 
 def to_fields(task: Task) -> dict[str, Field]:
@@ -80,11 +89,13 @@ def to_fields(task: Task) -> dict[str, Field]:
         "head": task.head,
         "preset": task.preset,
         "data": json.dumps(dataclasses.asdict(task.data)),
-        "plans": json.dumps({k: dataclasses.asdict(v) for k, v in task.plans.items()}),
+        "plans": json.dumps({name: _plan(plan) for name, plan in task.plans.items()}),
         "bootstrap": task.bootstrap,
         "how": json.dumps(dataclasses.asdict(task.how)),
         "broadcast": task.broadcast,
         "encoder": task.encoder,
+        "exchange": task.exchange,
+        "content": task.content,
     }
 
 
@@ -107,8 +118,13 @@ def from_fields(fields: Mapping[str, Any]) -> Task:
     ):
         if fields[key] not in known:
             raise KnowledgeError(f"the server asks for the {key} {fields[key]!r:.40}")
-    if not isinstance(fields["encoder"], bytes) or not isinstance(fields["broadcast"], str):
+    if not isinstance(fields["encoder"], bytes) or not _is_digest(fields["broadcast"]):
         raise KnowledgeError("the server sent no encoder, or not which one all sites are sent")
+    name = fields["exchange"]
+    if not (isinstance(name, str) and len(name) <= 64 and set(name) <= _HEX) or not isinstance(
+        fields["content"], bytes
+    ):
+        raise KnowledgeError("the server asks for an exchange that cannot be read")
     try:
         data = build_table(DataConfig, json.loads(fields["data"]), Path(), "data")
         how = build_table(Writing, json.loads(fields["how"]), Path(), "how")
@@ -118,7 +134,9 @@ def from_fields(fields: Mapping[str, Any]) -> Task:
         }
     except (ConfigError, ValueError, TypeError, AttributeError) as error:
         raise KnowledgeError(f"the server asks with settings that are unknown: {error}") from None
-    wanted = {"train": {"train"}, "evaluate": set(PROTOCOLS)}[fields["kind"]]
+    for name, plan in plans.items():
+        _check_plan(plan, name)
+    wanted = set(PROTOCOLS) if fields["kind"] == "evaluate" else {"train"}
     if set(plans) != wanted:
         raise KnowledgeError(f"the server asks with plans for {', '.join(plans) or 'nothing'}")
     return Task(
@@ -130,8 +148,40 @@ def from_fields(fields: Mapping[str, Any]) -> Task:
         how=how,
         broadcast=fields["broadcast"],
         encoder=fields["encoder"],
+        exchange=fields["exchange"],
+        content=fields["content"],
         **numbers,
     )
+
+
+def _plan(plan: TrainPlan) -> dict[str, Any]:
+    """A plan as a table; what is None there is not asked of sites elsewhere."""
+    return {k: v for k, v in dataclasses.asdict(plan).items() if v is not None}
+
+
+def _is_digest(text: object) -> bool:
+    return isinstance(text, str) and len(text) == 64 and set(text) <= _HEX
+
+
+_HEX = set("0123456789abcdef")
+
+
+def _check_plan(plan: TrainPlan, name: str) -> None:
+    """`KnowledgeError` for numbers that no training has; negative steps would undo spending."""
+    for key, least in _LEAST.items():
+        value = getattr(plan, key)
+        if not least <= value < float("inf"):  # false for nan, too
+            raise KnowledgeError(
+                f"the server asks for {name} with {key} {value}, expected {least} or more"
+            )
+
+
+_LEAST = {
+    **dict.fromkeys(("size", "batch_size", "stages"), 1),
+    **dict.fromkeys(("epochs", "min_steps", "max_steps", "dense_head_epochs"), 0),
+    **dict.fromkeys(("learning_rate", "weight_decay", "anchor_weight"), 0.0),
+}
+"""The least that the numbers of a plan may be."""
 
 
 def decode(encoder: bytes) -> State:

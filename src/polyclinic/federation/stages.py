@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from polyclinic.data.writing import settle
 from polyclinic.errors import RunError
 from polyclinic.models.state import State, disk_error, load_state, save_state
 
@@ -96,7 +97,10 @@ class StageStore:
                 save_state(own, part / f"site-{name}.safetensors")
             (part / "record.json").write_text(json.dumps(record), encoding="utf-8")
             (part / "seen.json").write_text(json.dumps(sorted(stages.seen)), encoding="utf-8")
+            for path in part.iterdir():
+                settle(path)
             part.replace(whole)
+            settle(whole)  # before anything of it is sent: noise must not be drawn for it again
         except OSError as error:
             raise disk_error(error, part) from None
         self.log(record)

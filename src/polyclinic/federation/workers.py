@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -34,6 +35,12 @@ class SiteWork(Protocol):
         self, work: Work, tasks: Sequence[tuple[str, tuple[Any, ...]]]
     ) -> Iterator[tuple[str, Any]]:
         """Yield (site, result) in the order of `tasks`; a `PolyclinicError` comes as the result."""
+
+    def rounds(self, tasks: Mapping[str, tuple[Any, ...]], folder: Path) -> Any:
+        """The sites in secure aggregation (`secure.stage.Rounds`); None where they are here.
+
+        `tasks` has what each would be given to train; `folder` is where the server remembers.
+        """
 
 
 class Workers:
@@ -78,6 +85,10 @@ class Workers:
             # The rest of a result that was cut short would be waited for while this is open.
             self._pool._result_queue._writer.close()  # type: ignore[attr-defined]
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def rounds(self, tasks: Mapping[str, tuple[Any, ...]], folder: Path) -> None:  # noqa: ARG002
+        """None: the sites are here."""
+        return
 
     def map(
         self, work: Work, tasks: Sequence[tuple[str, tuple[Any, ...]]]

@@ -132,3 +132,8 @@ def test_an_account_keeps_its_budget(other):
     asked = PrivacyConfig(**{"epsilon": 9.0, **other})
     with pytest.raises(PrivacyError, match=r"site 'a' began with a budget of epsilon 9"):
         opened(kept, budget(asked), "site 'a'")
+
+
+def test_steps_cannot_be_given_back():
+    with pytest.raises(PrivacyError, match=r"a number of steps of 0 or more, got -3"):
+        epsilon_of((Steps(1.0, 0.5, 8), Steps(1.0, 0.4, -3)), 1e-5)

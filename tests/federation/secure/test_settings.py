@@ -108,10 +108,13 @@ def test_a_method_on_the_command_line_is_refused_as_well(tmp_path, capsys):
     assert "--method: federation.secure: " in capsys.readouterr().err
 
 
-def test_across_machines_it_is_refused(tmp_path):
-    (tmp_path / "f.toml").write_text(
+def test_across_machines_it_needs_the_same(tmp_path):
+    text = (
         'corpus = "corpus"\nmethods = ["fedavg"]\n[federation]\nsecure = true\nnorm_factor = 0.0\n'
         + "".join(f'[[sites]]\nname = "{name}"\n' for name in "abc")
     )
-    with pytest.raises(ConfigError, match=r"federation.secure: expected false; .*not across mach"):
+    (tmp_path / "f.toml").write_text(text)
+    assert load_deployment(tmp_path / "f.toml").config.federation.secure
+    (tmp_path / "f.toml").write_text(text.replace('"fedavg"', '"universal"'))
+    with pytest.raises(ConfigError, match=r"federation.secure: .*distil_every = 0, got 4"):
         load_deployment(tmp_path / "f.toml")

@@ -54,7 +54,8 @@ def extended(history: History, steps: Steps) -> History:
 def epsilon_of(history: History, delta: float) -> float:
     """The epsilon of everything in `history` at `delta`.
 
-    Raises `PrivacyError` where a step has no noise: it would have no finite epsilon.
+    Raises `PrivacyError` where a step has no noise: it would have no finite epsilon. Likewise for
+    a negative number of steps, which would give back what was spent.
     """
     from opacus.accountants import RDPAccountant
 
@@ -63,6 +64,10 @@ def epsilon_of(history: History, delta: float) -> float:
             raise PrivacyError(
                 f"differential privacy: expected noise above 0 and a rate of 0 to 1, got "
                 f"{steps.noise:g} and {steps.rate:g}; nothing can be claimed of such a step"
+            )
+        if steps.number < 0:
+            raise PrivacyError(
+                f"differential privacy: expected a number of steps of 0 or more, got {steps.number}"
             )
     accountant = RDPAccountant()
     accountant.history = [(s.noise, s.rate, s.number) for s in history if s.number]
