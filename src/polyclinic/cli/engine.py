@@ -116,6 +116,31 @@ def adopt(
     return adoption.adopt(found, data, out, plan, tell, format=format, task=task)
 
 
+def audit_run(
+    source: Path,
+    folders: Sequence[Path],
+    *,
+    attacks: Sequence[str],
+    quick: bool,
+    method: str | None,
+    seed: int,
+    format: str,
+    task: "TaskChoice",
+    tell: Tell,
+) -> dict[str, Any]:
+    """See `polyclinic.run.auditing.audit.audit_run`."""
+    from polyclinic.run.auditing import audit
+    from polyclinic.run.auditing.rows import AuditPlan
+    from polyclinic.run.encoder_source import find_encoder
+
+    plan = AuditPlan(seed=seed)
+    if quick:
+        plan = audit.quick_plan(plan)
+    chosen = [name for name in audit.ATTACKS if name in attacks]
+    found = find_encoder(source, method=method)
+    return audit.audit_run(found, folders, plan, chosen, tell, format=format, task=task)
+
+
 def predict(model: Path, data: Path, out: Path, *, batch: int, resume: bool, tell: Tell) -> "Done":
     """See `polyclinic.run.predicting.predict`."""
     from polyclinic.models.adopted import load_adopted
@@ -377,6 +402,13 @@ def work_for_federation(state: Path, say: Callable[[str], None]) -> None:
     from polyclinic.deploy import site
 
     site.work(state, say)
+
+
+def site_roster(state: Path, confirm: str | None) -> tuple[dict[str, str], str, bool]:
+    """See `polyclinic.deploy.site.roster`."""
+    from polyclinic.deploy import site
+
+    return site.roster(state, confirm)
 
 
 def site_ready(state: Path) -> bool:

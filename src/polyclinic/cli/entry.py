@@ -25,6 +25,7 @@ import click
 
 from polyclinic import __version__
 from polyclinic.cli.adopt import adopt
+from polyclinic.cli.audit import audit
 from polyclinic.cli.completion import completion
 from polyclinic.cli.data import data
 from polyclinic.cli.demo import demo
@@ -74,7 +75,7 @@ def polyclinic(context: click.Context, debug: bool) -> None:
 
 
 _COMMANDS = (
-    demo, init, run, report, data, export, evaluate, adopt, predict, inpaint, completion,
+    demo, init, run, report, data, export, evaluate, adopt, audit, predict, inpaint, completion,
     server, site, status, ledger,
 )  # fmt: skip
 for _command in _COMMANDS:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polyclinic.report import formats, plots, wording
+from polyclinic.report.audit_view import audit
 from polyclinic.report.held_out_view import held_out
 from polyclinic.report.privacy_view import privacy
 from polyclinic.report.record_view import (
@@ -48,6 +49,7 @@ def view(results: Mapping[str, Any], run: Path) -> dict[str, Any]:
         "curves": curves(results),
         "panels": site_panels(results, run, lead),
         "privacy": privacy(results),
+        "audit": audit(run),
         "communication": communication(results),
         "timing": timing(results),
         "participation": participation(results),

@@ -41,6 +41,8 @@ def export_run(
             "--resume"
         )
     figures = read_json(results)
+    attacks = run / "audit.json"
+    audit = read_json(attacks) if attacks.is_file() else None
     chosen, number = str(found.origin["method"]), int(found.origin["seed"])
     with whole_folder(out) as part:
         exported = Exported(
@@ -53,11 +55,11 @@ def export_run(
         save_export(exported, part)
         digest = hashlib.sha256((part / WEIGHTS).read_bytes()).hexdigest()
         try:
-            card = model_card(figures, chosen, number, digest)
+            card = model_card(figures, chosen, number, digest, audit)
         except (KeyError, TypeError) as error:
             raise RunError(
-                f"{results}: lacks {error}, which the model card needs; finish the run with "
-                "--resume, or write the results again"
+                f"{results}: lacks {error}, or its audit.json does, which the model card needs; "
+                "finish the run with --resume, or write the results again"
             ) from None
         (part / "README.md").write_text(card, encoding="utf-8")
         if onnx:

@@ -7,10 +7,11 @@ Row = Mapping[str, Any]
 MISSING = "-"
 
 
-def model_card(results: Row, method: str, seed: int, digest: str) -> str:
+def model_card(results: Row, method: str, seed: int, digest: str, audit: Row | None = None) -> str:
     """Markdown: data by site, method, figures with intervals, limits, intended use, licence.
 
-    `results` is the content of the run's results.json; `digest` the weights' SHA-256.
+    `results` is the content of the run's results.json, `audit` of its audit.json where there is
+    one of this method; `digest` the weights' SHA-256.
     """
     titles = {m["name"]: m["title"] for m in results["methods"]}
     summaries = {m["name"]: m["summary"] for m in results["methods"]}
@@ -52,6 +53,7 @@ def model_card(results: Row, method: str, seed: int, digest: str) -> str:
         "",
         *_gains(results, method, titles),
         *_held_out(results, method),
+        *_audited(audit, method),
         *_limits(results),
         *_closing(results, digest),
     ]
@@ -116,6 +118,32 @@ def _held_out(results: Row, method: str) -> list[str]:
         for s in mine
     ]
     return ["At sites that took no part, by linear probe:", "", *rows, ""]
+
+
+def _audited(audit: Row | None, method: str) -> list[str]:
+    """What attacks on the updates found, of the run's own training alone."""
+    if audit is None or audit["run"]["method"] != method:
+        return []
+    rows = [row for row in audit["rows"] if row["kind"] != "made to leak"]
+    table = ["| Attack | Setting | Measure | Value | Baseline or claim | Verdict |"]
+    table.append("|---|---|---|---|---|---|")
+    for row in rows:
+        value = f"{row['value']:.3g}"
+        if row["low"] is not None and row["high"] is not None:
+            value += f" ({row['low']:.3g} to {row['high']:.3g})"
+        baseline = MISSING if row["baseline"] is None else f"{row['baseline']:.3g}"
+        table.append(
+            f"| {row['attack']} | {row['setting']}, {row['kind']} | {row['measure']} | {value} "
+            f"| {baseline} | {row['verdict']} |"
+        )
+    names = ", ".join(site["name"] for site in audit["sites"])
+    note = f"By `polyclinic audit` at {names}, on updates of the run's own training."
+    if audit["quick"]:
+        note += " A quick audit, which shows little."
+    if audit["missed"]:
+        note += f" Failed where they must succeed: {', '.join(audit['missed'])}."
+    note += " An attack that fails is no proof of safety."
+    return ["## Privacy audit", "", note, "", *table, ""]
 
 
 def _limits(results: Row) -> list[str]:

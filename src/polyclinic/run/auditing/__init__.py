@@ -1,0 +1,1 @@
+"""`polyclinic audit`: a site attacks the updates of its own training."""
