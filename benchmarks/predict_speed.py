@@ -1,15 +1,15 @@
 """How near `polyclinic predict` comes to the bare forward pass of its encoder.
 
-    python benchmarks/predict_speed.py            # two minutes on an idle machine
+    python benchmarks/predict_speed.py            # six minutes on an idle machine
     python benchmarks/predict_speed.py --smoke    # seconds: does it work?
 
 `forward` is the encoder on one batch that lies ready in memory, again and again. `predict` is
 everything: files read and decoded by threads, brought to the network's size, encoder and head,
-calibration, the out-of-distribution score, a row each in the table. Both take turns, a few batches
-each, so that both meet the same machine; the share is the median over turns of the ratio of a turn
-and its neighbours. Both are measured on the clock and in processor seconds, which other processes
-disturb less. The images are made up (breast ultrasound of the phantoms, as PNG and as JPEG), and
-the head is fitted to a few of them.
+calibration, the out-of-distribution score, a row each in the table. A turn is one call, with all
+that it does once, on some thousand images. Both take turns, so that both meet the same machine; the
+share is the median over turns of the ratio of a turn and its neighbour. Both are measured on the
+clock and in processor seconds, which other processes disturb less. The images are made up (breast
+ultrasound of the phantoms, as PNG and as JPEG), and the head is fitted to a few of them.
 
 Each row of CASES is one kind of files and one size of the network's input. The first is the
 smallest of both that the docs speak of, for which decoding weighs most.
@@ -63,8 +63,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--smoke", action="store_true", help="few images, one turn, one case")
-    parser.add_argument("--turns", type=int, default=9, help="of both (default 9)")
-    parser.add_argument("--batches", type=int, default=16, help="in a turn (default 16)")
+    parser.add_argument("--turns", type=int, default=5, help="of both (default 5)")
+    parser.add_argument("--batches", type=int, default=64, help="in a turn (default 64)")
     parser.add_argument(
         "--out", type=Path, help="result file (default benchmarks/results/predict_speed.json; "
         "with --smoke none)"

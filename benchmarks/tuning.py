@@ -26,7 +26,7 @@ import records
 from polyclinic.config import Config, MethodName, SiteConfig
 from polyclinic.data.dataset import SiteData
 from polyclinic.data.phantoms import write_phantoms
-from polyclinic.errors import PolyclinicError
+from polyclinic.errors import ConfigError, PolyclinicError
 from polyclinic.evaluate.protocols import linear_probe
 from polyclinic.federation.exchange import Federation
 from polyclinic.federation.methods import METHODS, STARTS
@@ -38,6 +38,7 @@ from polyclinic.models.masked import MASKED
 from polyclinic.models.pretraining import encoder_of, pretrain, pretrain_plan
 from polyclinic.models.state import State, load_state, save_state, state_of
 from polyclinic.run.experiment import Prepared, prepare, protocol_plan
+from polyclinic.seeding import derive
 
 SCALE: dict[str, Any] = {
     "data.image_size": 32,
@@ -88,16 +89,20 @@ def main() -> None:
 
 
 def trials(lines: Sequence[str]) -> list[Trial]:
-    """The trials in the lines of a file; `ValueError` for a method that there is not."""
+    """The trials in the lines of a file; `ConfigError` for a method or key that there is not."""
     found = []
     for line in lines:
         if not line.strip() or line.startswith("#"):
             continue
         name, method, *pairs = line.split()
         settings = dict(pair.split("=", 1) for pair in pairs)
+        if fixed := [key for key in settings if key.startswith("data.")]:
+            raise ConfigError(f"{name}: {fixed[0]}: data are prepared once, for all trials alike")
         if method not in get_args(MethodName):
-            raise ValueError(f"{name}: expected one of {', '.join(METHODS)}; got {method!r}")
-        found.append(Trial(name, method, int(settings.pop("seed", "0")), settings))
+            raise ConfigError(f"{name}: expected one of {', '.join(METHODS)}; got {method!r}")
+        seed = int(settings.pop("seed", "0"))
+        changed(Config((), Path()), settings)
+        found.append(Trial(name, method, seed, settings))
     return found
 
 
@@ -154,7 +159,7 @@ def start_of(config: Config, trial: Trial, data: Prepared, starts: Path) -> Stat
     """The encoder that the trial starts from, pre-trained once for all trials with its settings."""
     kind = STARTS.get(trial.method, "mim")
     if kind == "random":
-        return state_of(build_encoder(config.preset, trial.seed))
+        return state_of(build_encoder(config.preset, derive(trial.seed, trial.method)))
     m, size = config.mim, config.data.image_size
     said = [m.epochs, m.batch_size, m.learning_rate, m.weight_decay, m.mask_ratio, m.patch, size]
     kept = starts / f"{kind}-{trial.seed}-{'-'.join(f'{value:g}' for value in said)}.safetensors"
@@ -177,8 +182,10 @@ def _blind(site: SiteData) -> SiteData:
 def changed(config: Config, settings: Mapping[str, Any]) -> Config:
     """The configuration with `table.key` set to each value, given as text or as it is."""
     for dotted, value in settings.items():
-        table, key = dotted.split(".")
-        old = getattr(getattr(config, table), key)
+        table, _, key = dotted.partition(".")
+        old = getattr(getattr(config, table, None), key, None)
+        if old is None:
+            raise ConfigError(f"{dotted}: no such setting; expected one as docs/method.md has them")
         new = value == "true" if isinstance(old, bool) else type(old)(value)
         config = replace(config, **{table: replace(getattr(config, table), **{key: new})})
     return config

@@ -1,5 +1,6 @@
 """Every method from end to end on tiny sites, and against what it is said to compute."""
 
+import math
 import shutil
 from dataclasses import replace
 
@@ -82,7 +83,8 @@ def test_without_labels_no_label_matters(federate, make_site):
         shutil.rmtree(fed.store.folder)
     assert equal(*states)
     said = records[0]["sites"]["a"]
-    assert said["received_score"] < said["trained_score"] < 1
+    assert math.isnan(said["received_score"])
+    assert 0 < said["loss"] < 2  # targets have a variance of one
 
 
 @pytest.mark.parametrize("method", ["fedavg", "fedprox"])

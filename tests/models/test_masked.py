@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyclinic.models.encoder import build_encoder
-from polyclinic.models.masked import MaskedModel, masked_loss, sample_mask
+from polyclinic.models.masked import MASKED, MaskedModel, masked_loss, sample_mask
+from polyclinic.models.pretraining import PretrainPlan
 from polyclinic.seeding import generator
 
 
@@ -69,3 +70,14 @@ def test_the_model_does_not_see_what_is_masked():
         assert out.shape == images.shape
         assert torch.equal(out, model(torch.where(masked, 0.77, images), masked))
         assert not torch.equal(out, model(torch.where(masked, images, 0.77), masked))
+
+
+def test_grey_images_cost_what_equal_colours_cost():
+    grey = torch.randint(0, 256, (3, 1, 16, 16), generator=generator(2), dtype=torch.uint8)
+    model = MaskedModel(build_encoder("small", 0))
+    plan = PretrainPlan(1, 3, 1e-3, 0.0, mask_ratio=0.5, patch=4)
+    losses = [
+        float(MASKED.loss(model, images, 16, plan, generator(4)).detach())
+        for images in (grey, grey.expand(-1, 3, -1, -1).contiguous())
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)

@@ -57,6 +57,7 @@ def _masked_step(
 ) -> Tensor:
     views = sample_views(len(images), images.shape[-1], side, _VIEWS, gen)
     batch = apply_views(images, views, side)[0].to(device())
+    batch = batch.expand(-1, 3, -1, -1)  # grey images count as colours that are equal
     masked = sample_mask(len(batch), side, plan.patch, plan.mask_ratio, gen).to(device())
     with autocast():
         return masked_loss(model(batch, masked), batch, masked, plan.patch)
