@@ -29,7 +29,7 @@ from polyclinic.config import Config, PrivacyConfig, SiteConfig, UniversalConfig
 from polyclinic.evaluate.audit.bounds import best_least_epsilon
 from polyclinic.federation.aggregation import add
 from polyclinic.federation.audit.planted import mechanism_canaries
-from polyclinic.federation.audit.stages import plan_of, stage_of
+from polyclinic.federation.audit.stages import plan_of, stage_of, weighting_of
 from polyclinic.models.device import fixed_precision
 from polyclinic.models.encoder import build_encoder
 from polyclinic.models.state import state_of
@@ -99,7 +99,8 @@ def _audits(folder: Path, plan: AuditPlan, *, small: bool) -> dict[str, Any]:
     received = add(received, first.change)
     audits: dict[str, Any] = {}
     for protection, changed in _protections(config).items():
-        subject = Subject(site, config.preset, received, changed, plan_of(changed, METHOD))
+        train, weighting = plan_of(changed, METHOD), weighting_of(changed, METHOD)
+        subject = Subject(site, config.preset, received, changed, train, weighting)
         rows: list[dict[str, Any]] = []
         began = time.perf_counter()
         for attack in ATTACKS:

@@ -54,6 +54,37 @@ def test_the_section_shows_rows_and_attacks_that_failed_where_they_must_not(
     assert "A quick audit" in after
 
 
+def without(part, name):
+    return {key: value for key, value in part.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ({"schema": "polyclinic.audit/1"}, r"'created' in it, of type str, got nothing; audit the"),
+        ({**CONTENT, "rows": 3}, r"'rows' in it, of type list, got 3; audit the run again"),
+        ({**CONTENT, "run": {"method": "universal"}}, r"'seed' in 'run', of type int, got nothing"),
+        ({**CONTENT, "sites": ["north"]}, r"'name' in site 1, of type str, got nothing"),
+        ({**CONTENT, "rows": [ROW, 7]}, r"'site' in row 2, of type str, got nothing"),
+        ({**CONTENT, "rows": [{**ROW, "value": None}]}, r"'value' in row 1, .* got None"),
+        ({**CONTENT, "rows": [{**ROW, "low": "9"}]}, r"'low' in row 1, .* float or null, got '9'"),
+        *(
+            ({**CONTENT, "rows": [without(ROW, name)]}, rf"audit\.json: expected '{name}' in row 1")
+            for name in without(ROW, "details")
+        ),
+        *(
+            (without(CONTENT, name), rf"expected '{name}' in it")
+            for name in without(CONTENT, "schema")
+        ),
+    ],
+)
+def test_a_file_that_lacks_something_is_refused_in_one_line(tmp_path, content, match):
+    (tmp_path / "audit.json").write_text(json.dumps(content))
+    with pytest.raises(RunError, match=match) as caught:
+        audit(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("text", "match"),
     [("{", r"cannot be read .*; audit the run again"), ("[]", r"expected schema .*, got None")],

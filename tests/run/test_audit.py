@@ -4,17 +4,23 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from polyclinic.config import FederationConfig, PrivacyConfig, UniversalConfig
-from polyclinic.errors import ConfigError, DataError, RunError
+from polyclinic.errors import ConfigError, DataError, PrivacyError, RunError
+from polyclinic.federation.audit.stages import plan_of
+from polyclinic.federation.audit.updates import narrowed
+from polyclinic.federation.privacy.stage import UNTOLD
+from polyclinic.run.auditing import audit as auditing
 from polyclinic.run.auditing.audit import (
     ATTACKS,
     SCHEMA,
     audit_run,
     quick_plan,
 )
-from polyclinic.run.auditing.rows import AuditPlan
+from polyclinic.run.auditing.label_rows import balanced, label_rows
+from polyclinic.run.auditing.rows import AuditPlan, Subject
 from polyclinic.run.encoder_source import find_encoder
 from polyclinic.run.exporting import export_run
 from polyclinic.run.model_card import model_card
@@ -63,6 +69,14 @@ def test_an_audit_of_a_run_without_protection(found, hospitals, finished_run, tm
     assert "## Privacy audit" in card
     assert "Failed where they must succeed: inversion (one image" in card
     assert "## Privacy audit" not in model_card(figures, "local", 0, "d", results)
+    assert "## Privacy audit" not in model_card(figures, "universal", 1, "d", results)
+    table = card.split("## Privacy audit")[1].split("## Limits")[0]
+    assert "| membership | a stage as the run trains, as the run trains |" in table
+    assert ", made to leak |" not in table
+    assert ", protected |" not in table
+    canaries_alone = [row for row in results["rows"] if row["attack"] == "canary"]
+    nothing = {**results, "rows": canaries_alone}
+    assert "## Privacy audit" not in model_card(figures, "universal", 0, "d", nothing)
 
     run = shutil.copytree(finished_run, tmp_path / "run")
     export_run(run, tmp_path / "before")
@@ -98,6 +112,72 @@ def test_an_audit_of_a_run_with_every_protection(found, hospitals):
     assert ("protected", "the same, the sum of 3 sites with an image each") in inversions
 
 
+def test_more_secure_sites_than_training_images_are_audited(found, hospitals):
+    site = found.config.sites[0]
+    config = replace(
+        found.config,
+        sites=tuple(replace(site, name=f"site-{n}") for n in range(20)),
+        hold_out=(),
+        federation=FederationConfig(secure=True, norm_factor=0.0),
+        universal=UniversalConfig(distil_every=0),
+    )
+    results = audit_run(
+        replace(found, config=config),
+        [hospitals / "sites" / "west"],  # with 11 training images
+        replace(TINY, inversion_steps=1),
+        ["inversion"],
+    )
+    assert ("protected", "the same, the sum of 20 sites with an image each") in settings(
+        results, "inversion"
+    )
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_site_that_cannot_have_the_guarantee_is_refused_before_it_is_attacked(
+    found, hospitals, make_site, monkeypatch, attack
+):
+    site = make_site("regression", n=48)
+    monkeypatch.setattr(auditing, "prepared_site", lambda *_: site)
+    private = replace(found.config, privacy=PrivacyConfig(epsilon=8.0))
+    north = [hospitals / "sites" / "north"]
+    with pytest.raises(PrivacyError, match=r"site 'a': regression scales its targets by the mean"):
+        audit_run(replace(found, config=private), north, TINY, [attack])
+    likely = replace(found.config, privacy=PrivacyConfig(epsilon=8.0, delta=0.1))
+    monkeypatch.setattr(auditing, "prepared_site", lambda *_: make_site(n=48))
+    with pytest.raises(PrivacyError, match=r"privacy.delta is 0.1, and it has 24 units"):
+        audit_run(replace(found, config=likely), north, TINY, [attack])
+
+
+@pytest.mark.parametrize(("most", "few"), [(8, 2), (19, 1)])
+def test_a_perfect_attack_succeeds_where_most_images_are_of_one_class(found, make_site, most, few):
+    site = make_site(n=80)
+    train = site.split["train"]
+    of = [train[site.targets[train] == label] for label in range(2)]
+    rows = np.sort(np.concatenate([of[0][:most], of[1][:few]]))
+    plan = plan_of(found.config, "universal")
+    subject = Subject(narrowed(site, rows), found.preset, found.state, found.config, plan, "equal")
+    first = next(iter(label_rows(subject, quick_plan(AuditPlan()), lambda *_: None)))
+    assert (first["value"], first["baseline"], first["verdict"]) == (1.0, 0.5, "succeeds")
+    assert first["details"]["victims"] == 20
+    one = replace(subject, site=narrowed(site, of[0]))
+    assert list(label_rows(one, TINY, lambda *_: None)) == []
+
+
+def test_a_private_site_does_not_say_how_large_it_is(found, make_site):
+    plan = plan_of(found.config, "fedavg")
+    subject = Subject(make_site(), found.preset, found.state, found.config, plan, "size")
+    assert subject.examples == 16
+    private = replace(plan, privacy=PrivacyConfig(epsilon=1.0))
+    assert replace(subject, train=private).examples == UNTOLD["examples"]
+
+
+def test_single_images_are_drawn_with_as_many_of_each_class():
+    targets = np.array([0, 0, 0, 0, 0, 2, 1, 2])
+    drawn = balanced(targets, np.arange(7), 20, np.random.default_rng(0))
+    assert np.bincount(targets[drawn]).tolist() == [7, 7, 7]
+    assert 7 not in drawn
+
+
 def test_a_site_that_draws_masks_is_audited_without_labels(found, hospitals):
     plan = replace(TINY, pool=8, inversion_steps=2)
     results = audit_run(found, [hospitals / "sites" / "west"], plan)
@@ -131,7 +211,6 @@ def test_what_cannot_be_audited_is_refused(found, hospitals, tmp_path):
 
 
 def test_too_few_images_are_refused(found, tmp_path):
-    import numpy as np
     from PIL import Image
 
     for label in "ab":

@@ -10,6 +10,22 @@ from polyclinic.report.rows import Row
 
 FILE, SCHEMA = "audit.json", "polyclinic.audit/1"
 
+Types = tuple[type, ...]
+_TEXT: Types = (str,)
+_NUMBER: Types = (int, float)
+_PERHAPS: Types = (int, float, type(None))
+_CONTENT: dict[str, Types] = {
+    "created": _TEXT, "quick": (bool,), "run": (dict,), "sites": (list,), "rows": (list,),
+    "missed": (list,),
+}  # fmt: skip
+_RUN: dict[str, Types] = {"method": _TEXT, "seed": (int,)}
+_SITE: dict[str, Types] = {"name": _TEXT}
+_ROW: dict[str, Types] = {
+    "site": _TEXT, "attack": _TEXT, "setting": _TEXT, "kind": _TEXT, "attacker": _TEXT,
+    "measure": _TEXT, "value": _NUMBER, "low": _PERHAPS, "high": _PERHAPS, "baseline": _PERHAPS,
+    "verdict": _TEXT,
+}  # fmt: skip
+
 
 def audit(run: Path) -> dict[str, Any] | None:
     """Rows of the audit in the run directory, and what to know of them; None without one.
@@ -31,7 +47,7 @@ def audit(run: Path) -> dict[str, Any] | None:
 
 
 def read_audit(path: Path) -> dict[str, Any]:
-    """The content of an audit.json; `RunError` where it is none."""
+    """The content of an audit.json; `RunError` where it is none, or lacks what the report shows."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -43,7 +59,25 @@ def read_audit(path: Path) -> dict[str, Any]:
             "version"
         )
     content: dict[str, Any] = found
+    _require(path, "it", content, _CONTENT)
+    _require(path, "'run'", content["run"], _RUN)
+    for number, site in enumerate(content["sites"]):
+        _require(path, f"site {number + 1}", site, _SITE)
+    for number, row in enumerate(content["rows"]):
+        _require(path, f"row {number + 1}", row, _ROW)
     return content
+
+
+def _require(path: Path, where: str, part: Any, fields: dict[str, Types]) -> None:
+    """`RunError` where a part of the file lacks a field, or has another type there."""
+    for name, types in fields.items():
+        if not isinstance(part, dict) or not isinstance(part.get(name, ...), types):
+            expected = " or ".join("null" if t is type(None) else t.__name__ for t in types)
+            got = repr(part[name])[:40] if isinstance(part, dict) and name in part else "nothing"
+            raise RunError(
+                f"{path}: expected {name!r} in {where}, of type {expected}, got {got}; audit the "
+                "run again"
+            )
 
 
 def _row(row: Row) -> dict[str, str]:

@@ -11,7 +11,7 @@ def model_card(results: Row, method: str, seed: int, digest: str, audit: Row | N
     """Markdown: data by site, method, figures with intervals, limits, intended use, licence.
 
     `results` is the content of the run's results.json, `audit` of its audit.json where there is
-    one of this method; `digest` the weights' SHA-256.
+    one, which is quoted if it is of this method and seed; `digest` the weights' SHA-256.
     """
     titles = {m["name"]: m["title"] for m in results["methods"]}
     summaries = {m["name"]: m["summary"] for m in results["methods"]}
@@ -53,7 +53,7 @@ def model_card(results: Row, method: str, seed: int, digest: str, audit: Row | N
         "",
         *_gains(results, method, titles),
         *_held_out(results, method),
-        *_audited(audit, method),
+        *_audited(audit, method, seed),
         *_limits(results),
         *_closing(results, digest),
     ]
@@ -120,11 +120,14 @@ def _held_out(results: Row, method: str) -> list[str]:
     return ["At sites that took no part, by linear probe:", "", *rows, ""]
 
 
-def _audited(audit: Row | None, method: str) -> list[str]:
-    """What attacks on the updates found, of the run's own training alone."""
-    if audit is None or audit["run"]["method"] != method:
+def _audited(audit: Row | None, method: str, seed: int) -> list[str]:
+    """What attacks found, of the run's own training alone: no victim that was made to leak."""
+    if audit is None or (audit["run"]["method"], audit["run"]["seed"]) != (method, seed):
         return []
-    rows = [row for row in audit["rows"] if row["kind"] != "made to leak"]
+    made = ("made to leak", "protected")  # protected ones are the same victims, in protection
+    rows = [row for row in audit["rows"] if row["kind"] not in made]
+    if not rows:
+        return []
     table = ["| Attack | Setting | Measure | Value | Baseline or claim | Verdict |"]
     table.append("|---|---|---|---|---|---|")
     for row in rows:
@@ -137,7 +140,7 @@ def _audited(audit: Row | None, method: str) -> list[str]:
             f"| {baseline} | {row['verdict']} |"
         )
     names = ", ".join(site["name"] for site in audit["sites"])
-    note = f"By `polyclinic audit` at {names}, on updates of the run's own training."
+    note = f"By `polyclinic audit` at {names}, on the run's own training and mechanisms."
     if audit["quick"]:
         note += " A quick audit, which shows little."
     if audit["missed"]:

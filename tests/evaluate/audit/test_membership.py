@@ -14,6 +14,7 @@ from polyclinic.evaluate.audit.membership import (
     likelihood_ratios,
     tpr_at,
 )
+from polyclinic.seeding import derive
 
 
 def test_the_confidence_is_the_logit_of_the_probability():
@@ -27,6 +28,17 @@ def test_every_image_is_in_half_of_the_models():
     assert (inside.sum(0) == 3).all()
     assert inside.std(1).all()
     assert not np.array_equal(inside, halves(6, 50, 1))
+
+
+def test_no_model_gets_a_single_image_or_none_and_the_first_that_will_do_is_taken():
+    for seed in range(300):
+        for images in (4, 10, 32):
+            inside = halves(4, images, seed)
+            assert (inside.sum(0) == 2).all()
+            assert inside.sum(1).min() >= max(2, images // 4)
+    assert halves(4, 1, 0).sum() == 2
+    drawn = np.random.default_rng(derive("halves", 3)).random((4, 200)).argsort(axis=0) < 2
+    assert np.array_equal(halves(4, 200, 3), drawn)
 
 
 @pytest.mark.parametrize("models", [2, 5])

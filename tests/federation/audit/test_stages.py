@@ -7,7 +7,7 @@ import torch
 
 from polyclinic.config import PrivacyConfig
 from polyclinic.errors import PrivacyError
-from polyclinic.federation.audit.stages import plan_of, stage_of
+from polyclinic.federation.audit.stages import plan_of, stage_of, weighting_of
 from polyclinic.federation.site import train_stage
 from polyclinic.federation.stages import Stages
 
@@ -19,16 +19,18 @@ def test_the_plan_is_that_of_the_methods_first_stage(federate, monkeypatch, meth
     from polyclinic.federation import methods
 
     fed, _ = federate(method)
-    asked = []
+    asked, weightings = [], []
 
-    def stop(fed, stages, plan, *_):
+    def stop(fed, stages, plan, _, weighting):
         asked.append(replace(plan, privacy=fed.config.privacy, stages=stages.total))
+        weightings.append(weighting)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(methods, "_combined", stop)
     with pytest.raises(KeyboardInterrupt):
         methods.METHODS[method](fed)
     assert asked == [plan_of(fed.config, method)]
+    assert weightings == [weighting_of(fed.config, method)]
     base = fed.plan(Stages(0, fed.config.local.stages, {}))
     assert plan_of(fed.config, "local") == replace(base, stages=fed.config.local.stages)
 

@@ -50,15 +50,20 @@ def halves(models: int, images: int, *seed: int | str) -> Truths:
     """Which images train which model, (M, N): each image in half of the models, drawn at random.
 
     `models` is even and at least 4, so that an image has shadows with and without it whichever
-    model is the victim.
+    model is the victim. No model gets less than a quarter of the images, nor a single one, of
+    which batch normalisation has no spread: what chance draws otherwise is drawn again.
     """
     if models < 4 or models % 2:
         raise PrivacyError(
             f"membership: expected an even number of shadow models, 4 or more, got {models}"
         )
     rng = np.random.default_rng(derive("halves", *seed))
-    order = rng.random((models, images)).argsort(axis=0)
-    return np.asarray(order < models // 2)
+    least = min(max(2, images // 4), images // 2)
+    while True:
+        order = rng.random((models, images)).argsort(axis=0)
+        inside = np.asarray(order < models // 2)
+        if inside.sum(1).min() >= least:
+            return inside
 
 
 def confidence(losses: Values) -> Values:

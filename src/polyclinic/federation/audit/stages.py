@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from polyclinic.config import Config
+from polyclinic.config import Config, Weighting
 from polyclinic.data.dataset import SiteData
 from polyclinic.errors import PrivacyError
 from polyclinic.federation.aggregation import subtract
@@ -42,7 +42,10 @@ class Stage:
 
 
 def plan_of(config: Config, method: str) -> TrainPlan:
-    """The local training of a method's first stage, whose learning rate is the highest."""
+    """The local training of a method's first stage, whose learning rate is the highest.
+
+    There is no federation here to ask; a test compares it with what the methods themselves ask for.
+    """
     c, u = config.local, config.universal
     plan = TrainPlan(
         size=config.data.image_size,
@@ -63,6 +66,11 @@ def plan_of(config: Config, method: str) -> TrainPlan:
     if method == "fedprox":
         return replace(plan, anchor="proximal", anchor_weight=config.fedprox.mu)
     return plan
+
+
+def weighting_of(config: Config, method: str) -> Weighting:
+    """How a method weighs sites: averaging by size, and `universal` as it is configured."""
+    return config.universal.weighting if method == "universal" else "size"
 
 
 def noise_of(site: SiteData, plan: TrainPlan) -> tuple[Sampling, float]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from polyclinic.federation.aggregation import WEIGHTINGS
 from polyclinic.federation.secure.masking import mean_of, quantisation
 from polyclinic.federation.secure.member import Masks, accept, advertise, mask, reveal, share_keys
 from polyclinic.federation.secure.messages import Terms
@@ -22,26 +23,36 @@ Numbers = np.ndarray
 
 @dataclass(frozen=True)
 class Summed:
-    """The mean of the sites' changes, and the words in which each site sent its own."""
+    """The mean of the sites' changes, and the words in which each site sent its own.
+
+    `weight` is that of each site.
+    """
 
     mean: State
     words: Mapping[str, Words]
     how: Quantisation
+    weight: float
 
     def taken_for_numbers(self, site: str) -> State:
         """A site's masked words, read as if they were its change: all that there is of it alone."""
         shapes = {name: tuple(value.shape) for name, value in self.mean.items()}
-        return mean_of(self.words[site], 1.0, self.how, shapes)
+        return mean_of(self.words[site], self.weight, self.how, shapes)
 
 
-def summed(changes: Mapping[str, State], clip: float, session: str) -> Summed:
-    """Add the changes of three sites or more of equal weight; numbers beyond ±`clip` are cut."""
+def summed(
+    changes: Mapping[str, State], clip: float, session: str, weighting: str, examples: int
+) -> Summed:
+    """Add the changes of three sites or more; numbers beyond ±`clip` are cut.
+
+    `weighting` is a key of `WEIGHTINGS`; each site has `examples` training images.
+    """
     need()
+    weight = WEIGHTINGS[weighting](examples)
     names = sorted(changes)
     identities = {name: system_entropy(KEY) for name in names}
     public = {name: identity_of(key) for name, key in identities.items()}
     terms = Terms(session, 2 * len(names) // 3 + 1, public)
-    how = quantisation("equal", len(names), clip)
+    how = quantisation(weighting, len(names), clip)
     members, adverts = {}, {}
     for name in names:
         members[name], adverts[name] = advertise(terms, name, identities[name])
@@ -49,39 +60,50 @@ def summed(changes: Mapping[str, State], clip: float, session: str) -> Summed:
     shares = {name: share_keys(members[name], roster) for name in names}
     delivered, _ = route_shares(terms, roster, shares)
     words = {
-        name: mask(accept(members[name], delivered[name]), to_words(row(changes[name]), 1.0, how))
+        name: mask(
+            accept(members[name], delivered[name]), to_words(row(changes[name]), weight, how)
+        )
         for name in names
     }
     request = ask_shares(terms, delivered, words)
     answers = {name: reveal(members[name], request) for name in names}
     total, _ = unmask(terms, roster, request, words, answers)
     shapes = {name: tuple(value.shape) for name, value in changes[names[0]].items()}
-    return Summed(mean_of(total, float(len(names)), how, shapes), words, how)
+    return Summed(mean_of(total, weight * len(names), how, shapes), words, how, weight)
 
 
 def masked_twice(
-    first: State, second: State, sites: int, clip: float, session: str, *, reused: bool
+    first: State,
+    second: State,
+    sites: int,
+    clip: float,
+    session: str,
+    weighting: str,
+    examples: int,
+    *,
+    reused: bool,
 ) -> tuple[Words, Words, Quantisation]:
     """One site's words of two stages: with masks of their own, or, `reused`, under the same masks.
 
     The other sites send nothing of interest; what matters are the masks that the site shares with
-    them.
+    them. `weighting` and `examples` as in `summed`.
     """
     need()
+    weight = WEIGHTINGS[weighting](examples)
     names = [f"site-{number}" for number in range(max(3, sites))]
-    how = quantisation("equal", len(names), clip)
+    how = quantisation(weighting, len(names), clip)
     seeds = _masks(names, f"{session}, stage 1")
     again = Masks(list(seeds.seeds)) if reused else _masks(names, f"{session}, stage 2")
     one, other = (
-        mask(masks, to_words(row(change), 1.0, how))
+        mask(masks, to_words(row(change), weight, how))
         for masks, change in ((seeds, first), (again, second))
     )
     return one, other, how
 
 
-def difference_of(words: np.ndarray, how: Quantisation) -> np.ndarray:
-    """A difference of masked integers, (N,) signed, as numbers of a change."""
-    return to_mean(words.astype(np.int64).astype(f"u{how.bits // 8}"), 1.0, how)
+def difference_of(words: np.ndarray, weight: float, how: Quantisation) -> np.ndarray:
+    """A difference of masked integers, (N,) signed, as numbers of a site's change."""
+    return to_mean(words.astype(np.int64).astype(f"u{how.bits // 8}"), weight, how)
 
 
 def row(change: State) -> Numbers:

@@ -51,7 +51,7 @@ def private_stage(
     """
     privacy, who = plan.privacy, f"site '{site.name}'"
     units = units_of(site, privacy.unit)
-    _check(site, units, plan)
+    require_guarantee(site, units, plan)
     before = opened(kept or {}, budget(privacy), who)
     sampling = sampling_of(site, plan, units)
     noise = privacy.noise or noise_for(
@@ -68,7 +68,8 @@ def private_stage(
     return Knowledge(change, UNTOLD), {**state_of(head), **account.tensors()}
 
 
-def _check(site: SiteData, units: Units, plan: TrainPlan) -> None:
+def require_guarantee(site: SiteData, units: Units, plan: TrainPlan) -> None:
+    """`PrivacyError` where the guarantee cannot be given at this site, whatever the noise."""
     if site.task == "regression":
         raise PrivacyError(
             f"site '{site.name}': regression scales its targets by the mean and spread of all of "

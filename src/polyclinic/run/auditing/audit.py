@@ -17,8 +17,10 @@ from polyclinic.config import Config, SiteConfig
 from polyclinic.data.dataset import SiteData, counted
 from polyclinic.data.readers import TaskChoice
 from polyclinic.errors import ConfigError, DataError, RunError
-from polyclinic.federation.audit.stages import plan_of
+from polyclinic.federation.audit.stages import plan_of, weighting_of
 from polyclinic.federation.privacy.accounting import need
+from polyclinic.federation.privacy.stage import require_guarantee
+from polyclinic.federation.privacy.units import units_of
 from polyclinic.federation.secure import primitives
 from polyclinic.models.device import describe, fixed_precision
 from polyclinic.models.memory import shortage_explained
@@ -91,7 +93,8 @@ def audit_run(
 
     `format` and `task` as in `scan_site`, for folders that are not in the run's configuration.
     Raises `RunError` for what is no run, `ConfigError` for an attack that is unknown or an extra
-    that is missing, `DataError` where there is too little to audit.
+    that is missing, `DataError` where there is too little to audit, `PrivacyError` for a site at
+    which the run could not give its guarantee.
     """
     source = _source(found)
     if not attacks:
@@ -104,6 +107,10 @@ def audit_run(
     if source.config.federation.secure:
         primitives.need()
     sites = [_prepared(site, source, tell) for site in _sites(source, folders, format, task, tell)]
+    train = plan_of(source.config, source.method)
+    if train.privacy.epsilon:
+        for site in sites:
+            require_guarantee(site, units_of(site, train.privacy.unit), train)
     rows: list[Record] = []
     with fixed_precision(torch.float32):
         for number, site in enumerate(sites):
@@ -112,7 +119,8 @@ def audit_run(
                 found.preset,
                 found.state,
                 source.config,
-                plan_of(source.config, source.method),
+                train,
+                weighting_of(source.config, source.method),
             )
             for place, attack in enumerate(attacks):
                 done = (number * len(attacks) + place) / (len(sites) * len(attacks))

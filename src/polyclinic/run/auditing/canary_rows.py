@@ -100,7 +100,16 @@ def mask_rows(subject: Subject, plan: AuditPlan) -> Iterator[Record]:
     sites = len(subject.config.sites) - len(subject.config.hold_out)
     clip = subject.config.federation.secure_clip
     for reused in (True, False):
-        one, other, _ = masked_twice(first, second, sites, clip, "audit", reused=reused)
+        one, other, _ = masked_twice(
+            first,
+            second,
+            sites,
+            clip,
+            "audit",
+            subject.weighting,
+            subject.examples,
+            reused=reused,
+        )
         yield mask_row(mask_reuse(one, other), planted=reused)
 
 

@@ -72,7 +72,9 @@ def _settings(subject: Subject, plan: AuditPlan) -> Iterator[tuple[str, Kind, st
     )
 
     def leaking(number: int) -> Victim:
-        view = view_of(subject.site, int(rows[number]), subject.train.size)
+        # a federation may have more sites than this one has images: then some come again
+        row = int(rows[number % len(rows)])
+        view = view_of(subject.site, row, subject.train.size)
         return leaking_victim(subject.preset, subject.received, view, number)
 
     yield LEAK, "made to leak", _TOLD_ALL, leaking
@@ -91,13 +93,15 @@ def _settings(subject: Subject, plan: AuditPlan) -> Iterator[tuple[str, Kind, st
             "the same, masked by secure aggregation",
             "protected",
             _TOLD_ALL,
-            lambda n: in_secrecy([leaking(n + i) for i in range(_FEWEST_SITES)], alone=True),
+            lambda n: in_secrecy(
+                [leaking(n + i) for i in range(_FEWEST_SITES)], subject, alone=True
+            ),
         )
         yield (
             f"the same, the sum of {sites} sites with an image each",
             "protected",
             _TOLD_ALL,
-            lambda n: in_secrecy([leaking(n + i) for i in range(sites)], alone=False),
+            lambda n: in_secrecy([leaking(n + i) for i in range(sites)], subject, alone=False),
         )
     head = fitted_head(
         subject.site, subject.preset, subject.received, plain(subject.train), plan.seed
@@ -112,7 +116,7 @@ def _settings(subject: Subject, plan: AuditPlan) -> Iterator[tuple[str, Kind, st
         "one image, one plain gradient, the network as it is",
         "stronger attacker",
         _TOLD_ALL,
-        lambda n: image_victim(site, preset, received, head, int(rows[n]), train),
+        lambda n: image_victim(site, preset, received, head, int(rows[n % len(rows)]), train),
     )
     batch = min(plan.inversion_batch, train.batch_size, len(rows))
     if not subject.private:
@@ -140,18 +144,19 @@ def _settings(subject: Subject, plan: AuditPlan) -> Iterator[tuple[str, Kind, st
     )
 
 
-def in_secrecy(victims: list[Victim], *, alone: bool) -> Victim:
+def in_secrecy(victims: list[Victim], subject: Subject, *, alone: bool) -> Victim:
     """The first victim as a server sees it under secure aggregation, with the others as sites.
 
     `alone`: its own masked words, read as numbers. Else the mean of all, whose images are sought
-    together; what is to be found is still the first one's.
+    together; what is to be found is still the first one's. Each site has as many images as the
+    audited one; numbers may be as large as a plain gradient's.
     """
     changes = {
         f"site-{i:02d}": as_state([value.cpu() for value in victim.update])
         for i, victim in enumerate(victims)
     }
     clip = max(1.0, *(float(v.abs().max()) for change in changes.values() for v in change.values()))
-    found = summed(changes, clip, "audit")
+    found = summed(changes, clip, "audit", subject.weighting, subject.examples)
     seen = found.taken_for_numbers("site-00") if alone else found.mean
     first = victims[0]
     update = [seen[name].to(value) for name, value in zip(sorted(seen), first.update, strict=True)]

@@ -1,5 +1,6 @@
 """Label inference in an audit: from the head, which stays home, and from the encoder's change."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -35,12 +36,19 @@ from polyclinic.run.directory import Record
 from polyclinic.seeding import derive
 
 _BATCH = 32  # images of a batch at most
+_FEWEST_ONES = 20  # single images: fewer cannot tell a perfect attack from guessing two classes
 _SHARE = "share of a batch whose labels are found"
 
 
 def label_rows(subject: Subject, plan: AuditPlan, told: Told) -> Iterator[Record]:
-    """Labels of single images and class counts of batches; only where an image has one label."""
+    """Labels of single images and class counts of batches.
+
+    Only where an image has one label and the training images have two or more: else there is
+    nothing to find.
+    """
     if subject.site.task != "single-label":
+        return
+    if len(np.unique(subject.site.targets[subject.site.split["train"]])) < 2:
         return
     site, preset, received = subject.site, subject.preset, subject.received
     rng = np.random.default_rng(derive(plan.seed, "labels"))
@@ -50,7 +58,7 @@ def label_rows(subject: Subject, plan: AuditPlan, told: Told) -> Iterator[Record
     batch = max(2, min(subject.train.batch_size, _BATCH))
 
     told("the head's gradient", 0.0)
-    ones = rng.choice(train, plan.label_victims)
+    ones = balanced(site.targets, train, max(_FEWEST_ONES, plan.label_victims), rng)
     hits = sum(
         label_of_one(bias_gradient(site, preset, received, head, ones[i : i + 1])[0])
         == int(site.targets[one])
@@ -129,6 +137,19 @@ def label_rows(subject: Subject, plan: AuditPlan, told: Told) -> Iterator[Record
         batch,
         plan,
     )
+
+
+def balanced(
+    targets: NDArray[np.generic], rows: NDArray[np.int64], number: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """At least `number` of `rows`, as many of each class, drawn with replacement.
+
+    So whoever guesses is right once in as many as there are classes, however rare they are.
+    """
+    labels = targets[rows].astype(np.int64)
+    present = np.unique(labels)
+    each = math.ceil(number / len(present))
+    return np.concatenate([rng.choice(rows[labels == label], each) for label in present])
 
 
 def composed(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from polyclinic.config import Config
+from polyclinic.config import Config, Weighting
 from polyclinic.data.dataset import SiteData
 from polyclinic.models.encoder import Preset
 from polyclinic.models.state import State
@@ -42,13 +42,14 @@ class AuditPlan:
 
 @dataclass(frozen=True)
 class Subject:
-    """A site, the encoder that it receives, and how it trains."""
+    """A site, the encoder that it receives, how it trains, and how the method weighs sites."""
 
     site: SiteData
     preset: Preset
     received: State
     config: Config
     train: TrainPlan
+    weighting: Weighting
 
     @property
     def private(self) -> bool:
@@ -59,6 +60,11 @@ class Subject:
     def secure(self) -> bool:
         """Whether the run's server sees sums alone."""
         return self.config.federation.secure
+
+    @property
+    def examples(self) -> int:
+        """How large the site says it is: nothing, under differential privacy."""
+        return 1 if self.private else len(self.site.split["train"])
 
     @property
     def alone(self) -> Kind:
