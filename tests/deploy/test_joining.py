@@ -358,6 +358,10 @@ def test_a_roster_with_another_key_for_the_site_itself_is_refused(tmp_path):
         ({"north": own, "south": own}, r"one key for two sites"),
         ({"north": own}, r"expected a key for each of north, south"),
         ({"north": own, "south": "zz"}, r"expected a key for each"),
+        (["north", "south"], r"not a table of sites and keys, got \['north', 'south'\]; ask"),
+        ({"north": own, 2: "ab" * 32}, r"not a table of sites and keys"),
+        ({"north": own, "south": ["a"] * 64}, r"not a table of sites and keys"),
+        (None, r"not a table of sites and keys, got None"),
     ):
         with pytest.raises(KnowledgeError, match=text):
             check_roster(tmp_path, "north", names, roster)

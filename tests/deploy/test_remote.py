@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,6 +25,7 @@ class Clock:
 
     def sleep(self, seconds):
         self.now += seconds
+        assert self.now < 10_000, "it waits for ever"
 
 
 def remote(letters, deployment, *, quorum=2, deadline=50.0, told=None):
@@ -175,6 +177,59 @@ def test_methods_that_need_the_data_are_refused(letters, deployment):
     task = ("small", None, None, None, None, (0, "local", 0, "north"), None)
     with pytest.raises(RunError, match=r"local: sends nothing"):
         list(sites.map(site_stage, [("north", task)]))
+
+
+class Eight:
+    """A post to eight sites of which `says` has what each answers; s8 is away."""
+
+    names = tuple(f"s{n}" for n in range(1, 9))
+
+    def __init__(self, says):
+        self.says, self.asked = says, []
+
+    def reachable(self):
+        return {*self.names[:7]}
+
+    def send(self, site, _):
+        self.asked.append(site)
+        return site
+
+    def collect(self, messages):
+        for site in messages:
+            yield site, self.says(site, self.asked.count(site))
+
+    def tasks(self):
+        return dict.fromkeys(self.names, SimpleNamespace(kind="keys", about="stage 1: keys"))
+
+
+@pytest.mark.parametrize("quorum", [5, 7])
+def test_sites_that_confirm_later_are_asked_again_though_another_is_away(deployment, quorum):
+    def says(site, times):
+        late = site in ("s6", "s7") and times < 4
+        return {"refusal": "roster"} if late else {"knowledge": b"keys"}
+
+    post, told = Eight(says), []
+    results = remote(post, deployment, quorum=quorum, told=told).ask(post.tasks(), least=6)
+    assert [name for name in post.names if isinstance(results[name], bytes)] == [*post.names[:7]]
+    assert str(results["s8"]) == "it was not there"
+    waits = [waiting.asked for waiting in told if "confirmed" in waiting.about]
+    assert waits == [["s6", "s7"]] * 3
+    assert post.asked.count("s1") == 1
+
+
+def test_with_enough_sites_nobody_waits_for_a_roster(deployment):
+    post = Eight(lambda site, _: {"refusal": "roster"} if site == "s7" else {"knowledge": b"k"})
+    results = remote(post, deployment, quorum=5).ask(post.tasks(), least=6)
+    assert "nobody there has confirmed the roster" in str(results["s7"])
+    assert post.asked.count("s7") == 1
+
+
+def test_it_ends_when_the_threshold_cannot_be_reached_whoever_comes_back(deployment):
+    bad = ("s5", "s6", "s7")
+    post = Eight(lambda site, _: {"refusal": "message"} if site in bad else {"knowledge": b"k"})
+    results = remote(post, deployment, quorum=5).ask(post.tasks(), least=6)
+    assert sum(isinstance(result, bytes) for result in results.values()) == 4
+    assert str(results["s8"]) == "it was not there"
 
 
 def test_who_took_part_in_words():

@@ -15,6 +15,7 @@ from polyclinic.deploy.folders import ACCOUNTS, EXCHANGES, read_record, write_re
 from polyclinic.deploy.remote import RemoteSites
 from polyclinic.deploy.roster import FILE, confirm, fingerprint
 from polyclinic.deploy.secret_site import MASKED
+from polyclinic.deploy.session import how_of
 from polyclinic.deploy.site_work import respond
 from polyclinic.deploy.tasks import to_fields
 from polyclinic.errors import RunError
@@ -22,8 +23,9 @@ from polyclinic.federation import exchange
 from polyclinic.federation.knowledge import Knowledge, encode
 from polyclinic.federation.ledger import digest
 from polyclinic.federation.privacy import account
-from polyclinic.federation.secure import messages
+from polyclinic.federation.secure import masking, messages
 from polyclinic.federation.secure.primitives import public_of
+from polyclinic.federation.secure.quantise import to_words
 from polyclinic.federation.site import Trained
 from polyclinic.federation.verification import verify
 from polyclinic.run import experiment
@@ -157,16 +159,17 @@ def test_what_leaves_is_masked_and_all_of_it_is_in_the_ledgers(
         assert ledger.problems == ()
         assert ledger.sent == {digest(message) for _, message in own}
         assert ledger.bytes == sum(len(message) for _, message in own)
-    start = load(sent(letters, "train", "north")[0].encoder)
-    plain = quick(letters.sites["north"], "", {k: torch.zeros(v.shape) for k, v in start.items()},
-                  None, None, 0, 0, 0)  # fmt: skip
-    for _, task, fields in answers:
+    for name, task, fields in answers:
         if task.kind == "train":
             words = load(fields["knowledge"])
             assert {value.dtype for value in words.values()} == {np.dtype("uint32")}
-            for value in plain.knowledge.tensors.values():
-                if value.numel() > 4:
-                    assert value.numpy().tobytes() not in fields["knowledge"]
+            zeros = {k: torch.zeros(v.shape) for k, v in load(task.encoder).items()}
+            change = quick(letters.sites[name], "", zeros, None, None, 0, "", task.stage).knowledge
+            how = how_of(letters.sites[name].agreement, task.method)
+            bare = {k: to_words(v.numpy(), 1.0, how) for k, v in change.tensors.items()}
+            assert bare.keys() == words.keys()
+            same = sum(int((words[k] == bare[k]).sum()) for k in bare)
+            assert same < 0.001 * sum(value.size for value in bare.values())
 
 
 def test_a_site_that_drops_out_is_absent_by_name_and_the_sum_is_of_the_others(
@@ -435,6 +438,84 @@ def test_after_unmasking_has_begun_the_sum_stays_that_of_the_same_sites(
     letters.away.clear()
     result = coordinate(secret.config, tmp_path / "run", remote(letters, secret))
     assert [stage["who"] for stage in stages_of(result)] == ["4 of 4", "4 of 4"]
+
+
+# A stage that is repeated, so that two sums differ in the change of one site.
+
+
+@pytest.fixture
+def summed(letters, secret, tmp_path, monkeypatch):
+    """(stage) -> run until the server has the sum of a stage, by the help of all but west."""
+    real = remote_rounds.RemoteRounds.unmasking
+
+    def until(stage):
+        def killed(self, names, request):
+            if self._first.stage < stage:
+                return real(self, names, request)
+            heard = real(self, [name for name in names if name != "west"], request)
+            assert [isinstance(message, bytes) for _, message in heard] == [True] * 3
+            raise Killed
+
+        with monkeypatch.context() as patched:
+            patched.setattr(remote_rounds.RemoteRounds, "unmasking", killed)
+            with pytest.raises(Killed):
+                coordinate(secret.config, tmp_path / "run", remote(letters, secret))
+
+    return until
+
+
+def test_a_repeated_stage_with_another_head_for_one_site_is_refused_by_it(
+    letters, secret, summed, tmp_path, quick, monkeypatch
+):
+    """The others repeat bit by bit, so the difference of the two sums would be west's own."""
+    trained = []
+
+    def stage(site, preset, received, head, *rest):
+        trained.append((site.name, rest[-2], head is None))
+        found = quick(site, preset, received, head, *rest)
+        if head is None:
+            return found
+        change = {k: v / 2 for k, v in found.knowledge.tensors.items()}
+        return replace(found, knowledge=replace(found.knowledge, tensors=change))
+
+    monkeypatch.setattr(exchange, "train_stage", stage)
+    summed(1)
+    assert ("west", 1, False) in trained
+    honest, (heads,) = letters.send, letters.sites["west"].folder.glob("heads/*/*")
+    kept = {path.name for path in heads.iterdir()}
+    tampering(letters, "train", "west", lambda task: replace(task, head=0))
+    with pytest.raises(RunError, match=r"was being unmasked .* only east, north, south are there"):
+        coordinate(secret.config, tmp_path / "run", remote(letters, secret))
+    assert "stage 2 has another request than when the site masked" in letters.logs["west"][-1]
+    assert ("west", 1, True) not in trained
+    assert {path.name for path in heads.iterdir()} == kept
+    letters.send = honest  # and an honest repetition goes on
+    result = coordinate(secret.config, tmp_path / "run", remote(letters, secret))
+    assert [stage["who"] for stage in stages_of(result)] == ["4 of 4", "4 of 4"]
+
+
+def test_a_repeated_stage_of_which_another_change_comes_is_refused_before_masking(
+    letters, secret, summed, tmp_path, quick, monkeypatch
+):
+    def other(site, *given):
+        found = quick(site, *given)
+        if site.name == "west":
+            name, value = min(found.knowledge.tensors.items())
+            value.view(-1)[0] += 0.125
+            assert found.knowledge.tensors[name] is value
+        return found
+
+    summed(0)
+    kept = read_record(letters.sites["west"].folder / EXCHANGES)["masked"]
+    masks = []
+    monkeypatch.setattr(exchange, "train_stage", other)
+    real = masking.mask
+    monkeypatch.setattr(masking, "mask", lambda *given: masks.append(1) or real(*given))
+    with pytest.raises(RunError, match=r"was being unmasked .* only east, north, south are there"):
+        coordinate(secret.config, tmp_path / "run", remote(letters, secret))
+    assert "stage 1 has another change than when the site masked" in letters.logs["west"][-1]
+    assert len(masks) == 3
+    assert read_record(letters.sites["west"].folder / EXCHANGES)["masked"] == kept
 
 
 # The roster.

@@ -42,7 +42,7 @@ def accounted(site: Path, task: Task) -> Training:
     Raises `PrivacyError` before anything is computed from an image where the budget does not
     allow it, or where the accounts are gone: then nobody knows what was spent.
     """
-    about, request = f"seed-{task.seed}/{task.method}", _request(task)
+    about, request = f"seed-{task.seed}/{task.method}", request_of(task)
     kept = site / ACCOUNTS.parent / f"seed-{task.seed}-{task.method}-{request[:16]}.safetensors"
 
     def train(
@@ -74,7 +74,7 @@ def accounted(site: Path, task: Task) -> Training:
     return train
 
 
-def _request(task: Task) -> str:
+def request_of(task: Task) -> str:
     """The digest of all that decides what is trained; how it is written on the way does not."""
     about = {
         **asdict(replace(task, encoder=b"")),

@@ -18,7 +18,7 @@ import torch
 from polyclinic.config import Config
 from polyclinic.data.dataset import SiteData
 from polyclinic.deploy.agreement import agreement_of
-from polyclinic.deploy.tasks import Task, read_answer
+from polyclinic.deploy.tasks import REFUSALS, Task, read_answer
 from polyclinic.errors import KnowledgeError, PolyclinicError, RunError
 from polyclinic.federation.exchange import site_stage
 from polyclinic.federation.knowledge import SCORES_SCHEMA, encode, unpack
@@ -37,6 +37,7 @@ POLL = 1.0  # s
 SLACK = 3.0
 """A site is waited for this many times as long as it needed last time, and at least `LEAST`."""
 LEAST = 120.0  # s
+PAUSE = 20.0  # s between questions whether a site's roster has been confirmed
 
 Answer = Mapping[str, Any] | str
 """The fields of a site's answer, or why its node gives none."""
@@ -187,7 +188,9 @@ class RemoteSites:
     def ask(self, tasks: Mapping[str, Task], least: int = 0) -> dict[str, bytes | PolyclinicError]:
         """Send the tasks and wait by the rule; a result for each, in order.
 
-        `least` is a quorum of its own, where a larger one is needed.
+        `least` is a quorum of its own, where a larger one is needed. Whoever has not confirmed the
+        roster is asked again, until there is a quorum without. It ends at once when so many have
+        failed that `least` cannot be reached any more, whoever comes back.
         """
         if not tasks:
             return {}
@@ -223,6 +226,19 @@ class RemoteSites:
             good = [name for name, result in results.items() if isinstance(result, bytes)]
             self._tell(Waiting(about, [*tasks], sorted(good), sorted(reachable)))
             missing = tasks.keys() - results.keys()
+            unconfirmed = [name for name in tasks if _unconfirmed(results.get(name))]
+            if len(good) + len(missing) + len(unconfirmed) < least:
+                break
+            if unconfirmed and len(good) < quorum:
+                self.wait(
+                    "secure aggregation begins when the sites' rosters are confirmed",
+                    PAUSE,
+                    unconfirmed,
+                )
+                for name in unconfirmed:
+                    del results[name]
+                began = self._clock()  # the deadline is for sites, not for people
+                continue
             if len(good) >= quorum and not any(
                 self._waits_for(name, began, name in reachable) for name in missing
             ):
@@ -249,6 +265,10 @@ class RemoteSites:
 def remembered(stage: int) -> State:
     """In place of a head, which stays at its site: after which stage the site kept it."""
     return {"stage": torch.tensor(stage)}
+
+
+def _unconfirmed(result: object) -> bool:
+    return isinstance(result, KnowledgeError) and REFUSALS["roster"] in str(result)
 
 
 def _kept(head: State | None) -> int:

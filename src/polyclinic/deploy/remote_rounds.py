@@ -16,12 +16,10 @@ from polyclinic.deploy.agreement import Agreement
 from polyclinic.deploy.folders import read_record, write_record
 from polyclinic.deploy.remote import RemoteSites, remembered
 from polyclinic.deploy.session import terms_of
-from polyclinic.deploy.tasks import REFUSALS, Kind, Task
+from polyclinic.deploy.tasks import Kind, Task
 from polyclinic.errors import PolyclinicError, RunError
 from polyclinic.federation.secure import messages
 from polyclinic.federation.secure.stage import Heard
-
-PAUSE = 20.0  # s between questions whether a site's roster has been confirmed
 
 
 class RemoteRounds:
@@ -49,15 +47,7 @@ class RemoteRounds:
         """
         begun = self._begun()
         names = [name for name in self._tasks if not begun or name in begun]
-        heard: dict[str, bytes | PolyclinicError] = {}
-        while True:
-            heard |= self._round("keys", {n: b"" for n in names if not _said(heard.get(n))})
-            good = [name for name, message in heard.items() if _said(message)]
-            missing = [name for name, message in heard.items() if _unconfirmed(message)]
-            if len(good) >= self._least or not missing:
-                return heard.items()
-            about = "secure aggregation begins when the sites' rosters are confirmed"
-            self._sites.wait(about, PAUSE, missing)
+        return self._round("keys", dict.fromkeys(names, b"")).items()
 
     def shares(self, names: Collection[str], roster: bytes) -> Heard:
         """Round 1."""
@@ -85,10 +75,6 @@ class RemoteRounds:
         write_record(self._journal, record, lasting=True)
         return self._round("unmasking", dict.fromkeys(names, request)).items()
 
-    @property
-    def _least(self) -> int:
-        return self.terms.threshold
-
     def _begun(self) -> list[str]:
         """The sites of a sum of this stage that was being unmasked; none where there was none."""
         record = read_record(self._journal)
@@ -102,12 +88,4 @@ class RemoteRounds:
             if name in contents:
                 encoder = task.encoder if kind == "train" else b""
                 tasks[name] = replace(task, kind=kind, content=contents[name], encoder=encoder)
-        return self._sites.ask(tasks, self._least)
-
-
-def _said(message: object) -> bool:
-    return isinstance(message, bytes)
-
-
-def _unconfirmed(message: object) -> bool:
-    return isinstance(message, PolyclinicError) and REFUSALS["roster"] in str(message)
+        return self._sites.ask(tasks, self.terms.threshold)

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from polyclinic.deploy.folders import read_record, write_private, write_record
 from polyclinic.errors import KnowledgeError, PrivacyError
@@ -74,8 +75,21 @@ def fingerprint(roster: Mapping[str, str]) -> str:
     return "-".join(digits[i : i + 4] for i in range(0, 40, 4))
 
 
-def check_roster(folder: Path, site: str, names: tuple[str, ...], roster: Roster) -> None:
+def read_roster(found: Any) -> Roster:
+    """What the server sent as roster; `KnowledgeError` unless it is a table of text by name."""
+    if not isinstance(found, dict) or not all(
+        isinstance(text, str) for pair in found.items() for text in pair
+    ):
+        raise KnowledgeError(
+            f"the server's roster is not a table of sites and keys, got {found!r:.40}; ask the "
+            "coordinator"
+        )
+    return found
+
+
+def check_roster(folder: Path, site: str, names: tuple[str, ...], found: Any) -> None:
     """`KnowledgeError` where a roster that the server sent cannot be that of this federation."""
+    roster = read_roster(found)
     if roster.keys() != set(names) or not all(map(is_identity, roster.values())):
         raise KnowledgeError(
             f"the server's roster has the sites {', '.join(sorted(roster))}, expected a key for "

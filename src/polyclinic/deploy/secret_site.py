@@ -5,7 +5,8 @@
 
 What a step has led to is on the disk before it leaves. So a step that is asked for again gives the
 same bytes; a vector is never masked twice with the same masks; and after a restart, as before it,
-of each other site one kind of share leaves.
+of each other site one kind of share leaves. Of a stage, one change leaves: sums of two exchanges
+that differ in the change of a single site would show how it differs.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from polyclinic.deploy.agreement import Agreement
+from polyclinic.deploy.budget import request_of
 from polyclinic.deploy.folders import (
     EXCHANGES,
     Record,
@@ -31,6 +33,7 @@ from polyclinic.federation.secure.keeping import from_record, to_record
 from polyclinic.federation.secure.masking import Masking
 from polyclinic.federation.secure.member import Member, accept, advertise, reveal, share_keys
 from polyclinic.federation.secure.messages import Terms, key_marks, read, roster_keys
+from polyclinic.federation.secure.primitives import Words
 
 MASKED = EXCHANGES.with_name("masked")
 
@@ -71,8 +74,7 @@ class Secrecy:
         def step(member: Member, book: Record) -> bytes:
             message = reveal(member, task.content)
             survivors = read(task.content, "request", "the request")["survivors"]
-            stage = f"seed-{task.seed}/{task.method}/{task.stage}"
-            before = book.setdefault("unmasked", {}).setdefault(stage, survivors)
+            before = book.setdefault("unmasked", {}).setdefault(_stage_of(task), survivors)
             if before != survivors:
                 raise KnowledgeError(
                     f"site '{self.name}' reveals nothing: in this stage it helped to unmask the "
@@ -86,7 +88,9 @@ class Secrecy:
     def masked(self, task: Task, train: Callable[[Masking], bytes]) -> bytes:
         """Round 2: open the shares, train, and mask the change; `train` does the latter two.
 
-        The same task again gets the same message, from the disk.
+        The same task again gets the same message, from the disk. In another exchange of the stage,
+        `KnowledgeError` before training where the site is asked for another one than before, with
+        another head for example, and before masking where another change has come of it.
         """
         terms = self._terms(task)
         kept = self.folder / MASKED
@@ -103,8 +107,16 @@ class Secrecy:
                 return self._leave(task, message)
             member = from_record(now["member"], terms)
             how = how_of(self.agreement, task.method)
+            weighting = weighting_of(self.agreement, task.method)
+            # from when one was masked, not unmasked: the others may unmask a sum without this site
+            one = book.setdefault("masked", {}).setdefault(_stage_of(task), {})
+            self._only(one, "request", request_of(task), task)
+
+            def check(words: Words) -> None:
+                self._only(one, "change", digest(words.tobytes()), task)
+
             masks = accept(member, task.content)
-            message = train(Masking(masks, how, weighting_of(self.agreement, task.method)))
+            message = train(Masking(masks, how, weighting, check))
             write_private(kept, message, lasting=True)
             self._keep(book, "train", task, member, digest(message))
         return self._leave(task, message)
@@ -139,6 +151,14 @@ class Secrecy:
             )
         return now
 
+    def _only(self, one: Record, what: str, found: str, task: Task) -> None:
+        if one.setdefault(what, found) != found:
+            raise KnowledgeError(
+                f"site '{self.name}' masks nothing: {task.about} has another {what} than when the "
+                "site masked its change of this stage before; two sums would show the difference "
+                "of a single site; repeat the stage as it was"
+            )
+
     def _same(self, said: Record, task: Task) -> None:
         if said["asked"] != digest(task.content):
             raise KnowledgeError(
@@ -168,3 +188,7 @@ class Secrecy:
             )
         with held(path.parent):
             yield read_record(path)
+
+
+def _stage_of(task: Task) -> str:
+    return f"seed-{task.seed}/{task.method}/{task.stage}"

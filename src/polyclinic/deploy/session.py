@@ -20,7 +20,8 @@ from polyclinic.federation.secure.messages import Terms
 from polyclinic.federation.secure.quantise import Quantisation
 
 _OWN = ("kind", "head", "encoder", "exchange", "content", "bootstrap")
-"""Fields of a task that differ between sites or rounds, or say nothing of training."""
+"""Fields of a task that differ between sites or rounds, or say nothing of training. To one `head` a
+stage each site holds the server itself (`secret_site`)."""
 
 
 def terms_of(agreement: Agreement, task: Task, roster: Mapping[str, str]) -> Terms:

@@ -32,6 +32,7 @@ from polyclinic.deploy.roster import (
     confirmed,
     ensure_identity,
     fingerprint,
+    read_roster,
 )
 from polyclinic.deploy.roster import confirm as write_confirmed
 from polyclinic.deploy.server import asked_to_stop, free_port
@@ -183,9 +184,9 @@ def roster(folder: Path, confirm: str | None = None) -> tuple[dict[str, str], st
     if known is None or confirm is not None:
         name, names = str(record["name"]), tuple(record["agreement"]["sites"])
         status, content = request(record, "POST", ROSTER, json.dumps(asking(folder, name)).encode())
-        found = content.get("sites", {})
         if status != 200:
             raise RunError(f"the server does not tell the roster: {content.get('error', status)}")
+        found = read_roster(content.get("sites", {}))
         if missing := sorted(set(names) - set(found)):
             raise RunError(
                 f"{', '.join(missing)} have not joined yet; ask for the roster again when they have"

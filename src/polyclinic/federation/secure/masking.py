@@ -5,7 +5,7 @@ likely as any other for whoever does not know the masks. The declared scalars go
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,11 +29,15 @@ MOST_EXAMPLES = 2**24
 
 @dataclass(frozen=True)
 class Masking:
-    """How a site masks its change in one stage. `weighting` is a key of `WEIGHTINGS`."""
+    """How a site masks its change in one stage. `weighting` is a key of `WEIGHTINGS`.
+
+    `check` is given the words before they are masked; what it refuses is not masked.
+    """
 
     masks: Masks
     how: Quantisation
     weighting: str
+    check: Callable[[Words], None] | None = None
 
 
 def quantisation(weighting: str, sites: int, clip: float) -> Quantisation:
@@ -53,7 +57,10 @@ def pack_masked(knowledge: Knowledge, schema: Schema, site: str, masking: Maskin
         [np.zeros(0), *(knowledge.tensors[n].numpy().ravel() for n in sorted(schema.tensors))]
     )
     try:
-        words = mask(masking.masks, to_words(numbers, weight, masking.how))
+        words = to_words(numbers, weight, masking.how)
+        if masking.check is not None:
+            masking.check(words)
+        words = mask(masking.masks, words)
     except KnowledgeError as error:
         raise KnowledgeError(f"site '{site}' sends nothing: {error}") from None
     return _message(words, knowledge.scalars, schema.tensors)
