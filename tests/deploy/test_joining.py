@@ -224,6 +224,24 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path, keys):
         request(invite, "GET", HEALTH)
 
 
+@pytest.mark.parametrize("content", [b"[1]", b"hello"])
+def test_an_answer_that_no_server_of_ours_gives_is_one_line(tmp_path, keys, monkeypatch, content):
+    def answer(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    monkeypatch.setattr(Superlink, "do_POST", answer)
+    _, invite = invited(tmp_path, keys, 1)
+    with (
+        serving(keys) as port,
+        pytest.raises(RunError, match=r"the server cannot be reached \(.+\)"),
+    ):
+        request(replace(invite, port=port), "POST", "/v1/fleet/get-run", b"x")
+
+
 def test_who_talks_no_tls_disturbs_nobody(keys, capfd):
     with serving(keys) as port:
         with socket.create_connection(("127.0.0.1", port), 10) as plain, suppress(OSError):

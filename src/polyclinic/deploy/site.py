@@ -117,7 +117,7 @@ def ready(folder: Path) -> bool:
 def request(invite: Invite | dict[str, Any], method: str, path: str, body: bytes = b"") -> Any:
     """Ask the server's gateway, whose certificate must be signed by the invitation's authority.
 
-    Returns (status, JSON); raises `RunError` where the server cannot be reached.
+    Returns (status, JSON object); raises `RunError` where the server cannot be reached.
     """
     record = invite.__dict__ if isinstance(invite, Invite) else invite
     context = ssl.create_default_context(cadata=record["ca"])
@@ -126,7 +126,10 @@ def request(invite: Invite | dict[str, Any], method: str, path: str, body: bytes
     try:
         link.request(method, path, body, {"Content-Type": "application/json"})
         reply = link.getresponse()
-        return reply.status, json.loads(reply.read())
+        content = json.loads(reply.read())
+        if not isinstance(content, dict):
+            raise ValueError("its answer is no JSON object")
+        return reply.status, content
     except ssl.SSLCertVerificationError as error:
         raise RunError(
             f"{address}, port {port}: not the server of this invitation ({error.verify_message}); "
