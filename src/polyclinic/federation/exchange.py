@@ -25,7 +25,7 @@ from polyclinic.federation.stages import Record, Stages, StageStore
 from polyclinic.federation.wire import PLAIN, Writing, compensated
 from polyclinic.federation.workers import SiteWork
 from polyclinic.models.state import State
-from polyclinic.models.training import TrainPlan
+from polyclinic.models.training import TrainPlan, site_plan
 
 
 @dataclass(frozen=True)
@@ -102,19 +102,9 @@ class Federation:
 
     def plan(self, stages: Stages, **changes: Any) -> TrainPlan:
         """The local training of the coming stage; learning rates fall with the stages."""
-        c = self.config.local
         decay = 0.5 * (1 + math.cos(math.pi * stages.done / stages.total))
-        plan = TrainPlan(
-            size=self.config.data.image_size,
-            epochs=c.epochs,
-            min_steps=c.min_steps,
-            max_steps=c.max_steps,
-            batch_size=c.batch_size,
-            learning_rate=c.learning_rate * max(decay, 0.05),
-            weight_decay=c.weight_decay,
-            dense_head_epochs=c.dense_head_epochs,
-        )
-        return replace(plan, **changes)
+        rate = self.config.local.learning_rate * max(decay, 0.05)
+        return replace(replace(site_plan(self.config), learning_rate=rate), **changes)
 
     def train(self, stages: Stages, plan: TrainPlan, *, exchange: bool = True) -> list[Update]:
         """Let every site train for a stage; updates in the order of the sites.

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from polyclinic.config import PrivacyConfig
+from polyclinic.config import Config, PrivacyConfig
 from polyclinic.data.dataset import SiteData, Split
 from polyclinic.data.transforms import Augmentation, apply_views, sample_views
 from polyclinic.errors import RunError
@@ -46,6 +46,21 @@ class TrainPlan:
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)  # of a federation's stage
     own_norms: bool = False  # a site keeps the encoder's normalisation to itself
     masking: PretrainPlan | None = None  # train without labels, by masked image modelling
+
+
+def site_plan(config: Config) -> TrainPlan:
+    """A site's training as configured, without what a method or a protocol asks for besides."""
+    c = config.local
+    return TrainPlan(
+        size=config.data.image_size,
+        epochs=c.epochs,
+        min_steps=c.min_steps,
+        max_steps=c.max_steps,
+        batch_size=c.batch_size,
+        learning_rate=c.learning_rate,
+        weight_decay=c.weight_decay,
+        dense_head_epochs=c.dense_head_epochs,
+    )
 
 
 def train(

@@ -23,7 +23,7 @@ from polyclinic.federation.workers import Workers
 from polyclinic.models.device import asked_precision, device, fixed_precision
 from polyclinic.models.memory import peak_memory, shortage_explained
 from polyclinic.models.state import State, disk_error
-from polyclinic.models.training import TrainPlan
+from polyclinic.models.training import TrainPlan, site_plan
 from polyclinic.run import work
 from polyclinic.run.directory import RunDirectory, open_run
 from polyclinic.run.environment import settle
@@ -308,17 +308,8 @@ def judge_site(
 
 def protocol_plan(config: Config, protocol: ProtocolName) -> TrainPlan:
     """The training that a protocol of the evaluation needs."""
-    c, e = config.local, config.evaluation
-    plan = TrainPlan(
-        size=config.data.image_size,
-        epochs=e.fine_tune_epochs,
-        min_steps=c.min_steps,
-        max_steps=e.fine_tune_max_steps,
-        batch_size=c.batch_size,
-        learning_rate=c.learning_rate,
-        weight_decay=c.weight_decay,
-        dense_head_epochs=c.dense_head_epochs,
-    )
+    e = config.evaluation
+    plan = replace(site_plan(config), epochs=e.fine_tune_epochs, max_steps=e.fine_tune_max_steps)
     return replace(plan, dense_head_epochs=e.probe_epochs) if protocol == "linear-probe" else plan
 
 

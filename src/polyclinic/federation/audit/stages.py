@@ -19,7 +19,7 @@ from polyclinic.models.device import device
 from polyclinic.models.encoder import Preset
 from polyclinic.models.loading import encoder_with
 from polyclinic.models.state import State, state_of
-from polyclinic.models.training import Batches, TrainPlan
+from polyclinic.models.training import Batches, TrainPlan, site_plan
 from polyclinic.seeding import derive
 
 MOST_VIEWS = 768
@@ -46,19 +46,8 @@ def plan_of(config: Config, method: str) -> TrainPlan:
 
     There is no federation here to ask; a test compares it with what the methods themselves ask for.
     """
-    c, u = config.local, config.universal
-    plan = TrainPlan(
-        size=config.data.image_size,
-        epochs=c.epochs,
-        min_steps=c.min_steps,
-        max_steps=c.max_steps,
-        batch_size=c.batch_size,
-        learning_rate=c.learning_rate,
-        weight_decay=c.weight_decay,
-        dense_head_epochs=c.dense_head_epochs,
-        stages=c.stages,
-        privacy=config.privacy,
-    )
+    u = config.universal
+    plan = replace(site_plan(config), stages=config.local.stages, privacy=config.privacy)
     if method == "universal":
         return replace(
             plan, head_first=u.head_first, anchor=u.anchor, anchor_weight=u.anchor_weight
