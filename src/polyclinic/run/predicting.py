@@ -1,16 +1,19 @@
 """Predictions for a folder of images: streamed, in the order of the files, one row for each.
 
 A worker a core takes a group of images, decodes it and asks the network, on one thread: so no core
-waits for another, which it would several times a layer where they share a batch. Workers are a
-group or two ahead and no more, so that memory does not grow with the folder. Groups depend on the
+waits for another, which it would several times a layer where they share a batch. Small images are
+decoded by one worker at a time, while the others ask the network. Workers are a group or two ahead
+and no more, so that memory does not grow with the folder. Groups depend on the
 files alone: a call that was killed and resumed ends with the same bytes as one that was not, and
 so does one on another number of cores.
 """
 
 import hashlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -34,6 +37,9 @@ from polyclinic.run.prediction_table import GrowingTable
 from polyclinic.run.progress import Progress, Tell, silent
 
 MOST_WORKERS = 16
+SMALL = 128 * 128
+"""Pixels as stored. Up to so many, most of decoding is Python, which two threads only hand to each
+other: together they are slower than one. Larger images are decoded without it, side by side."""
 TABLE = "predictions.csv"
 
 
@@ -141,9 +147,14 @@ def _answered(
 ) -> Iterator[tuple[Sequence[Item], list[Decoded], list[Said | None]]]:
     """Each group with its images and what the model says of them, in turn."""
     read = _decoder(model, inputs)
+    in_turn, small = threading.Lock(), True
 
     def work(group: Sequence[Item]) -> tuple[list[Decoded], list[Said | None]]:
-        decoded = [read(item) for item in group]
+        nonlocal small
+        with in_turn if small else nullcontext():
+            decoded = [read(item) for item in group]
+        pixels = [height * width for height, width in (one.size for one in decoded)]
+        small = sum(pixels) <= SMALL * len(pixels)  # the next groups will be like this one
         return decoded, _asked(model, decoded, batch)
 
     workers = min(MOST_WORKERS, torch.get_num_threads())
