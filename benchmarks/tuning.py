@@ -3,11 +3,13 @@
     python benchmarks/tuning.py DATA trials.txt      # some minutes of a core for a trial
     python benchmarks/tuning.py --smoke              # a minute, made-up images
 
-DATA holds `sites/` and `corpus/`. Each line of trials.txt is `NAME METHOD [seed=0] [KEY=VALUE ...]`
-with the configuration's keys, such as `universal.server_learning_rate=2.5`; lines that begin with #
-are remarks. A trial trains a federation at a small scale (`SCALE`) and judges its encoders at every
-site by linear probe, on the validation split. The test split is taken away before anything begins:
-its place is taken by the validation split.
+DATA holds `sites/` and `corpus/`. Each line of trials.txt is
+`NAME METHOD [seed=0] [hold-out=SITE,...] [KEY=VALUE ...]` with the configuration's keys, such as
+`universal.server_learning_rate=2.5`; lines that begin with # are remarks. A trial trains a
+federation, at a small scale (`SCALE`) or with `--full` at the defaults', and judges its encoders at
+every site by linear probe, on the validation split. Sites that are held out do not train; they are
+judged with ten labels of each class, the mean over DRAWS draws. The test split is taken away before
+anything begins: its place is taken by the validation split.
 
 Every trial is one line of the result file, in the order of their ends, failed ones too, so that how
 much was tuned can be seen. A trial whose name is there is not done again.
@@ -27,6 +29,9 @@ from polyclinic.config import Config, MethodName, SiteConfig
 from polyclinic.data.dataset import SiteData
 from polyclinic.data.phantoms import write_phantoms
 from polyclinic.errors import ConfigError, PolyclinicError
+from polyclinic.evaluate.frozen import few_labels
+from polyclinic.evaluate.metrics import primary_metric
+from polyclinic.evaluate.predictions import score as score_of
 from polyclinic.evaluate.protocols import linear_probe
 from polyclinic.federation.exchange import Federation
 from polyclinic.federation.methods import METHODS, STARTS
@@ -48,6 +53,8 @@ SCALE: dict[str, Any] = {
     "local.max_steps": 20,
 }
 """160 steps at each site, as with the defaults, on images of 32 px."""
+LABELS, DRAWS = 10, 10
+"""Of each class, and how often they are drawn, at a site that is held out."""
 OBJECTIVES = {"mim": MASKED, "contrastive": CONTRASTIVE}
 
 
@@ -59,6 +66,7 @@ class Trial:
     method: str
     seed: int
     settings: Mapping[str, str]
+    hold_out: tuple[str, ...] = ()
 
 
 def main() -> None:
@@ -68,6 +76,7 @@ def main() -> None:
     parser.add_argument("data", nargs="?", type=Path, metavar="DATA")
     parser.add_argument("trials", nargs="?", type=Path, metavar="trials.txt")
     parser.add_argument("--smoke", action="store_true", help="two trials on made-up images")
+    parser.add_argument("--full", action="store_true", help="the defaults' image size and steps")
     parser.add_argument("--starts", type=Path, default=Path("runs/tuning"), help="kept here")
     parser.add_argument(
         "--out", type=Path, help="result file (default benchmarks/results/tuning.jsonl; with "
@@ -78,14 +87,19 @@ def main() -> None:
         if arguments.smoke:
             write_phantoms(Path(folder), images_per_site=160, corpus_images=24)
             scale = SCALE | {"local.stages": 1, "mim.epochs": 1, "data.max_train_images": 24}
-            lines = ["start mim", "ours universal universal.distil_every=1"]
+            lines = [
+                "start mim",
+                "ours universal universal.distil_every=1",
+                "elsewhere universal hold-out=blood,chest",
+            ]
             run(Path(folder), trials(lines), scale, Path(folder) / "starts", None)
             return
         if arguments.trials is None:
             parser.error("DATA and trials.txt are required (or --smoke)")
         out = arguments.out or records.RESULTS / "tuning.jsonl"
         lines = arguments.trials.read_text(encoding="utf-8").splitlines()
-        run(arguments.data, trials(lines), SCALE, arguments.starts, out)
+        scale = {} if arguments.full else SCALE
+        run(arguments.data, trials(lines), scale, arguments.starts, out)
 
 
 def trials(lines: Sequence[str]) -> list[Trial]:
@@ -101,8 +115,9 @@ def trials(lines: Sequence[str]) -> list[Trial]:
         if method not in get_args(MethodName):
             raise ConfigError(f"{name}: expected one of {', '.join(METHODS)}; got {method!r}")
         seed = int(settings.pop("seed", "0"))
+        without = tuple(settings.pop("hold-out", "").split(",")) if "hold-out" in settings else ()
         changed(Config((), Path()), settings)
-        found.append(Trial(name, method, seed, settings))
+        found.append(Trial(name, method, seed, settings, without))
     return found
 
 
@@ -119,22 +134,29 @@ def run(
         if trial.name in done:
             continue
         row: dict[str, Any] = {"name": trial.name, "method": trial.method, "seed": trial.seed}
-        row |= {"settings": {**scale, **trial.settings}}
+        row |= {"settings": {**scale, **trial.settings}, "held_out": trial.hold_out}
         began = time.process_time()
         try:
             row |= score(changed(base, trial.settings), trial, blind, starts)
         except PolyclinicError as error:
             row["failed"] = str(error)
         row |= {"processor_seconds": round(time.process_time() - began), **about()}
-        print(trial.name, row.get("mean"), row.get("linear-probe"), flush=True)
+        shown = (row.get(key) for key in ("mean", "linear-probe", "ten-labels"))
+        print(trial.name, *shown, row.get("failed", ""), flush=True)
         if out is not None:
             with out.open("a", encoding="utf-8") as handle:
                 handle.write(json.dumps(row) + "\n")
 
 
 def score(config: Config, trial: Trial, data: Prepared, starts: Path) -> dict[str, Any]:
-    """Train, and the primary metric of every site's validation split by linear probe."""
-    with tempfile.TemporaryDirectory() as folder, Workers(data.sites, 1) as workers:
+    """Train, and the primary metric of every site's validation split, by linear probe.
+
+    With ten labels a class instead, where the site was held out.
+    """
+    if unknown := set(trial.hold_out) - set(data.sites):
+        raise ConfigError(f"{trial.name}: no site called {', '.join(sorted(unknown))}")
+    sites = {name: site for name, site in data.sites.items() if name not in trial.hold_out}
+    with tempfile.TemporaryDirectory() as folder, Workers(sites, 1) as workers:
         federation = Federation(
             method=trial.method,
             seed=trial.seed,
@@ -149,10 +171,29 @@ def score(config: Config, trial: Trial, data: Prepared, starts: Path) -> dict[st
     plan = protocol_plan(config, "linear-probe")
     found = {
         name: linear_probe(config.preset, encoders[name], site, plan, trial.seed, "tuning", name)
-        for name, site in data.sites.items()
+        for name, site in sites.items()
     }
     scores = {name: round(outcome.validation, 4) for name, outcome in found.items()}
-    return {"linear-probe": scores, "mean": round(sum(scores.values()) / len(scores), 4)}
+    row: dict[str, Any] = {
+        "linear-probe": scores,
+        "mean": round(sum(scores.values()) / len(scores), 4),
+    }
+    if trial.hold_out:
+        shared = next(iter(encoders.values()))  # without training at a site, all have the same
+        row["ten-labels"] = {
+            name: round(few(config, shared, data.sites[name]), 4) for name in trial.hold_out
+        }
+    return row
+
+
+def few(config: Config, encoder: State, site: SiteData) -> float:
+    """The primary metric with ten labels a class, the mean over draws of them."""
+    plan, metric = protocol_plan(config, "linear-probe"), primary_metric(site.task)
+    found = [
+        score_of(few_labels(config.preset, encoder, site, plan, LABELS, n).predictions, metric)
+        for n in range(DRAWS)
+    ]
+    return sum(found) / len(found)
 
 
 def start_of(config: Config, trial: Trial, data: Prepared, starts: Path) -> State:
