@@ -147,6 +147,28 @@ def test_exif_orientation_is_honoured(tmp_path):
     np.testing.assert_array_equal(read, np.rot90(RGB, -1))
 
 
+TURNS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.T,
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].T,
+    8: lambda a: np.rot90(a),
+}
+"""How an image lies that is stored with each value of the orientation tag (TIFF 6.0, p. 36)."""
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("orientation", TURNS)
+def test_every_orientation_of_a_tiff(tmp_path, compression, orientation):
+    pixels = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    path = tmp_path / "a.tif"
+    Image.fromarray(pixels).save(path, compression=compression, tiffinfo={0x0112: orientation})
+    np.testing.assert_array_equal(read_image(path, "a.tif"), TURNS[orientation](pixels))
+
+
 def bomb(path, width, height):
     """A PNG of a few bytes that declares any size."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)

@@ -139,7 +139,8 @@ def _open(path: Path, name: str) -> Image.Image:
     if not is_image(path.name):
         raise DataError(f"{name}: not one of the image files {', '.join(IMAGE_EXTENSIONS)}")
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        # given a path, Pillow may map the file, and then turns some TIFFs wrongly
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width} x {image.height}"
                 raise DataError(f"{name}: {size} pixels, more than {MAX_PIXELS} in all; refused")

@@ -50,6 +50,13 @@ def test_only_edited_pixels_change(tmp_path, record, name):
     assert np.array_equal(again, expected)
 
 
+def test_a_tiff_that_lies_on_its_side_is_turned(tmp_path):
+    pixels = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    Image.fromarray(pixels).save(tmp_path / "a.tif", tiffinfo={0x0112: 6})
+    read, _ = read_source(tmp_path / "a.tif", "t1n").held
+    np.testing.assert_array_equal(read, np.rot90(pixels, -1))
+
+
 def test_the_text_tells_no_folder_of_the_user(tmp_path, record):
     Image.fromarray(GREY).save(tmp_path / "a.png")
     source = read_source(tmp_path / "a.png")

@@ -67,7 +67,8 @@ def write_mask(source: Source, labels: NDArray[np.uint8], out: Path) -> None:
 def _pixels(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
     """Pixels (H, W), or (H, W, 3 or 4) as RGB with equal channels, uint8 or uint16."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        # given a path, Pillow may map the file, and then turns some TIFFs wrongly
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{path}: more than {MAX_PIXELS} pixels; refused")
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
