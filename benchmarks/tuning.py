@@ -213,10 +213,11 @@ def start_of(config: Config, trial: Trial, data: Prepared, starts: Path) -> Stat
 
 def without_test(data: Prepared) -> Prepared:
     """The same, with each site's validation split where its test split was."""
-    return replace(data, sites={name: _blind(site) for name, site in data.sites.items()})
+    return replace(data, sites={name: blind(site) for name, site in data.sites.items()})
 
 
-def _blind(site: SiteData) -> SiteData:
+def blind(site: SiteData) -> SiteData:
+    """A site with its validation split where its test split was."""
     return replace(site, split={**site.split, "test": site.split["val"]})
 
 

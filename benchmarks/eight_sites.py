@@ -1,0 +1,212 @@
+"""Does an encoder that eight hospitals trained together serve each of them better than others do?
+
+    python benchmarks/eight_sites.py DATA --estimate    # how long it takes; touches nothing
+    python benchmarks/eight_sites.py DATA               # hours; goes on where it was stopped
+    python benchmarks/eight_sites.py --smoke            # a minute: does it work?
+    python benchmarks/eight_sites.py --table benchmarks/results/eight_sites.json
+
+DATA holds `sites/`, a folder for each hospital, and `corpus/`. The protocol is docs/protocol.md,
+written before the runs, and this carries it out: ten methods, each a whole federation for each of
+five seeds, with the defaults or what `--set` puts in their place, the same for all sites. The run
+is that of `polyclinic run`, which judges every encoder by linear probe and by fine-tuning. Then,
+from the encoders that it stored: nearest neighbours (not for segmentation) and probes on 5, 10 and
+50 labels a class, drawn once for each seed and the same for all methods; and the best single
+source, for each seed and site the encoder of another site, trained alone, whose linear probe is
+best on the site's validation split.
+
+The test splits are judged once. `test-touched.json`, written before, says since when and with which
+settings; other settings, methods or seeds are refused in the same --work. What is finished lies
+there and is not done again.
+
+Claim: every bar of the protocol's table. A bar that this cannot decide says why.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import eight_sites_tables
+import records
+from eight_sites_bytes import communication, keep_stage
+from eight_sites_cells import Judge, judge_all
+from eight_sites_estimate import estimate
+from eight_sites_study import (
+    JUDGED_BY,
+    PACKAGES,
+    SINGLE,
+    Study,
+    configuration,
+    refuse_others,
+    touch,
+)
+from eight_sites_summary import TITLES, bars, comparisons, gains, read, scores, weights
+from polyclinic.config import METHODS
+from polyclinic.data.phantoms import SPECIALTIES, write_phantoms
+from polyclinic.errors import PolyclinicError
+from polyclinic.federation.workers import Workers
+from polyclinic.models.device import fixed_precision
+from polyclinic.models.memory import shortage_explained
+from polyclinic.run.directory import open_run, read_json
+from polyclinic.run.environment import settle
+from polyclinic.run.experiment import line, prepare, run_experiment
+from polyclinic.run.progress import Progress
+
+SEEDS = (0, 1, 2, 3, 4)
+SMOKE_SITES = ("blood", "breast", "nuclei")
+SMOKE_METHODS = ("universal", "fedavg", "local", "mim")
+SMOKE = (
+    "data.image_size=16",
+    "data.largest_side=32",
+    "data.val_share=0.25",
+    "data.test_share=0.25",
+    "mim.epochs=1",
+    "local.stages=2",
+    "local.min_steps=1",
+    "local.max_steps=1",
+    "local.dense_head_epochs=1",
+    "local.batch_size=8",
+    "universal.distil_every=2",
+    "universal.distil_epochs=1",
+    "evaluation.fine_tune_epochs=1",
+    "evaluation.fine_tune_max_steps=1",
+    "evaluation.probe_epochs=1",
+    "evaluation.bootstrap=50",
+)
+
+
+def main() -> None:
+    arguments = _arguments()
+    try:
+        if arguments.table:
+            _show(arguments)
+        elif arguments.smoke:
+            _smoke(arguments)
+        else:
+            _start(arguments)
+    except PolyclinicError as error:
+        sys.exit(f"eight_sites: {error}")
+
+
+def _arguments(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", nargs="?", type=Path, metavar="DATA")
+    work = records.ROOT / "runs" / "eight-sites"
+    parser.add_argument("--work", type=Path, default=work, help="folder for what is done")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
+        help="settings in place of the defaults, as docs/method.md has them",
+    )  # fmt: skip
+    parser.add_argument("--jobs", type=int, default=1, help="sites at the same time (default 1)")
+    parser.add_argument("--estimate", action="store_true", help="say how long it takes, and stop")
+    parser.add_argument("--smoke", action="store_true", help="made-up images, one step")
+    parser.add_argument("--out", type=Path, help="default benchmarks/results/eight_sites.json")
+    parser.add_argument("--table", type=Path, metavar="RESULT", help="print a result as Markdown")
+    parser.add_argument("--forest", type=Path, metavar="SVG", help="with --table: draw the gains")
+    arguments = parser.parse_args(words)
+    if arguments.data is None and not arguments.smoke and not arguments.table:
+        parser.error("DATA is missing: a folder with sites/ and corpus/")
+    return arguments
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    """Print the tables of a result; draw its gains where that is asked for."""
+    result = read_json(arguments.table)
+    print(eight_sites_tables.markdown(result))
+    if arguments.forest:
+        arguments.forest.write_text(eight_sites_tables.forest(result), encoding="utf-8")
+
+
+def _smoke(arguments: argparse.Namespace) -> None:
+    """Everything on three made-up sites, with next to no training."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = write_phantoms(folder / "data", images_per_site=64, corpus_images=16, image_size=32)
+        for other in SPECIALTIES.keys() - set(SMOKE_SITES):
+            shutil.rmtree(data / "sites" / other)
+        words = [str(data), "--work", str(folder / "work"), "--seeds", "0", "1"]
+        words += ["--methods", *SMOKE_METHODS, "--set", *SMOKE, *arguments.settings]
+        words += ["--out", str(arguments.out or folder / "eight_sites.json")]
+        _start(_arguments([*words, "--estimate"]))
+        result = _start(_arguments(words))
+        print(eight_sites_tables.markdown(result))
+    print("a smoke test trains next to nothing: its figures say nothing about the claim")
+
+
+def _start(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run, judge and write the result; with `--estimate`, only say how long that takes."""
+    config = configuration(
+        arguments.data, arguments.seeds, arguments.methods, arguments.settings, arguments.jobs
+    )
+    study = Study(config, arguments.work.absolute())
+    refuse_others(study)
+    if arguments.estimate:
+        expected = estimate(study, prepare(config))
+        print(f"estimate: {json.dumps(expected)}", flush=True)
+        return expected
+    begun = touch(study)
+
+    def tell(p: Progress) -> None:
+        keep_stage(study, p)
+        print(line(p), flush=True)
+
+    run_experiment(config, study.run, resume=study.run.exists(), tell=tell)
+    since = {key: begun[key] for key in ("date", "commit", "digest", "starts")}
+    result = judged(study) | {"test_touched": since}
+    for bar in result["bars"]:
+        print(json.dumps({key: bar[key] for key in ("against", "bar", "pass")}))
+    records.write(result, arguments.out or records.RESULTS / "eight_sites.json")
+    return result
+
+
+@shortage_explained()
+def judged(study: Study) -> dict[str, Any]:
+    """Judge what the run has not judged, and sum everything up, ready for JSON."""
+    config = study.config
+    with (
+        open_run(study.run, config, resume=True) as directory,
+        fixed_precision(settle(directory, directory.telling(lambda p: print(line(p))))),
+    ):
+        data = prepare(config)
+        with Workers(data.sites, config.jobs) as workers:
+            judge = Judge(study, directory, workers)
+            judge_all(judge)
+            travelled = communication(judge)
+        found = read(study, {name: site.task for name, site in data.sites.items()})
+        sources = {
+            f"seed-{seed}": {name: read_json(study.choice(seed, name)) for name in data.sites}
+            for seed in config.seeds
+            if SINGLE in study.methods
+        }
+    ran = read_json(study.run / "results.json")
+    draws = weights(found, config.evaluation.bootstrap, config.data.split_seed)
+    rows, gained = scores(found, draws), gains(found, draws)
+    compared = comparisons(rows, config.seeds)
+    about = ("name", "task", "metric", "images", "patients", "split", "class_counts")
+    return records.circumstances(PACKAGES, seed=config.data.split_seed) | {
+        "seeds": list(config.seeds),
+        "settings": study.settings(),
+        "environment": ran["environment"],
+        "corpus_images": ran["corpus"]["images"],
+        "sites": [{key: site[key] for key in about} for site in ran["sites"]],
+        "methods": [{"name": name, "title": TITLES[name]} for name in study.methods],
+        "protocols": list(JUDGED_BY),
+        "bars": bars(compared, gained, travelled, len(config.seeds)),
+        "comparisons": compared,
+        "gains": gained,
+        "scores": rows,
+        "sources": sources,
+        "communication": ran["communication"],
+        "timing": ran["timing"],
+    }
+
+
+if __name__ == "__main__":
+    main()
