@@ -72,6 +72,7 @@ class MimConfig:
     """Masked image modelling on the public corpus: everybody's start, and the baseline."""
 
     epochs: int = 20
+    baseline_epochs: int = 0  # of `mim` and `contrastive` as methods; 0: as many as the start has
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
@@ -199,6 +200,7 @@ def quick(config: Config) -> Config:
         mim=replace(
             config.mim,
             epochs=min(config.mim.epochs, 6),
+            baseline_epochs=min(config.mim.baseline_epochs, 6),
             patch=config.mim.patch if image_size % config.mim.patch == 0 else 8,
         ),
         local=replace(
@@ -346,8 +348,8 @@ _FITS: dict[str, Callable[[float], bool]] = {
     "0 to below 0.5": lambda x: 0 <= x < 0.5,
 }
 _RANGES = {
-    "0 or more": """data.split_seed data.max_train_images mim.weight_decay local.min_steps
-        federation.secure_threshold
+    "0 or more": """data.split_seed data.max_train_images mim.weight_decay mim.baseline_epochs
+        local.min_steps federation.secure_threshold
         local.max_steps local.dense_head_epochs local.weight_decay universal.anchor_weight
         universal.distil_every universal.distil_epochs fedprox.mu
         privacy.epsilon privacy.noise privacy.site_epsilon

@@ -86,6 +86,28 @@ def test_a_method_may_have_a_start_of_its_own(config: Config, tmp_path: Path):
     assert json.loads(again.read_text())["scores"] == results["scores"]
 
 
+def test_a_baseline_may_be_trained_for_longer_than_the_start(config: Config, tmp_path: Path):
+    mim = dataclasses.replace(config.mim, epochs=1, baseline_epochs=2)
+    config = dataclasses.replace(config, methods=("mim", "contrastive", "local"), mim=mim)
+    run_experiment(config, tmp_path / "run")
+    longer = dataclasses.replace(config, mim=dataclasses.replace(mim, epochs=2))
+    run_experiment(longer, tmp_path / "long")
+    own, start, long = (
+        load_file(path)["stem.weight"]
+        for path in (
+            tmp_path / "run/seed-0/mim/encoders/encoder.safetensors",
+            tmp_path / "run/seed-0/mim/start.safetensors",
+            tmp_path / "long/seed-0/mim/start.safetensors",
+        )
+    )
+    assert torch.equal(own, long)
+    assert not torch.equal(own, start)
+    journal = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    units = [json.loads(line)["unit"] for line in journal]
+    assert sum("/contrastive/baseline-epoch-" in unit for unit in units) == 2
+    assert sum("/mim/epoch-" in unit for unit in units) == 1
+
+
 @pytest.mark.parametrize("after", [1, 3, 4, 5, 9, 14, 20])
 def test_interrupted_anywhere_and_resumed_ends_with_the_same_bits(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int

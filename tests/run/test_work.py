@@ -93,6 +93,16 @@ def test_the_parts_add_up_to_the_whole():
     assert work.whole_run(config, SITES, 512) == pytest.approx(2 * parts)
 
 
+def test_baselines_may_be_trained_for_longer_than_the_start():
+    methods = ("mim", "contrastive")
+    mim = dataclasses.replace(CONFIG.mim, epochs=2, baseline_epochs=5)
+    config = dataclasses.replace(CONFIG, methods=methods, mim=mim)
+    epoch = work.pretraining(config, 512)
+    assert work.on_corpus(config, 512) == pytest.approx((2 + 5 + 2 * 5) * epoch)
+    alone = dataclasses.replace(config, methods=("universal",))
+    assert work.on_corpus(alone, 512) == pytest.approx(2 * epoch)
+
+
 def test_stages_count_their_distillations():
     one, four = (work.stages(CONFIG, "universal", SITES, 512, n) for n in (1, 4))
     assert four == pytest.approx(4 * one + work.distillation(CONFIG, len(SITES), 512))

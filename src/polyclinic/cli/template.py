@@ -37,6 +37,7 @@ EXPLAINED = {
     "data.max_train_images": "of a site, and of the corpus, drawn at random; 0: all",
     "data.max_unreadable": "a site with a larger share of bad files refuses",
     "mim.epochs": "passes over the corpus",
+    "mim.baseline_epochs": "of mim and contrastive as methods; 0: as many as the start has",
     "mim.batch_size": "images",
     "mim.learning_rate": "of AdamW",
     "mim.weight_decay": "of AdamW",

@@ -27,6 +27,7 @@ from polyclinic.run.progress import Progress, Tell, silent
 from polyclinic.run.training import (
     finished_stages,
     kept_encoders,
+    own_start,
     pretrained_start,
     train_method,
 )
@@ -56,7 +57,7 @@ def coordinate(config: Config, out: Path, sites: RemoteSites, tell: Tell = silen
 
         with fixed_precision(settle(directory, told)):
             corpus, _ = prepared_corpus(config)
-            pretraining = work.pretraining(config, len(corpus)) * config.mim.epochs
+            pretraining = work.on_corpus(config, len(corpus))
             steps = config.local.stages * len(sites.names) * len(config.methods)
             share = max(pretraining, 1.0) / max(steps, 1)  # half of the bar each
             total = (pretraining + share * steps) * len(config.seeds)
@@ -67,9 +68,8 @@ def coordinate(config: Config, out: Path, sites: RemoteSites, tell: Tell = silen
                     encoders = kept_encoders(directory, method, seed, sites.names)
                     if encoders is None:
                         known = _told(directory, meter, share, method, seed)
-                        encoders = train_method(
-                            directory, sites, start, corpus, method, seed, known
-                        )
+                        own = own_start(directory, corpus, method, seed, meter) or start
+                        encoders = train_method(directory, sites, own, corpus, method, seed, known)
                     _judge(directory, sites, encoders, method, seed)
                     directory.write_json(RESULT, summary(directory, finished=False))
             return directory.write_json(RESULT, summary(directory, finished=True))

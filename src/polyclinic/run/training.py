@@ -6,6 +6,7 @@ differs is the `SiteWork` that reaches the sites.
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +108,9 @@ def own_start(
     if kind == "random":
         return state_of(build_encoder(directory.config.preset, derive(seed, method)))
     if kind == CONTRASTIVE.name:
-        return pretrained_start(directory, corpus, seed, meter, CONTRASTIVE)
+        return pretrained_start(directory, corpus, seed, meter, CONTRASTIVE, baseline=True)
+    if method == MASKED.name and directory.config.mim.baseline_epochs:
+        return pretrained_start(directory, corpus, seed, meter, baseline=True)
     return None
 
 
@@ -117,20 +120,29 @@ def pretrained_start(
     seed: int,
     meter: Meter,
     objective: Objective = MASKED,
+    *,
+    baseline: bool = False,
 ) -> State:
-    """An encoder pre-trained (or gone on with) on the corpus, without labels."""
+    """An encoder pre-trained (or gone on with) on the corpus, without labels.
+
+    A `baseline` is a method of its own, and may be trained for longer than everybody's start.
+    """
     config, name = directory.config, objective.name
     folder = directory.path / f"seed-{seed}" / name
-    done = folder / "start.safetensors"
+    longer = config.mim.baseline_epochs if baseline else 0
+    prefix = "baseline-" if longer else ""
+    done = folder / f"{prefix}start.safetensors"
+    plan = pretrain_plan(config.mim)
+    if longer:
+        plan = replace(plan, epochs=longer)
     cost = work.pretraining(config, len(corpus), name)
     if done.exists():
-        meter.skip(cost * config.mim.epochs)
+        meter.skip(cost * plan.epochs)
         return load_state(done)
-    checkpoint = folder / "pretraining.safetensors"
+    checkpoint = folder / f"{prefix}pretraining.safetensors"
     resumed = load_state(checkpoint) if checkpoint.exists() else None
     if resumed is not None:
         meter.skip(cost * (int(resumed["epoch"]) + 1))
-    plan = pretrain_plan(config.mim)
     began = time.perf_counter()
     everything = resumed
     with peak_memory() as peak:
@@ -140,7 +152,7 @@ def pretrained_start(
             now = time.perf_counter()
             directory.record(
                 {
-                    "unit": f"seed-{seed}/{name}/epoch-{epoch + 1:03d}",
+                    "unit": f"seed-{seed}/{name}/{prefix}epoch-{epoch + 1:03d}",
                     "kind": "pretraining",
                     "method": name,
                     "seed": seed,
@@ -160,7 +172,7 @@ def pretrained_start(
     checkpoint.unlink(missing_ok=True)
     directory.record(
         {
-            "unit": f"seed-{seed}/{name}/pretrained",
+            "unit": f"seed-{seed}/{name}/{prefix}pretrained",
             "kind": "pretrained",
             "method": name,
             "seed": seed,

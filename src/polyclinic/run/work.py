@@ -124,11 +124,20 @@ def held_out(config: Config, site: SiteData, probes: int) -> float:
     return probes * judging(config, site, "linear-probe")
 
 
+def on_corpus(config: Config, corpus: int) -> float:
+    """Work of the common start, and of the methods that learn from the corpus alone; one seed."""
+    m = config.mim
+    total = pretraining(config, corpus) * m.epochs
+    if "mim" in config.methods:
+        total += pretraining(config, corpus) * m.baseline_epochs
+    if "contrastive" in config.methods:
+        total += pretraining(config, corpus, "contrastive") * (m.baseline_epochs or m.epochs)
+    return total
+
+
 def whole_run(config: Config, sites: Mapping[str, SiteData], corpus: int) -> float:
     """Work of a whole run."""
-    total = pretraining(config, corpus) * config.mim.epochs
-    if "contrastive" in config.methods:
-        total += pretraining(config, corpus, "contrastive") * config.mim.epochs
+    total = on_corpus(config, corpus)
     for method in config.methods:
         total += stages(config, method, sites, corpus, config.local.stages)
         for protocol in ("linear-probe", "fine-tune"):
