@@ -8,7 +8,6 @@ import pytest
 
 from polyclinic.deploy.coordinator import coordinate, took_part
 from polyclinic.deploy.remote import ATTEMPTS, LEAST, RemoteSites
-from polyclinic.deploy.tasks import refusal
 from polyclinic.errors import RunError
 from polyclinic.federation.exchange import site_stage
 from polyclinic.run.directory import RunDirectory
@@ -112,28 +111,6 @@ def test_below_the_quorum_a_stage_waits_beyond_the_deadline(letters, deployment,
     (run,) = json.loads(result.read_text())["runs"]
     assert run["stages"][0]["who"] == "3 of 3"
     assert len(told) > 200
-
-
-def test_below_the_quorum_sites_that_refuse_are_asked_again(letters, deployment, tmp_path):
-    collect, refusals, told = letters.collect, [], []
-
-    def refusing(messages):
-        for message in messages:
-            name, task = letters.sent[int(message)]
-            if name != "north" and task.kind == "train" and len(refusals) < 4:
-                refusals.append(name)
-                yield message, refusal("data")
-            else:
-                yield from collect([message])
-
-    letters.collect = refusing
-    result = coordinate(deployment.config, tmp_path / "run", remote(letters, deployment, told=told))
-    (run,) = json.loads(result.read_text())["runs"]
-    assert [stage["who"] for stage in run["stages"]] == ["3 of 3"] * len(run["stages"])
-    said = [waiting for waiting in told if "asked again" in waiting.about]
-    assert [sorted(waiting.asked) for waiting in said] == [["south", "west"]] * 2
-    assert "1 of at least 2 sites could take part" in said[0].about
-    assert "its data cannot be used" in said[0].about
 
 
 def test_how_long_a_site_is_waited_for(letters, deployment):

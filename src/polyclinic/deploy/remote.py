@@ -189,9 +189,8 @@ class RemoteSites:
         """Send the tasks and wait by the rule; a result for each, in order.
 
         `least` is a quorum of its own, where a larger one is needed. Whoever has not confirmed the
-        roster is asked again, until there is a quorum without; so is, in a stage of training below
-        the quorum, whoever refused. It ends at once when so many have failed that `least` cannot be
-        reached any more, whoever comes back.
+        roster is asked again, until there is a quorum without. It ends at once when so many have
+        failed that `least` cannot be reached any more, whoever comes back.
         """
         if not tasks:
             return {}
@@ -239,16 +238,6 @@ class RemoteSites:
                 for name in unconfirmed:
                     del results[name]
                 began = self._clock()  # the deadline is for sites, not for people
-                continue
-            if first.kind == "train" and not missing and len(good) < quorum:
-                refused = [name for name in tasks if name not in good]
-                why = "; ".join(str(results[name]) for name in refused)
-                took = f"{len(good)} of at least {quorum} sites could take part"
-                self.wait(f"{took}, the others are asked again ({why})", PAUSE, refused)
-                for name in refused:
-                    del results[name]
-                    failed.pop(name, None)
-                began = self._clock()
                 continue
             if len(good) >= quorum and not any(
                 self._waits_for(name, began, name in reachable) for name in missing
