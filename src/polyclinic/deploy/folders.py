@@ -61,6 +61,15 @@ def write_record(path: Path, record: Record, *, lasting: bool = False) -> None:
     write_private(path, (json.dumps(record, indent=1) + "\n").encode(), lasting=lasting)
 
 
+def write_status(path: Path, record: Record) -> None:
+    """As `write_record`, with the time; where that fails, the file stays as it was.
+
+    It says what is being done, and a full disk is no reason to stop doing it.
+    """
+    with contextlib.suppress(RunError):
+        write_record(path, {"time": time.time(), **record})
+
+
 def read_record(path: Path) -> Record:
     """Read what `write_record` wrote; empty where there is no such file."""
     try:

@@ -20,7 +20,6 @@ from polyclinic.deploy.folders import (
     read_record,
     running,
     working_in,
-    write_record,
 )
 from polyclinic.deploy.gateway import Door, gateway
 from polyclinic.deploy.invites import Register
@@ -103,7 +102,7 @@ def _until_finished(
     """Keep the SuperLink up, and the run going in it; the path of its result."""
     result, journal = folder / RUN / RESULT, folder / RUN / "metrics.jsonl"
     submitted: float | None = None
-    seen, tries, length, told = False, 0, 0, ""
+    seen, tries, length, told = False, 0, 0, ("", 0.0)
     while True:
         code = superlink.look()
         if code is not None:
@@ -148,17 +147,18 @@ def _raise_failure(folder: Path) -> None:
         raise error
 
 
-def _tell_changes(folder: Path, told: str, say: Say) -> str:
+def _tell_changes(folder: Path, told: tuple[str, float], say: Say) -> tuple[str, float]:
     """Say what the server does, when that is something else than before."""
     progress = read_record(folder / f"progress-{STATUS}")
     waiting = read_record(folder / f"waiting-{STATUS}")
-    if progress.get("message"):
+    before, latest = told
+    noted = float(progress.get("time", 0))
+    if progress.get("message") and noted != latest:
         say(str(progress["message"]))
-        write_record(folder / f"progress-{STATUS}", {**progress, "message": ""})
     text = str(waiting.get("about", ""))
-    if text and text != told:
+    if text and text != before:
         say(text)
-    return text
+    return text, noted
 
 
 def _invite(deployment: Deployment, register: Register, keys: Path, say: Say) -> None:

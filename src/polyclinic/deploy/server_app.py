@@ -1,7 +1,6 @@
 """The server's part as Flower runs it: messages to and fro, nothing else. Needs Flower."""
 
 import os
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from polyclinic.deploy import alone, flower
 from polyclinic.deploy.coordinator import coordinate
-from polyclinic.deploy.folders import STATUS, working_in, write_record
+from polyclinic.deploy.folders import STATUS, Record, working_in, write_record, write_status
 from polyclinic.deploy.invites import Register
 from polyclinic.deploy.remote import Answer, RemoteSites
 from polyclinic.deploy.settings import kept_deployment
@@ -92,6 +91,6 @@ class GridPost:
                 yield reply.metadata.reply_to_message_id, dict(reply.content["answer"])
 
 
-def _note(folder: Path, **what: object) -> None:
+def _note(folder: Path, **what: Record) -> None:
     for name, content in what.items():
-        write_record(folder / f"{name}-{STATUS}", {"time": time.time(), **dict(content)})  # type: ignore[call-overload]
+        write_status(folder / f"{name}-{STATUS}", content)

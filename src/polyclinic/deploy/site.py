@@ -22,6 +22,7 @@ from polyclinic.deploy.folders import (
     working_in,
     write_private,
     write_record,
+    write_status,
 )
 from polyclinic.deploy.gateway import JOIN, ROSTER
 from polyclinic.deploy.invites import Invite, read_invite
@@ -102,9 +103,7 @@ def work(folder: Path, say: Say) -> None:
                 code = node.look()
                 if code is not None:
                     say(f"Flower's SuperNode ended with code {code} and is started again")
-                write_record(
-                    folder / STATUS, {"time": time.time(), "supernode_starts": node.starts}
-                )
+                write_status(folder / STATUS, {"supernode_starts": node.starts})
                 told = _tell_changes(folder, told, say)
                 time.sleep(PAUSE)
 

@@ -16,7 +16,14 @@ from polyclinic.config import DataConfig, SiteConfig, build_table
 from polyclinic.data.dataset import SiteData
 from polyclinic.deploy.agreement import Agreement, hold_to
 from polyclinic.deploy.budget import accounted
-from polyclinic.deploy.folders import ACCOUNTS, STATUS, Record, read_record, write_record
+from polyclinic.deploy.folders import (
+    ACCOUNTS,
+    STATUS,
+    Record,
+    read_record,
+    write_record,
+    write_status,
+)
 from polyclinic.deploy.secret_site import Secrecy
 from polyclinic.deploy.tasks import Field, Task, answer, decode, from_fields, refusal
 from polyclinic.errors import (
@@ -100,12 +107,12 @@ def respond(site: Site, fields: Mapping[str, Any], log: Callable[[str], None]) -
     try:
         about = task.about
         log(f"{about}: begins")
-        write_record(site.folder / f"work-{STATUS}", {"doing": about, "since": began})
+        write_status(site.folder / f"work-{STATUS}", {"doing": about, "since": began})
         with _precision(site):
             hold_to(site.agreement, task)
             content = WORK[task.kind](site, task)
         log(f"{about}: done in {time.time() - began:.1f} s, {len(content)} bytes leave")
-        write_record(site.folder / f"work-{STATUS}", {"done": about, "at": time.time()})
+        write_status(site.folder / f"work-{STATUS}", {"done": about, "at": time.time()})
         return answer(content)
     except PolyclinicError as error:
         word = _word(error)
