@@ -81,7 +81,7 @@ def test_the_learning_rate_rises_and_falls():
 
 
 def test_the_plan_is_that_of_the_configuration():
-    assert pretrain_plan(MimConfig(7, 32, 2e-3, 0.1, 0.5, 4)) == PretrainPlan(
+    assert pretrain_plan(MimConfig(7, 9, 32, 2e-3, 0.1, 0.5, 4)) == PretrainPlan(
         7, 32, 2e-3, 0.1, 0.5, 4
     )
 
