@@ -73,7 +73,6 @@ SMOKE = (
     "universal.distil_epochs=1",
     "evaluation.fine_tune_epochs=1",
     "evaluation.fine_tune_max_steps=1",
-    "evaluation.probe_epochs=1",
     "evaluation.bootstrap=50",
 )
 

@@ -11,8 +11,9 @@ from collections import defaultdict
 
 import numpy as np
 
-from eight_sites_cells import Judge, plan_of, validate
+from eight_sites_cells import Judge, validate
 from eight_sites_study import LEAD, Record, Study, write_json
+from polyclinic.evaluate.protocols import protocol_plan
 from polyclinic.federation.stages import StageStore
 from polyclinic.models.state import load_state, save_state
 from polyclinic.run.directory import read_json
@@ -105,7 +106,7 @@ def _after(judge: Judge, seed: int, number: int) -> float:
         return _in_run(judge, LEAD, seed)
     path = study.stage_scores(seed, number)
     if not path.exists():
-        state, plan = load_state(study.stage(seed, number)), plan_of(config, "linear-probe")
+        state, plan = load_state(study.stage(seed, number)), protocol_plan(config)
         tasks = [(n, (config.preset, state, plan, seed, LEAD)) for n in judge.workers.names]
         found = dict(judge.each(validate, tasks, f"{LEAD} after stage {number}"))
         known = {n: None if math.isnan(score) else score for n, score in found.items()}

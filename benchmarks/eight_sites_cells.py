@@ -17,14 +17,13 @@ from polyclinic.data.dataset import SiteData
 from polyclinic.errors import PolyclinicError, RunError
 from polyclinic.evaluate.frozen import few_labels, nearest_neighbours
 from polyclinic.evaluate.metrics import Predictions
-from polyclinic.evaluate.protocols import fine_tune, linear_probe
+from polyclinic.evaluate.protocols import fine_tune, linear_probe, protocol_plan
 from polyclinic.federation.methods import Encoders
 from polyclinic.federation.workers import Work, Workers
 from polyclinic.models.encoder import Preset
 from polyclinic.models.state import State, disk_error
 from polyclinic.models.training import TrainPlan
 from polyclinic.run.directory import RunDirectory, read_json
-from polyclinic.run.experiment import protocol_plan
 from polyclinic.run.training import kept_encoders
 from tuning import blind
 
@@ -83,7 +82,7 @@ def judge_all(judge: Judge) -> None:
         todo.setdefault((seed, method, protocol), []).append(site)
     for (seed, method, protocol), names in todo.items():
         encoders = judge.encoders(seed, method)
-        plan = plan_of(config, protocol)
+        plan = protocol_plan(config)
         tasks = [(n, (protocol, config.preset, encoders[n], plan, seed, method)) for n in names]
         for name, predictions in judge.each(predict, tasks, f"{method}, {protocol}"):
             _keep(predictions, study.cell(seed, method, name, protocol))
@@ -120,7 +119,7 @@ def choose_sources(judge: Judge, seed: int) -> None:
         return
     alone = judge.encoders(seed, "local")
     others = {name: [other for other in names if other != name] for name in missing}
-    plan = plan_of(judge.config, "linear-probe")
+    plan = protocol_plan(judge.config)
     tasks = [
         (name, (judge.config.preset, alone[other], plan, seed, SINGLE))
         for name in missing
@@ -168,11 +167,6 @@ def validate(
     """A linear probe's primary metric on the validation split; the test split is taken away."""
     tried = (seed, method, "linear-probe", site.name)
     return linear_probe(preset, state, blind(site), plan, *tried).validation
-
-
-def plan_of(config: Config, protocol: str) -> TrainPlan:
-    """The training that a protocol needs; probes on few labels have that of a probe on all."""
-    return protocol_plan(config, "fine-tune" if protocol == "fine-tune" else "linear-probe")
 
 
 def _keep(predictions: Predictions, path: Path) -> None:

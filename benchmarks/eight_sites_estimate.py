@@ -8,12 +8,12 @@ from eight_sites_cells import waiting
 from eight_sites_study import LEAD, SINGLE, Record, Study
 from polyclinic.config import Config
 from polyclinic.data.dataset import SiteData
-from polyclinic.evaluate.protocols import fine_tune
+from polyclinic.evaluate.protocols import fine_tune, protocol_plan
 from polyclinic.models.encoder import build_encoder
 from polyclinic.models.state import state_of
 from polyclinic.run import work
 from polyclinic.run.directory import read_json
-from polyclinic.run.experiment import Prepared, protocol_plan
+from polyclinic.run.experiment import Prepared
 from tuning import blind
 
 
@@ -62,7 +62,7 @@ def _seconds_a_unit(config: Config, sites: Mapping[str, SiteData]) -> float:
         local=replace(config.local, min_steps=1),
         evaluation=replace(config.evaluation, fine_tune_epochs=1, fine_tune_max_steps=4),
     )
-    state, plan = state_of(build_encoder(config.preset, 0)), protocol_plan(few, "fine-tune")
+    state, plan = state_of(build_encoder(config.preset, 0)), protocol_plan(few)
     began = time.perf_counter()
     for site in sites.values():
         fine_tune(config.preset, state, blind(site), plan, 0, "estimate", site.name)

@@ -32,7 +32,7 @@ from polyclinic.errors import ConfigError, PolyclinicError
 from polyclinic.evaluate.frozen import few_labels
 from polyclinic.evaluate.metrics import primary_metric
 from polyclinic.evaluate.predictions import score as score_of
-from polyclinic.evaluate.protocols import linear_probe
+from polyclinic.evaluate.protocols import linear_probe, protocol_plan
 from polyclinic.federation.exchange import Federation
 from polyclinic.federation.methods import METHODS, STARTS
 from polyclinic.federation.stages import StageStore
@@ -42,7 +42,7 @@ from polyclinic.models.encoder import build_encoder
 from polyclinic.models.masked import MASKED
 from polyclinic.models.pretraining import encoder_of, pretrain, pretrain_plan
 from polyclinic.models.state import State, load_state, save_state, state_of
-from polyclinic.run.experiment import Prepared, prepare, protocol_plan
+from polyclinic.run.experiment import Prepared, prepare
 from polyclinic.seeding import derive
 
 SCALE: dict[str, Any] = {
@@ -168,7 +168,7 @@ def score(config: Config, trial: Trial, data: Prepared, starts: Path) -> dict[st
             tell=lambda *_: None,
         )
         encoders = METHODS[trial.method](federation)
-    plan = protocol_plan(config, "linear-probe")
+    plan = protocol_plan(config)
     found = {
         name: linear_probe(config.preset, encoders[name], site, plan, trial.seed, "tuning", name)
         for name, site in sites.items()
@@ -188,7 +188,7 @@ def score(config: Config, trial: Trial, data: Prepared, starts: Path) -> dict[st
 
 def few(config: Config, encoder: State, site: SiteData) -> float:
     """The primary metric with ten labels a class, the mean over draws of them."""
-    plan, metric = protocol_plan(config, "linear-probe"), primary_metric(site.task)
+    plan, metric = protocol_plan(config), primary_metric(site.task)
     found = [
         score_of(few_labels(config.preset, encoder, site, plan, LABELS, n).predictions, metric)
         for n in range(DRAWS)

@@ -110,7 +110,7 @@ def _smallest(config: Config) -> Config:
         data=replace(config.data, image_size=16, largest_side=32, val_share=0.25),
         mim=replace(config.mim, epochs=1),
         local=replace(config.local, min_steps=1, max_steps=2, dense_head_epochs=1),
-        evaluation=replace(config.evaluation, fine_tune_max_steps=1, probe_epochs=1, bootstrap=10),
+        evaluation=replace(config.evaluation, fine_tune_max_steps=1, bootstrap=10),
     )
 
 

@@ -152,7 +152,6 @@ class EvaluationConfig:
 
     fine_tune_epochs: int = 3
     fine_tune_max_steps: int = 40  # batches an epoch at most, 0 for no limit
-    probe_epochs: int = 3  # of the segmentation probe
     bootstrap: int = 1000  # resamples
 
 
@@ -353,7 +352,7 @@ _RANGES = {
         local.max_steps local.dense_head_epochs local.weight_decay universal.anchor_weight
         universal.distil_every universal.distil_epochs fedprox.mu
         privacy.epsilon privacy.noise privacy.site_epsilon
-        evaluation.fine_tune_epochs evaluation.fine_tune_max_steps evaluation.probe_epochs""",
+        evaluation.fine_tune_epochs evaluation.fine_tune_max_steps""",
     "1 or more": """jobs mim.epochs mim.batch_size local.stages local.epochs evaluation.bootstrap
         privacy.patient_images""",
     "2 or more": "local.batch_size",  # the heads normalise over a batch

@@ -19,6 +19,7 @@ import eight_sites_tables
 from eight_sites_study import JUDGED_BY, SINGLE, TOUCHED, Study, configuration
 from polyclinic.errors import ConfigError, RunError
 from polyclinic.evaluate.metrics import Predictions
+from polyclinic.evaluate.protocols import protocol_plan
 from polyclinic.federation.workers import Workers
 from polyclinic.models.encoder import build_encoder
 from polyclinic.models.state import load_state, state_of
@@ -41,7 +42,6 @@ QUICK = (
     "universal.distil_every=0",
     "evaluation.fine_tune_epochs=1",
     "evaluation.fine_tune_max_steps=1",
-    "evaluation.probe_epochs=1",
     "evaluation.bootstrap=20",
 )
 
@@ -160,7 +160,7 @@ def test_what_the_run_judged_stands_there_as_the_run_says(finished, result):
 
 def test_the_single_source_is_the_best_of_the_others_on_validation(result, study, sites):
     config = study.config
-    plan = eight_sites_cells.plan_of(config, "linear-probe")
+    plan = protocol_plan(config)
     for seed in config.seeds:
         for name, chosen in result["sources"][f"seed-{seed}"].items():
             others = [other for other in NAMES if other != name]
@@ -176,7 +176,7 @@ def test_the_single_source_is_the_best_of_the_others_on_validation(result, study
 
 
 def test_nothing_is_chosen_with_a_look_at_the_test_split(study, sites):
-    plan = eight_sites_cells.plan_of(study.config, "linear-probe")
+    plan = protocol_plan(study.config)
     state = state_of(build_encoder("small", 0))
     for site in sites.values():
         spoilt = site.images.copy()
@@ -206,7 +206,7 @@ def test_few_labels_are_the_same_for_every_method(study, sites, monkeypatch):
 
     monkeypatch.setattr(eight_sites_cells, "few_labels", watched)
     state = state_of(build_encoder("small", 0))
-    plan = eight_sites_cells.plan_of(study.config, "5-labels")
+    plan = protocol_plan(study.config)
     said = [
         eight_sites_cells.predict(sites["north"], "5-labels", "small", state, plan, 3, method)
         for method in ("mim", "local")

@@ -47,7 +47,6 @@ distil_epochs = 1
 [evaluation]
 fine_tune_epochs = 1
 fine_tune_max_steps = 2
-probe_epochs = 1
 bootstrap = 20
 
 [[sites]]

@@ -15,7 +15,7 @@ from polyclinic.deploy.remote import RemoteSites
 from polyclinic.deploy.status import states
 from polyclinic.deploy.tasks import to_fields
 from polyclinic.errors import RunError
-from polyclinic.evaluate.protocols import PROTOCOLS
+from polyclinic.evaluate.protocols import PROTOCOLS, protocol_plan
 from polyclinic.federation import exchange
 from polyclinic.federation.exchange import Door, site_stage
 from polyclinic.federation.knowledge import SCORES_SCHEMA, encode, schema_of, unpack
@@ -27,7 +27,7 @@ from polyclinic.federation.verification import verify
 from polyclinic.models.encoder import build_encoder
 from polyclinic.models.state import state_of
 from polyclinic.run import experiment
-from polyclinic.run.experiment import protocol_plan, run_experiment
+from polyclinic.run.experiment import run_experiment
 
 PRIVACY = PrivacyConfig(epsilon=12.0, noise=1.0)
 ONE_STAGE = 5.8  # enough for one stage at each of the sites, and for two at none
@@ -76,7 +76,7 @@ def task_of(config, start, seed=0):
     """The task of a first stage, as the server writes it."""
     post = Reading()
     sites = RemoteSites(post, config, quorum=1, deadline=1.0, tell=lambda _: None)
-    plan = replace(protocol_plan(config, "fine-tune"), stages=2, privacy=config.privacy)
+    plan = replace(protocol_plan(config), stages=2, privacy=config.privacy)
     door = Door(Label("universal", seed, 1), broadcast=digest(encode(start)))
     seeds = (seed, "universal", 0, "north")
     given = ("small", start, None, plan, schema_of(start), seeds, door)

@@ -12,13 +12,12 @@ from polyclinic.deploy.remote import RemoteSites
 from polyclinic.deploy.site_work import respond
 from polyclinic.deploy.tasks import REFUSALS, from_fields, read_answer, to_fields
 from polyclinic.errors import KnowledgeError
-from polyclinic.evaluate.protocols import PROTOCOLS
+from polyclinic.evaluate.protocols import PROTOCOLS, protocol_plan
 from polyclinic.federation.exchange import Door, site_stage
 from polyclinic.federation.knowledge import SCORES_SCHEMA, encode, schema_of, unpack
 from polyclinic.federation.ledger import Label, digest
 from polyclinic.models.encoder import build_encoder
 from polyclinic.models.state import state_of
-from polyclinic.run.experiment import protocol_plan
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def asked(letters, deployment, start):
     """The task of a first stage, as the server writes it."""
     config = deployment.config
     sites = RemoteSites(letters, config, quorum=1, deadline=1.0, tell=lambda _: None)
-    plan = replace(protocol_plan(config, "fine-tune"), stages=config.local.stages)
+    plan = replace(protocol_plan(config), stages=config.local.stages)
     door = Door(Label("universal", 0, 1), broadcast=digest(encode(start)))
     task = ("small", start, None, plan, schema_of(start), (0, "universal", 0, "north"), door)
     list(sites.map(site_stage, [("north", task)]))
@@ -129,7 +128,7 @@ def test_a_bug_is_a_word_too(letters, asked, monkeypatch):
 
 @pytest.fixture
 def judging(asked, deployment):
-    plans = {protocol: protocol_plan(deployment.config, protocol) for protocol in PROTOCOLS}
+    plans = dict.fromkeys(PROTOCOLS, protocol_plan(deployment.config))
     return replace(asked, kind="evaluate", plans=plans)
 
 

@@ -146,7 +146,5 @@ def _tiny(hospitals: Path) -> Config:
         mim=MimConfig(epochs=2, batch_size=8),
         local=LocalConfig(stages=2, min_steps=1, max_steps=2, dense_head_epochs=1, batch_size=8),
         universal=UniversalConfig(distil_every=2, distil_epochs=1),
-        evaluation=EvaluationConfig(
-            fine_tune_epochs=1, fine_tune_max_steps=2, probe_epochs=1, bootstrap=20
-        ),
+        evaluation=EvaluationConfig(fine_tune_epochs=1, fine_tune_max_steps=2, bootstrap=20),
     )

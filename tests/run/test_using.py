@@ -477,7 +477,7 @@ def test_an_export_is_judged_against_chance_alone(export: Path, hospitals: Path)
         plan,
         data=replace(plan.data, val_share=0.2, test_share=0.25),
         local=replace(plan.local, min_steps=1, max_steps=1),
-        evaluation=replace(plan.evaluation, fine_tune_max_steps=1, probe_epochs=1, bootstrap=20),
+        evaluation=replace(plan.evaluation, fine_tune_max_steps=1, bootstrap=20),
     )
     results = judge_encoder(found, hospitals / "sites" / "west", plan)
     assert {row["start"] for row in results["scores"]} == {"trained", "random"}

@@ -46,7 +46,7 @@ MEASURED = {
     "distillation of 8 sites with 256 images": (3.8, work.distillation(CONFIG, 8, 256)),
     "linear probe, small": (0.9, work.judging(CONFIG, SMALL, "linear-probe")),
     "linear probe, large": (2.8, work.judging(CONFIG, LARGE, "linear-probe")),
-    "linear probe, masks": (7.8, work.judging(CONFIG, MASKS, "linear-probe")),
+    "linear probe, masks": (5.9, work.judging(CONFIG, MASKS, "linear-probe")),
     "fine-tune, small": (13.4, work.judging(CONFIG, SMALL, "fine-tune")),
     "fine-tune, large": (19.6, work.judging(CONFIG, LARGE, "fine-tune")),
     "fine-tune, masks": (18.6, work.judging(CONFIG, MASKS, "fine-tune")),

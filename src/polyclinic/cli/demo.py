@@ -25,7 +25,6 @@ SHORT = {  # what makes it end within about three minutes on two cores
     "local.max_steps": 8,
     "local.dense_head_epochs": 1,
     "evaluation.fine_tune_max_steps": 8,
-    "evaluation.probe_epochs": 2,
 }
 
 

@@ -81,7 +81,6 @@ EXPLAINED = {
     "fedprox.mu": "weight of the proximal term",
     "evaluation.fine_tune_epochs": "passes over a site's training images",
     "evaluation.fine_tune_max_steps": "batches an epoch at most; 0: no limit",
-    "evaluation.probe_epochs": "of the linear probe for segmentation",
     "evaluation.bootstrap": "resamples behind each interval",
 }
 """What each key means; the tests hold this against the dataclasses."""

@@ -12,7 +12,7 @@ from polyclinic.config import Config
 from polyclinic.deploy.agreement import promise
 from polyclinic.deploy.remote import RemoteSites
 from polyclinic.errors import PolyclinicError
-from polyclinic.evaluate.protocols import PROTOCOLS
+from polyclinic.evaluate.protocols import PROTOCOLS, protocol_plan
 from polyclinic.federation.methods import Encoders
 from polyclinic.federation.privacy.accounting import need
 from polyclinic.models.device import asked_precision, device, fixed_precision
@@ -21,7 +21,7 @@ from polyclinic.models.state import State
 from polyclinic.run import work
 from polyclinic.run.directory import RunDirectory, open_run
 from polyclinic.run.environment import settle
-from polyclinic.run.experiment import line, prepared_corpus, protocol_plan
+from polyclinic.run.experiment import line, prepared_corpus
 from polyclinic.run.privacy import statements
 from polyclinic.run.progress import Progress, Tell, silent
 from polyclinic.run.training import (
@@ -185,7 +185,7 @@ def _judge(
     if not todo:
         return
     encoder: State = encoders[todo[0]]
-    plans = {str(name): protocol_plan(directory.config, name) for name in PROTOCOLS}
+    plans = dict.fromkeys(map(str, PROTOCOLS), protocol_plan(directory.config))
     for name, found in sites.evaluate(encoder, todo, method, seed, plans):
         absent = str(found) if isinstance(found, PolyclinicError) else None
         scores = {} if isinstance(found, PolyclinicError) else found

@@ -13,7 +13,7 @@ from polyclinic.data.dataset import SPLITS, SiteData, Split
 from polyclinic.evaluate.folds import labels_shown
 from polyclinic.evaluate.metrics import Predictions, primary_metric
 from polyclinic.evaluate.predictions import score
-from polyclinic.evaluate.protocols import Outcome, fit_linear, linear_probe, scores_of
+from polyclinic.evaluate.protocols import Outcome, dense_linear_probe, fit_linear, scores_of
 from polyclinic.models.encoder import Preset
 from polyclinic.models.loading import encoder_with
 from polyclinic.models.state import State
@@ -25,6 +25,8 @@ VOTE = 0.07
 """Temperature of the neighbours' votes (Wu et al. 2018, arXiv 1805.01978, equation 8)."""
 FEW_PENALTY = 0.03
 """Inverse strength of the penalty with few labels: fixed, since none are left to choose it by."""
+FEW_DENSE_PENALTY = 0.01
+"""Of the probe for segmentation, likewise."""
 
 
 def nearest_neighbours(
@@ -68,9 +70,10 @@ def few_labels(
     The draw is the same for all encoders. Nothing is chosen on the validation split, which would
     be more labels: the penalty is fixed.
     """
+    del plan  # nothing of the encoder is trained
     few = draw_few(site, per_class, *seed)
     if site.task == "segmentation":
-        return linear_probe(preset, state, few, plan, *seed)
+        return dense_linear_probe(preset, state, few, (FEW_DENSE_PENALTY,), *seed)
     features = features_of(preset, state, few, ("train", "test"))
     rows, tested = few.split["train"], few.split["test"]
     model = fit_linear(few, features[rows], few.targets[rows], FEW_PENALTY)

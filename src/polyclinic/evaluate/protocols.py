@@ -4,6 +4,7 @@ Both train on the site's training split, choose on its validation split, and tou
 once, at the end. They share one signature: (encoder, site, plan, *seed) -> Outcome.
 """
 
+import typing
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,9 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from polyclinic.config import DataConfig, EvaluationConfig, LocalConfig
 from polyclinic.data.dataset import SiteData
+from polyclinic.evaluate.dense_probe import DenseProbe, draw_positions, fit_probes
 from polyclinic.evaluate.metrics import Predictions, primary_metric
 from polyclinic.evaluate.predictions import judge, predictions_of, score
 from polyclinic.models.device import device
@@ -25,12 +28,14 @@ from polyclinic.models.encoder import Preset
 from polyclinic.models.heads import build_head
 from polyclinic.models.loading import encoder_with
 from polyclinic.models.state import State
-from polyclinic.models.training import TrainPlan, embed, fit_head, predict, train
+from polyclinic.models.training import TrainPlan, embed, fit_head, predict, site_plan, train
 
 ProtocolName = Literal["linear-probe", "fine-tune"]
 
 PENALTIES = (0.003, 0.03, 0.3, 3.0)
 """Inverse strengths of the probe's L2 penalty; the validation split chooses."""
+DENSE_PENALTIES = (0.01, 0.001, 0.0001)
+"""L2 penalties of the probe for segmentation; likewise."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +53,13 @@ def linear_probe(
     """A linear model on frozen features.
 
     Classification: logistic regression with balanced classes on standardised embeddings, its
-    penalty chosen on the validation split. Regression: ridge, likewise. Segmentation: one linear
-    layer on the maps at every position, trained for `plan.dense_head_epochs`.
+    penalty chosen on the validation split. Regression: ridge, likewise. Segmentation: a linear
+    layer on the maps at every position (`evaluate.dense_probe`), likewise.
     """
-    encoder = encoder_with(preset, state)
+    del plan  # nothing of the encoder is trained
     if site.task == "segmentation":
-        head = build_head(site.task, len(site.classes), encoder.config, seed=0, linear=True)
-        head = head.to(device())
-        fit_head(encoder, head, site, plan, *seed)
-        validation = score(judge(encoder, head, site, "val"), "dice")
-        outputs = predict(encoder, head, site, "test")
-        return Outcome(predictions_of(outputs, site, "test"), outputs, validation)
+        return dense_linear_probe(preset, state, site, DENSE_PENALTIES, *seed)
+    encoder = encoder_with(preset, state)
     train_rows, val_rows, test_rows = (site.split[s] for s in ("train", "val", "test"))
     features = np.zeros((len(site), encoder.config.embedding))
     for rows in (train_rows, val_rows, test_rows):
@@ -75,6 +76,44 @@ def linear_probe(
     assert best is not None
     tested = scores_of(site, best[1], features, test_rows)
     return Outcome(tested, tested.scores, best[0])
+
+
+def dense_linear_probe(
+    preset: Preset, state: State, site: SiteData, penalties: Sequence[float], *seed: int | str
+) -> Outcome:
+    """`linear_probe` of a segmentation site, with the best of `penalties` on validation images."""
+    encoder = encoder_with(preset, state)
+    sample = draw_positions(encoder, site, *seed)
+    best: tuple[float, DenseProbe] | None = None
+    for probe in fit_probes(sample, site, penalties):
+        value = score(judge(encoder, probe, site, "val"), "dice")
+        if best is None or value > best[0]:
+            best = (value, probe)
+    assert best is not None
+    outputs = predict(encoder, best[1], site, "test")
+    return Outcome(predictions_of(outputs, site, "test"), outputs, best[0])
+
+
+class Settings(typing.Protocol):
+    """What judging needs of a configuration."""
+
+    @property
+    def data(self) -> DataConfig:
+        """How images are prepared."""
+
+    @property
+    def local(self) -> LocalConfig:
+        """How a site trains."""
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """How encoders are judged."""
+
+
+def protocol_plan(settings: Settings) -> TrainPlan:
+    """The training that a protocol needs, as configured."""
+    plan, e = site_plan(settings.data, settings.local), settings.evaluation
+    return replace(plan, epochs=e.fine_tune_epochs, max_steps=e.fine_tune_max_steps)
 
 
 def fine_tune(

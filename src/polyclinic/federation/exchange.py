@@ -104,7 +104,8 @@ class Federation:
         """The local training of the coming stage; learning rates fall with the stages."""
         decay = 0.5 * (1 + math.cos(math.pi * stages.done / stages.total))
         rate = self.config.local.learning_rate * max(decay, 0.05)
-        return replace(replace(site_plan(self.config), learning_rate=rate), **changes)
+        plan = site_plan(self.config.data, self.config.local)
+        return replace(plan, **{"learning_rate": rate} | changes)
 
     def train(self, stages: Stages, plan: TrainPlan, *, exchange: bool = True) -> list[Update]:
         """Let every site train for a stage; updates in the order of the sites.

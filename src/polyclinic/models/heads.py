@@ -42,49 +42,41 @@ class PooledHead(nn.Module):
 class SegmentationHead(nn.Module):
     """Maps -> class scores at every pixel, (B, classes, H, W).
 
-    All maps are brought to stride 2; the last layer predicts the 2 x 2 pixels of each position
-    (sub-pixel convolution, Shi et al. 2016). `hidden` 0 makes it a linear probe.
+    All maps are brought to stride 2 and mixed; the last layer predicts the 2 x 2 pixels of each
+    position (sub-pixel convolution, Shi et al. 2016).
     """
 
     def __init__(self, config: EncoderConfig, classes: int, hidden: int = 24) -> None:
         super().__init__()
-        self.hidden = hidden
-        if hidden:
-            self.reduce = nn.ModuleList(nn.Conv2d(w, hidden, 1) for w in config.widths)
-            self.norm: nn.Module = nn.GroupNorm(8, hidden)
-            self.mix = nn.Conv2d(hidden, hidden, 3, padding=1)
-            self.out = nn.Conv2d(hidden, classes * 4, 1)
-        else:
-            self.norm = nn.BatchNorm2d(config.embedding, affine=False)
-            self.out = nn.Conv2d(config.embedding, classes * 4, 1)
+        self.reduce = nn.ModuleList(nn.Conv2d(w, hidden, 1) for w in config.widths)
+        self.norm = nn.GroupNorm(8, hidden)
+        self.mix = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.out = nn.Conv2d(hidden, classes * 4, 1)
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Class scores for images of `size` (H, W)."""
-        grid = maps[0].shape[2:]
-        if self.hidden:
-            reduced = (conv(m) for conv, m in zip(self.reduce, maps, strict=True))
-            x = torch.stack([_upsample(m, grid) for m in reduced]).sum(0)
-            x = F.relu(self.norm(x))
-            x = F.relu(self.mix(x))
-        else:
-            x = self.norm(torch.cat([_upsample(m, grid) for m in maps], dim=1))
+        reduced = (conv(m) for conv, m in zip(self.reduce, maps, strict=True))
+        x = torch.stack([upsample(m, maps[0].shape[2:]) for m in reduced]).sum(0)
+        x = F.relu(self.norm(x))
+        x = F.relu(self.mix(x))
         return F.pixel_shuffle(self.out(x), 2)[:, :, : size[0], : size[1]]
 
 
-def _upsample(x: Tensor, grid: torch.Size) -> Tensor:
+def upsample(x: Tensor, grid: torch.Size) -> Tensor:
+    """`x` (B, C, h, w) at the size of `grid`, bilinearly."""
     if x.shape[2:] == grid:
         return x
     return F.interpolate(x, size=tuple(grid), mode="bilinear", align_corners=False)
 
 
 def build_head(
-    task: Task, classes: int, config: EncoderConfig, seed: int, *, linear: bool = False
+    task: Task, classes: int, config: EncoderConfig, seed: int
 ) -> PooledHead | SegmentationHead:
-    """A fresh head for a site's task; `linear` asks for the probe's form of it."""
+    """A fresh head for a site's task."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "head"))
         if task == "segmentation":
-            return SegmentationHead(config, classes, hidden=0 if linear else 24)
+            return SegmentationHead(config, classes)
         return PooledHead(config, 1 if task == "regression" else classes)
 
 

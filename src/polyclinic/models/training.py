@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from polyclinic.config import Config, PrivacyConfig
+from polyclinic.config import DataConfig, LocalConfig, PrivacyConfig
 from polyclinic.data.dataset import SiteData, Split
 from polyclinic.data.transforms import Augmentation, apply_views, sample_views
 from polyclinic.errors import RunError
@@ -48,18 +48,17 @@ class TrainPlan:
     masking: PretrainPlan | None = None  # train without labels, by masked image modelling
 
 
-def site_plan(config: Config) -> TrainPlan:
+def site_plan(data: DataConfig, local: LocalConfig) -> TrainPlan:
     """A site's training as configured, without what a method or a protocol asks for besides."""
-    c = config.local
     return TrainPlan(
-        size=config.data.image_size,
-        epochs=c.epochs,
-        min_steps=c.min_steps,
-        max_steps=c.max_steps,
-        batch_size=c.batch_size,
-        learning_rate=c.learning_rate,
-        weight_decay=c.weight_decay,
-        dense_head_epochs=c.dense_head_epochs,
+        size=data.image_size,
+        epochs=local.epochs,
+        min_steps=local.min_steps,
+        max_steps=local.max_steps,
+        batch_size=local.batch_size,
+        learning_rate=local.learning_rate,
+        weight_decay=local.weight_decay,
+        dense_head_epochs=local.dense_head_epochs,
     )
 
 

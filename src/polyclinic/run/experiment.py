@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ from polyclinic.data.decoding import Done, unheard
 from polyclinic.data.prepare import prepare_corpus, prepare_site
 from polyclinic.data.readers import scan_site
 from polyclinic.errors import PolyclinicError
-from polyclinic.evaluate.protocols import PROTOCOLS, Outcome, ProtocolName
+from polyclinic.evaluate.protocols import PROTOCOLS, Outcome, ProtocolName, protocol_plan
 from polyclinic.federation.methods import Encoders
 from polyclinic.federation.privacy.accounting import need
 from polyclinic.federation.workers import Workers
 from polyclinic.models.device import asked_precision, device, fixed_precision
 from polyclinic.models.memory import peak_memory, shortage_explained
 from polyclinic.models.state import State, disk_error
-from polyclinic.models.training import TrainPlan, site_plan
+from polyclinic.models.training import TrainPlan
 from polyclinic.run import work
 from polyclinic.run.directory import RunDirectory, open_run
 from polyclinic.run.environment import settle
@@ -82,7 +82,7 @@ def run_experiment(config: Config, out: Path, *, resume: bool = False, tell: Tel
                             directory,
                             data.held_out,
                             encoders,
-                            protocol_plan(config, "linear-probe"),
+                            protocol_plan(config),
                             method,
                             seed,
                             meter,
@@ -235,7 +235,7 @@ class _MethodRun:
             todo = [name for name in self.data.sites if not self._judged(name, protocol)]
             for name in self.data.sites.keys() - set(todo):
                 self.meter.skip(work.judging(config, self.data.sites[name], protocol))
-            plan = protocol_plan(config, protocol)
+            plan = protocol_plan(config)
             seed = (self.seed, self.method, protocol)
             tasks = [(n, (protocol, config.preset, encoders[n], plan, (*seed, n))) for n in todo]
             began = time.perf_counter()
@@ -304,13 +304,6 @@ def judge_site(
     with peak_memory() as peak:
         outcome = PROTOCOLS[protocol](preset, state, site, plan, *seed)
     return outcome, peak[0]
-
-
-def protocol_plan(config: Config, protocol: ProtocolName) -> TrainPlan:
-    """The training that a protocol of the evaluation needs."""
-    e = config.evaluation
-    plan = replace(site_plan(config), epochs=e.fine_tune_epochs, max_steps=e.fine_tune_max_steps)
-    return replace(plan, dense_head_epochs=e.probe_epochs) if protocol == "linear-probe" else plan
 
 
 def line(p: Progress) -> str:

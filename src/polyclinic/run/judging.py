@@ -17,12 +17,11 @@ from polyclinic.errors import ConfigError
 from polyclinic.evaluate.bootstrap import Estimate, cluster_weights, interval, paired_gain
 from polyclinic.evaluate.frozen import few_labels, nearest_neighbours
 from polyclinic.evaluate.metrics import Predictions, metrics_of, primary_metric
-from polyclinic.evaluate.protocols import Outcome, fine_tune, linear_probe
+from polyclinic.evaluate.protocols import Outcome, fine_tune, linear_probe, protocol_plan
 from polyclinic.models.device import describe
 from polyclinic.models.encoder import build_encoder
 from polyclinic.models.memory import shortage_explained
 from polyclinic.models.state import State, state_of
-from polyclinic.models.training import TrainPlan
 from polyclinic.run.encoder_source import TrainedEncoder, mim_start
 from polyclinic.run.experiment import prepared_site
 from polyclinic.run.progress import Progress, Tell, silent
@@ -125,7 +124,7 @@ def _outcome(
     labels: int | None,
     seed: int,
 ) -> Outcome:
-    trained = training_plan(plan)
+    trained = protocol_plan(plan)
     if labels is not None:
         # the draw of labels carries no name of an encoder: all see the same
         return few_labels(found.preset, state, site, trained, labels, seed, site.name)
@@ -133,23 +132,7 @@ def _outcome(
         return nearest_neighbours(found.preset, state, site, trained)
     if protocol == "linear-probe":
         return linear_probe(found.preset, state, site, trained, seed, protocol)
-    tuned = replace(trained, dense_head_epochs=plan.local.dense_head_epochs)
-    return fine_tune(found.preset, state, site, tuned, seed, protocol)
-
-
-def training_plan(plan: JudgePlan) -> TrainPlan:
-    """The training that the protocols need, with the probe's number of epochs."""
-    c, e = plan.local, plan.evaluation
-    return TrainPlan(
-        size=plan.data.image_size,
-        epochs=e.fine_tune_epochs,
-        min_steps=c.min_steps,
-        max_steps=e.fine_tune_max_steps,
-        batch_size=c.batch_size,
-        learning_rate=c.learning_rate,
-        weight_decay=c.weight_decay,
-        dense_head_epochs=e.probe_epochs,
-    )
+    return fine_tune(found.preset, state, site, trained, seed, protocol)
 
 
 def _results(

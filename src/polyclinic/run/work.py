@@ -15,6 +15,8 @@ from polyclinic.models.pretraining import ObjectiveName
 from polyclinic.run.progress import Phase, Progress, Tell
 
 FORWARD = 1 / 4
+DENSE_PROBE = 350.0
+"""Of fitting a linear probe for segmentation, which sees as many positions at every site."""
 WITHOUT_STAGES = ("mim", "contrastive")
 """Methods that are no more than their start."""
 
@@ -110,11 +112,12 @@ def judging(config: Config, site: SiteData, protocol: str) -> float:
     """Work of judging one encoder at one site."""
     e = config.evaluation
     whole = FORWARD * len(site) * _whole(site)
-    steps = e.fine_tune_max_steps
     if protocol == "linear-probe":
         if site.task != "segmentation":
             return whole  # fitting logistic regressions to the features is cheap beside them
-        return whole + _head(config, site, epochs=e.probe_epochs, max_steps=steps)
+        # every penalty is tried on the validation images
+        return whole + DENSE_PROBE + 2 * FORWARD * len(site.split["val"]) * _whole(site)
+    steps = e.fine_tune_max_steps
     work = whole + _head(config, site, epochs=config.local.dense_head_epochs, max_steps=steps)
     return work + training(config, site, epochs=e.fine_tune_epochs, max_steps=steps)
 

@@ -47,7 +47,9 @@ def plan_of(config: Config, method: str) -> TrainPlan:
     There is no federation here to ask; a test compares it with what the methods themselves ask for.
     """
     u = config.universal
-    plan = replace(site_plan(config), stages=config.local.stages, privacy=config.privacy)
+    plan = replace(
+        site_plan(config.data, config.local), stages=config.local.stages, privacy=config.privacy
+    )
     if method == "universal":
         return replace(
             plan, head_first=u.head_first, anchor=u.anchor, anchor_weight=u.anchor_weight
