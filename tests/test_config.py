@@ -172,6 +172,7 @@ def every_field_changed() -> Config:
         bool: lambda x: not x,
     }
     literal = {
+        "exchange": "cyclic",
         "weighting": "size",
         "aggregation": "median",
         "server_optimiser": "adam",
@@ -317,6 +318,11 @@ def test_what_no_privacy_can_be_made_of_is_refused(key, value, text):
         ("universal", {"distil_every": 0, "weighting": "size"}, r'universal.weighting = "equal"'),
         ("universal", {"distil_every": 0, "aggregation": "median"}, r'aggregation = "mean"'),
         ("universal", {}, r"universal.distil_every = 0, got 4: distillation learns from each"),
+        (
+            "universal",
+            {"distil_every": 0, "exchange": "cyclic"},
+            r'universal.exchange = "parallel", got \'cyclic\': the noise is that of a mean',
+        ),
         ("federation", {}, r"federation.norm_factor = 0, got 10.0: by the median"),
     ],
 )

@@ -37,6 +37,7 @@ NEVER_PRIVATE: tuple[MethodName, ...] = ("fedbn", "fedmim")
 
 Weighting = Literal["size", "sqrt-size", "equal"]
 Aggregation = Literal["mean", "trimmed-mean", "median", "krum"]
+Exchange = Literal["parallel", "cyclic"]
 ServerOptimiser = Literal["none", "momentum", "adam"]
 Anchor = Literal["none", "proximal", "feature"]
 Wire = Literal["float32", "float16", "int8"]
@@ -124,6 +125,7 @@ class PrivacyConfig:
 class UniversalConfig:
     """The universal method: what distinguishes it from federated averaging."""
 
+    exchange: Exchange = "parallel"  # sites train at the same time, or one after the other
     weighting: Weighting = "equal"
     aggregation: Aggregation = "mean"
     trim: float = 0.125  # share of sites cut off at each end (trimmed-mean) or distrusted (krum)
@@ -430,6 +432,7 @@ def check_privacy(config: Config, where: str) -> None:
     for key, value, needed, why in (
         ("universal.weighting", universal.weighting, "equal", "else a site may outweigh the noise"),
         ("universal.aggregation", universal.aggregation, "mean", "the noise is that of a mean"),
+        ("universal.exchange", universal.exchange, "parallel", "the noise is that of a mean"),
         (
             "universal.distil_every",
             universal.distil_every,
@@ -491,6 +494,12 @@ def check_secure(config: Config, where: str) -> None:
                 universal.aggregation,
                 "mean",
                 "any other compares single changes",
+            ),
+            (
+                "universal.exchange",
+                universal.exchange,
+                "parallel",
+                "in turn, each site trains what a single change has left",
             ),
         ]
     if wrong := [(key, need, got, why) for key, got, need, why in settings if got != need]:

@@ -168,6 +168,29 @@ def test_an_answer_with_undeclared_parts_is_refused_and_named(letters, deploymen
     assert "an answer with other parts than the declared ones" in absent["reason"]
 
 
+def test_where_refusals_leave_fewer_than_a_quorum_the_run_stops_and_can_go_on(
+    letters, deployment, tmp_path
+):
+    coordinate(deployment.config, tmp_path / "whole", remote(letters, deployment))
+    collect, refusing = letters.collect, True
+
+    def refused(messages):
+        for message, answer in collect(messages):
+            name, task = letters.sent[int(message)]
+            late = refusing and name != "south" and task.kind == "train" and task.stage == 1
+            yield message, {"refusal": "data"} if late else answer
+
+    letters.collect = refused
+    said = r"1 of 3 sites took part, and the quorum is 2: north \(.*its data cannot be used"
+    with pytest.raises(RunError, match=said):
+        coordinate(deployment.config, tmp_path / "run", remote(letters, deployment))
+    refusing = False
+    result = coordinate(deployment.config, tmp_path / "run", remote(letters, deployment))
+    (run,) = json.loads(result.read_text())["runs"]
+    assert [stage["who"] for stage in run["stages"]] == ["3 of 3", "3 of 3"]
+    assert encoders(tmp_path / "run") == encoders(tmp_path / "whole") != {}
+
+
 def test_methods_that_need_the_data_are_refused(letters, deployment):
     sites = remote(letters, deployment)
     with pytest.raises(RunError, match=r"needs all data in one place"):

@@ -65,6 +65,7 @@ EXPLAINED = {
     "privacy.patient_images": "of a patient in a step at most",
     "privacy.site_epsilon": "budget of a whole site, over all stages; 0: no privacy",
     "privacy.site_clip": "longest change of a site",
+    "universal.exchange": "parallel, or cyclic: the encoder goes from site to site",
     "universal.weighting": "of the sites: size, sqrt-size or equal",
     "universal.aggregation": "mean, trimmed-mean, median or krum",
     "universal.trim": "share of sites cut off at each end (trimmed-mean) or distrusted (krum)",

@@ -248,7 +248,11 @@ class RemoteSites:
                 break
             if len(results) < len(tasks):
                 self._sleep(POLL)
-        return {name: results.get(name, RunError(reasons[name])) for name in tasks}
+        told = {name: results.get(name, RunError(reasons[name])) for name in tasks}
+        # without any, and under secure aggregation, whoever needs the results says what is missing
+        if first.kind == "train" and not least and 0 < len(good) < quorum:
+            raise RunError(_too_few(about, told, quorum))
+        return told
 
     def _waits_for(self, name: str, began: float, there: bool) -> bool:
         """Whether a stage that `began` then still waits for a site that has not answered."""
@@ -265,6 +269,15 @@ class RemoteSites:
 def remembered(stage: int) -> State:
     """In place of a head, which stays at its site: after which stage the site kept it."""
     return {"stage": torch.tensor(stage)}
+
+
+def _too_few(about: str, told: Mapping[str, bytes | PolyclinicError], quorum: int) -> str:
+    absent = [f"{name} ({why})" for name, why in told.items() if not isinstance(why, bytes)]
+    return (
+        f"{about}: {len(told) - len(absent)} of {len(told)} sites took part, and the quorum is "
+        f"{quorum}: {', '.join(absent)}; nothing of this stage is kept: start the server again "
+        "when they can take part"
+    )
 
 
 def _unconfirmed(result: object) -> bool:

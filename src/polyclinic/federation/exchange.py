@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from polyclinic.config import Config
 from polyclinic.data.dataset import SiteData
 from polyclinic.errors import KnowledgeError, PolyclinicError, RunError
+from polyclinic.federation.aggregation import add
 from polyclinic.federation.arrival import Parcel, admit, agree, length, too_long
 from polyclinic.federation.distillation import DistilPlan, distil
 from polyclinic.federation.knowledge import Knowledge, Schema, encode, pack, schema_of
@@ -26,6 +27,7 @@ from polyclinic.federation.wire import PLAIN, Writing, compensated
 from polyclinic.federation.workers import SiteWork
 from polyclinic.models.state import State
 from polyclinic.models.training import TrainPlan, site_plan
+from polyclinic.seeding import derive
 
 
 @dataclass(frozen=True)
@@ -120,34 +122,78 @@ class Federation:
         doors = {name: Door(label, how, self._broadcast, self.ledger(name)) for name in self.names}
         updates: list[Update] = []
         for name, result in self.workers.map(site_stage, self.tasks(stages, plan, schema, doors)):
-            try:
-                if isinstance(result, PolyclinicError):
-                    raise result
-                sent, head = result
-                self.charge(name, head)
-                if schema is None:
-                    update = Update(name, sent.tensors, head, sent.scalars)
-                else:
-                    # whoever carries messages and knows their senders hands over the bytes alone
-                    parcel = sent if isinstance(sent, Parcel) else Parcel(name, label, sent)
-                    seen = stages.seen | {u.digest for u in updates}
-                    knowledge = admit(parcel, name, label, schema, seen, how)
-                    update = Update(
-                        name,
-                        knowledge.tensors,
-                        head,
-                        knowledge.scalars,
-                        len(parcel.message),
-                        len(broadcast),
-                        digest(parcel.message),
-                    )
-            except PolyclinicError as error:
-                self.miss(stages, name, str(error))
-                continue
-            self.tell("train", stages.done + 1, name, update.scalars["loss"])
-            updates.append(update)
+            update = self._update(stages, doors[name], schema, name, result, updates)
+            if update is not None:
+                updates.append(replace(update, bytes_down=len(broadcast)))
         if exchange:
             updates = self._in_proportion(stages, updates)
+        return self._some(stages, updates)
+
+    def train_in_turn(self, stages: Stages, plan: TrainPlan) -> list[Update]:
+        """Let one site after the other train for a stage, each what the one before has left.
+
+        Updates in the order of the visits, which is drawn anew for every stage; each is a change of
+        the encoder with the changes of those before it. Absent sites as in `train`; the length of a
+        change is held against those before it in the stage.
+        """
+        schema, label, encoder = schema_of(self.start), self.label(stages), stages.encoders[""]
+        how = Writing(self.config.federation.wire, self.config.federation.compress)
+        self._broadcast = digest(encode(encoder))
+        order = np.random.default_rng(derive(self.seed, self.method, "order", stages.done))
+        updates: list[Update] = []
+        for name in order.permutation(self.names).tolist():
+            content = encode(encoder)
+            door = Door(label, how, digest(content), self.ledger(name))
+            visited = replace(stages, encoders={"": encoder})
+            ((_, result),) = self.workers.map(
+                site_stage, self.tasks(visited, plan, schema, {name: door})
+            )
+            update = self._update(stages, door, schema, name, result, updates)
+            if update is None:
+                continue
+            known = [*updates, replace(update, bytes_down=len(content))]
+            if len(kept := self._in_proportion(stages, known, only=name)) > len(updates):
+                encoder, updates = add(encoder, update.change), kept
+        return self._some(stages, updates)
+
+    def _update(
+        self,
+        stages: Stages,
+        door: Door,
+        schema: Schema | None,
+        name: str,
+        result: Any,
+        before: Sequence[Update],
+    ) -> Update | None:
+        """A site's result as an update; None, and noted, where it is absent or refused."""
+        try:
+            if isinstance(result, PolyclinicError):
+                raise result
+            sent, head = result
+            self.charge(name, head)
+            if schema is None:
+                update = Update(name, sent.tensors, head, sent.scalars)
+            else:
+                # whoever carries messages and knows their senders hands over the bytes alone
+                parcel = sent if isinstance(sent, Parcel) else Parcel(name, door.label, sent)
+                seen = stages.seen | {u.digest for u in before}
+                knowledge = admit(parcel, name, door.label, schema, seen, door.how)
+                update = Update(
+                    name,
+                    knowledge.tensors,
+                    head,
+                    knowledge.scalars,
+                    bytes_up=len(parcel.message),
+                    digest=digest(parcel.message),
+                )
+        except PolyclinicError as error:
+            self.miss(stages, name, str(error))
+            return None
+        self.tell("train", stages.done + 1, name, update.scalars["loss"])
+        return update
+
+    def _some(self, stages: Stages, updates: list[Update]) -> list[Update]:
+        """`updates`; `RunError` if there is none."""
         if not updates:
             raise RunError(
                 f"{self.method}: stage {stages.done + 1}: every site failed ({self.reasons()})"
@@ -216,10 +262,14 @@ class Federation:
         digests = dict.fromkeys(self.names, digest(broadcast))
         return agree(digests | {name: digest(encode(state)) for name, state in own.items()})
 
-    def _in_proportion(self, stages: Stages, updates: Sequence[Update]) -> list[Update]:
-        """The updates without those whose change is far longer than the others'."""
+    def _in_proportion(
+        self, stages: Stages, updates: Sequence[Update], only: str = ""
+    ) -> list[Update]:
+        """The updates without those (or that of `only`) whose change is far longer than others."""
         lengths = {update.site: length(update.change) for update in updates}
         refused = too_long(lengths, self.config.federation.norm_factor)
+        if only:
+            refused = {site: reason for site, reason in refused.items() if site == only}
         for site, reason in refused.items():
             self.miss(stages, site, reason, "refused")
         return [update for update in updates if update.site not in refused]

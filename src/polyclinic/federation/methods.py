@@ -8,6 +8,7 @@ make every method resumable: a killed run goes on after its last finished stage.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 from polyclinic.errors import PrivacyError
@@ -81,7 +82,11 @@ def fedmim(fed: Federation) -> Encoders:
 
 
 def universal(fed: Federation) -> Encoders:
-    """Ours: heads first, anchored sites, balanced weights, a server optimiser, distillation."""
+    """Ours: heads first, anchored sites, a server that combines or passes on, distillation.
+
+    Under `cyclic` the encoder goes from site to site (cyclical weight transfer, Chang et al. 2018):
+    each trains what the one before has left.
+    """
     c = fed.config.universal
     combine = aggregator(c.aggregation, c.trim)
     stages = fed.begin({"": fed.start})
@@ -92,19 +97,26 @@ def universal(fed: Federation) -> Encoders:
             anchor=c.anchor,
             anchor_weight=c.anchor_weight,
         )
-        change, updates, account = _combined(fed, stages, plan, combine, c.weighting)
         received = stages.encoders[""]
-        encoder, memory = server_step(
-            c.server_optimiser,
-            received,
-            change,
-            stages.memory,
-            learning_rate=c.server_learning_rate,
-            momentum=c.server_momentum,
-        )
+        if c.exchange == "cyclic":
+            updates = fed.train_in_turn(stages, _within_budget(fed, stages, plan))
+            encoder, memory = _passed_on(received, updates)[-1], State({})
+        else:
+            change, updates, account = _combined(fed, stages, plan, combine, c.weighting)
+            encoder, memory = server_step(
+                c.server_optimiser,
+                received,
+                change,
+                stages.memory,
+                learning_rate=c.server_learning_rate,
+                momentum=c.server_momentum,
+            )
+            memory = memory | account
         if c.distil_every and (stages.done + 1) % c.distil_every == 0:
-            encoder = fed.distil(stages, encoder, [add(received, u.change) for u in updates])
-        stages = fed.finish(stages, {"": encoder}, updates, memory | account)
+            alone = [add(received, u.change) for u in updates]
+            teachers = _passed_on(received, updates) if c.exchange == "cyclic" else alone
+            encoder = fed.distil(stages, encoder, teachers)
+        stages = fed.finish(stages, {"": encoder}, updates, memory)
     return fed.everywhere(stages.encoders[""])
 
 
@@ -166,7 +178,7 @@ def _combined(
     differential privacy of whole sites, there is no account.
     """
     privacy = fed.config.privacy
-    plan = replace(plan, privacy=privacy, stages=stages.total)
+    plan = _within_budget(fed, stages, plan)
     if fed.config.federation.secure:
         return *train_sum(fed, stages, plan, weighting), {}
     updates = fed.train(stages, plan)
@@ -182,6 +194,16 @@ def _combined(
         change, account = noisy_mean(changes, sites, privacy, total, stages.memory, *about)
         return change, updates, account
     return combine(changes, _weights(updates, weighting)), updates, {}
+
+
+def _passed_on(received: State, updates: Sequence[Update]) -> list[State]:
+    """The encoder after each visit."""
+    return list(accumulate((u.change for u in updates), add, initial=received))[1:]
+
+
+def _within_budget(fed: Federation, stages: Stages, plan: TrainPlan) -> TrainPlan:
+    """The plan with the privacy that all its stages share."""
+    return replace(plan, privacy=fed.config.privacy, stages=stages.total)
 
 
 def _weights(updates: Sequence[Update], weighting: str) -> list[float]:

@@ -49,6 +49,11 @@ def test_sites_that_are_held_out_do_not_count():
 @pytest.mark.parametrize(
     ("federation", "changes", "text"),
     [
+        (
+            {},
+            {"universal": {"exchange": "cyclic", "distil_every": 0}},
+            r'universal.exchange = "parallel", got \'cyclic\' \(in turn',
+        ),
         ({}, {"universal": {"distil_every": 2}}, r"universal.distil_every = 0, got 2 \(distillat"),
         (
             {},
