@@ -85,7 +85,8 @@ def universal(fed: Federation) -> Encoders:
     """Ours: heads first, anchored sites, a server that combines or passes on, distillation.
 
     Under `cyclic` the encoder goes from site to site (cyclical weight transfer, Chang et al. 2018):
-    each trains what the one before has left.
+    each trains what the one before has left. The mean over the last stage's visits is the result
+    (Izmailov et al. 2018): it serves sites that took no part better than the last visit does.
     """
     c = fed.config.universal
     combine = aggregator(c.aggregation, c.trim)
@@ -100,7 +101,10 @@ def universal(fed: Federation) -> Encoders:
         received = stages.encoders[""]
         if c.exchange == "cyclic":
             updates = fed.train_in_turn(stages, _within_budget(fed, stages, plan))
-            encoder, memory = _passed_on(received, updates)[-1], State({})
+            visited = _passed_on(received, updates)
+            last = stages.done + 1 == stages.total
+            encoder = mean(visited, [1.0] * len(visited)) if last else visited[-1]
+            memory = State({})
         else:
             change, updates, account = _combined(fed, stages, plan, combine, c.weighting)
             encoder, memory = server_step(
