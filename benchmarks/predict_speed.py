@@ -1,6 +1,6 @@
 """How near `polyclinic predict` comes to the bare forward pass of its encoder.
 
-    python benchmarks/predict_speed.py            # six minutes on an idle machine
+    python benchmarks/predict_speed.py            # ten minutes on an idle machine
     python benchmarks/predict_speed.py --smoke    # seconds: does it work?
 
 `forward` is the encoder on one batch that lies ready in memory, again and again. `predict` is
