@@ -129,11 +129,11 @@ class Federation:
             updates = self._in_proportion(stages, updates)
         return self._some(stages, updates)
 
-    def train_in_turn(self, stages: Stages, plan: TrainPlan) -> list[Update]:
+    def train_in_turn(self, stages: Stages, plan: TrainPlan) -> tuple[list[Update], list[State]]:
         """Let one site after the other train for a stage, each what the one before has left.
 
-        Updates in the order of the visits, which is drawn anew for every stage; each is a change of
-        the encoder with the changes of those before it. Absent sites as in `train`; the length of a
+        Updates, and the encoder after each, in the order of the visits, which is drawn anew for
+        every stage. Absent sites as in `train`; the length of a
         change is held against those before it in the stage.
         """
         schema, label, encoder = schema_of(self.start), self.label(stages), stages.encoders[""]
@@ -141,12 +141,13 @@ class Federation:
         self._broadcast = digest(encode(encoder))
         order = np.random.default_rng(derive(self.seed, self.method, "order", stages.done))
         updates: list[Update] = []
+        visited: list[State] = []
         for name in order.permutation(self.names).tolist():
             content = encode(encoder)
             door = Door(label, how, digest(content), self.ledger(name))
-            visited = replace(stages, encoders={"": encoder})
+            here = replace(stages, encoders={"": encoder})
             ((_, result),) = self.workers.map(
-                site_stage, self.tasks(visited, plan, schema, {name: door})
+                site_stage, self.tasks(here, plan, schema, {name: door})
             )
             update = self._update(stages, door, schema, name, result, updates)
             if update is None:
@@ -154,7 +155,8 @@ class Federation:
             known = [*updates, replace(update, bytes_down=len(content))]
             if len(kept := self._in_proportion(stages, known, only=name)) > len(updates):
                 encoder, updates = add(encoder, update.change), kept
-        return self._some(stages, updates)
+                visited.append(encoder)
+        return self._some(stages, updates), visited
 
     def _update(
         self,

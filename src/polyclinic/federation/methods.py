@@ -8,7 +8,6 @@ make every method resumable: a killed run goes on after its last finished stage.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import accumulate
 from typing import Any
 
 from polyclinic.errors import PrivacyError
@@ -99,11 +98,11 @@ def universal(fed: Federation) -> Encoders:
             anchor_weight=c.anchor_weight,
         )
         received = stages.encoders[""]
+        distils = c.distil_every and (stages.done + 1) % c.distil_every == 0
         if c.exchange == "cyclic":
-            updates = fed.train_in_turn(stages, _within_budget(fed, stages, plan))
-            visited = _passed_on(received, updates)
+            updates, teachers = fed.train_in_turn(stages, _within_budget(fed, stages, plan))
             last = stages.done + 1 == stages.total
-            encoder = mean(visited, [1.0] * len(visited)) if last else visited[-1]
+            encoder = mean(teachers, [1.0] * len(teachers)) if last else teachers[-1]
             memory = State({})
         else:
             change, updates, account = _combined(fed, stages, plan, combine, c.weighting)
@@ -116,9 +115,8 @@ def universal(fed: Federation) -> Encoders:
                 momentum=c.server_momentum,
             )
             memory = memory | account
-        if c.distil_every and (stages.done + 1) % c.distil_every == 0:
-            alone = [add(received, u.change) for u in updates]
-            teachers = _passed_on(received, updates) if c.exchange == "cyclic" else alone
+            teachers = [add(received, u.change) for u in updates] if distils else []
+        if distils:
             encoder = fed.distil(stages, encoder, teachers)
         stages = fed.finish(stages, {"": encoder}, updates, memory)
     return fed.everywhere(stages.encoders[""])
@@ -198,11 +196,6 @@ def _combined(
         change, account = noisy_mean(changes, sites, privacy, total, stages.memory, *about)
         return change, updates, account
     return combine(changes, _weights(updates, weighting)), updates, {}
-
-
-def _passed_on(received: State, updates: Sequence[Update]) -> list[State]:
-    """The encoder after each visit."""
-    return list(accumulate((u.change for u in updates), add, initial=received))[1:]
 
 
 def _within_budget(fed: Federation, stages: Stages, plan: TrainPlan) -> TrainPlan:
