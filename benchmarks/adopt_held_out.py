@@ -4,12 +4,13 @@
     python benchmarks/adopt_held_out.py --smoke         # under a minute, made-up images
 
 For each site, a federation of all others trains the universal encoder: `polyclinic run --hold-out
-SITE` with its default settings, one seed, this method only, stopped when it begins to judge the
-sites that trained, as nothing here rests on that. Then `polyclinic adopt` fits the same head, by
-the same plan, to the same 10 training images of each class, three times: on the universal encoder,
-on the one after masked image modelling alone (`mim`: that very run's start, which no site has
-trained), and on random weights. Every draw of the ten is another sample, and has random weights of
-its own. The site's test split, which no draw touches, judges all three.
+SITE` with the defaults or what `--set` puts in their place, one seed, this method only, stopped
+when it begins to judge the sites that trained, as nothing here rests on that. Then `polyclinic
+adopt` fits the same head, by the same plan, to the same 10 training images of each class, three
+times: on the universal encoder, on the one after masked image modelling alone (`mim`: that very
+run's start, which no site has trained), and on random weights. Every draw of the ten is another
+sample, and has random weights of its own. The site's test split, which no draw touches, judges all
+three.
 
 Intervals: of the mean over draws, from a bootstrap of test patients (images, where a site names no
 patients); and a wider one, which draws the draws as well. Differences are paired by patient and
@@ -37,6 +38,7 @@ import torch
 from numpy.typing import NDArray
 
 import records
+from eight_sites_study import configuration
 from polyclinic.config import (
     Config,
     DataConfig,
@@ -85,6 +87,8 @@ class Study:
     draws: int
     plan: AdoptPlan
     work: Path
+    changed: tuple[str, ...] = ()
+    """`KEY=VALUE` of the configuration, where it is not the default."""
 
 
 def main() -> None:
@@ -114,6 +118,10 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("data", nargs="?", type=Path, help="folder with sites/ and corpus/")
     parser.add_argument("--sites", nargs="+", default=list(SITES), help="which to hold out")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
+        help="settings in place of the defaults, as docs/method.md has them",
+    )  # fmt: skip
     parser.add_argument("--draws", type=int, default=12, help="samples of the labels (default 12)")
     work = records.ROOT / "runs" / "adopt-held-out"
     parser.add_argument("--work", type=Path, default=work, help="folder for what is done")
@@ -126,16 +134,10 @@ def _arguments() -> argparse.Namespace:
 
 
 def _study(arguments: argparse.Namespace) -> Study:
-    folders = sorted(p for p in (arguments.data / "sites").iterdir() if p.is_dir())
-    config = Config(
-        sites=tuple(SiteConfig(p.name, p.absolute()) for p in folders),
-        corpus=(arguments.data / "corpus").absolute(),
-        name="adopt-held-out",
-        seeds=(SEED,),
-        methods=("universal",),
-    )
+    config = configuration(arguments.data, (SEED,), ("universal",), arguments.settings, jobs=1)
     plan = AdoptPlan(bootstrap=20)  # the card's intervals, which nobody reads here
-    return Study(config, tuple(arguments.sites), arguments.draws, plan, arguments.work)
+    sites, changed = tuple(arguments.sites), tuple(arguments.settings)
+    return Study(config, sites, arguments.draws, plan, arguments.work, changed)
 
 
 def _smoke(folder: Path) -> Study:
@@ -172,7 +174,8 @@ def _settings(study: Study) -> dict[str, Any]:
             "stages": c.local.stages,
             "image_size_px": c.data.image_size,
             "mim_epochs": c.mim.epochs,
-            "note": "default settings; stopped before the sites that trained are judged",
+            "in_place_of_defaults": list(study.changed),
+            "note": "stopped before the sites that trained are judged",
         },
     }
 
@@ -217,6 +220,7 @@ def _site(study: Study, name: str) -> tuple[dict[str, Any], Resampled]:
 def _train(config: Config, run: Path, start: Path) -> None:
     """The federation without its held-out site. All of them share what precedes it: `start`."""
     if (run / f"seed-{SEED}" / "universal" / "encoders" / "encoder.safetensors").exists():
+        open_run(run, config, resume=True).close()  # refuses what other settings have trained
         return
     own = run / f"seed-{SEED}" / "mim" / "start.safetensors"
     if start.exists() and not own.exists():

@@ -102,6 +102,7 @@ class FederationConfig:
     wire: Wire = "float32"  # numbers in which a site writes its change
     compress: Compression = "none"  # of what a site sends
     norm_factor: float = 10.0  # longest change, in medians of the stage; 0 for no limit
+    echo: int = 0  # sites that must have signed what one is sent before it trains; 0 for none
     secure: bool = False  # secure aggregation: the server sees the sum of the changes alone
     secure_threshold: int = 0  # sites that unmask the sum; 0 for more than two thirds
     secure_clip: float = 1.0  # largest change of a single weight in a stage; beyond, it is cut
@@ -350,7 +351,7 @@ _FITS: dict[str, Callable[[float], bool]] = {
 }
 _RANGES = {
     "0 or more": """data.split_seed data.max_train_images mim.weight_decay mim.baseline_epochs
-        local.min_steps federation.secure_threshold
+        local.min_steps federation.secure_threshold federation.echo
         local.max_steps local.dense_head_epochs local.weight_decay universal.anchor_weight
         universal.distil_every universal.distil_epochs fedprox.mu
         privacy.epsilon privacy.noise privacy.site_epsilon
@@ -522,6 +523,23 @@ def check_secure(config: Config, where: str) -> None:
         )
 
 
+def _check_echo(config: Config, where: str) -> None:
+    """Refuse so few signatures that two groups of sites could have them for two encoders."""
+    echo, sites = config.federation.echo, len(config.sites) - len(config.hold_out)
+    if not echo:
+        return
+    if config.federation.secure:
+        raise ConfigError(
+            f"{where}: federation.echo: under federation.secure sites compare what they are sent "
+            "already; leave one of the two out"
+        )
+    if not sites < 2 * echo <= 2 * sites:
+        raise ConfigError(
+            f"{where}: federation.echo: expected {sites // 2 + 1} to {sites} (more than half of "
+            f"the sites that train, and at most all), or 0; got {echo}"
+        )
+
+
 def _check(config: Config, where: str) -> None:
     """Refuse values of the right type that no run can use."""
     if not _is_name(config.name):
@@ -561,6 +579,7 @@ def _check(config: Config, where: str) -> None:
             raise ConfigError(f"{where}: seeds: expected 0 or more, got {seed}")
     check_privacy(config, where)
     check_secure(config, where)
+    _check_echo(config, where)
     data, mim = config.data, config.mim
     if data.val_share + data.test_share >= 0.9:
         raise ConfigError(

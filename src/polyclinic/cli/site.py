@@ -94,10 +94,11 @@ def check(context: click.Context, invite: Path, data: Path, state: Path) -> None
 @click.argument("state", type=click.Path(path_type=Path))
 @click.option("--confirm", help="The fingerprint that the sites have compared.")
 def roster(state: Path, confirm: str | None) -> None:
-    """See the public keys of all sites, for secure aggregation, at the site in STATE.
+    """See the public keys of all sites, at the site in STATE.
 
-    They come from the server, which may lie. Compare the fingerprint with the other sites, by
-    telephone: where all have the same, confirm it. Until then the site takes no part.
+    For secure aggregation, and where sites compare what they are sent. The keys come from the
+    server, which may lie. Compare the fingerprint with the other sites, by telephone: where all
+    have the same, confirm it. Until then the site takes no part.
     """
     keys, fingerprint, confirmed = engine.site_roster(state, confirm)
     for name, key in sorted(keys.items()):

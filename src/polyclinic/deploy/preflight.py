@@ -81,11 +81,18 @@ def _privacy(agreement: Agreement) -> Checked:
 
 def _aggregation(agreement: Agreement) -> Checked:
     """Whether the server sees the site's change, or the sum alone."""
-    if not agreement.federation.secure:
-        return Checked("aggregation", True, "open: the server sees this site's change")
+    federation, sites = agreement.federation, len(agreement.sites)
+    if not federation.secure:
+        text = "open: the server sees this site's change"
+        if federation.echo:
+            text += (
+                f", of an encoder that {federation.echo} of {sites} sites have signed, once "
+                "`polyclinic site roster` was confirmed"
+            )
+        return Checked("aggregation", True, text)
     text = (
         f"secure: the server sees the sum of {agreement.threshold} sites or more of "
-        f"{len(agreement.sites)}, once `polyclinic site roster` was confirmed"
+        f"{sites}, once `polyclinic site roster` was confirmed"
     )
     return Checked("aggregation", True, text)
 

@@ -9,7 +9,7 @@ used; the site takes part again in the next stage.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +18,7 @@ import torch
 from polyclinic.config import Config
 from polyclinic.data.dataset import SiteData
 from polyclinic.deploy.agreement import agreement_of
+from polyclinic.deploy.echo import echo_of, echoes
 from polyclinic.deploy.tasks import REFUSALS, Task, read_answer
 from polyclinic.errors import KnowledgeError, PolyclinicError, RunError
 from polyclinic.federation.exchange import site_stage
@@ -84,7 +85,7 @@ class RemoteSites:
         self._post, self._config = post, config
         self._quorum, self._deadline = quorum, deadline
         self._tell, self._clock, self._sleep = tell, clock, sleep
-        self._roster = roster  # of the sites that have joined, for secure aggregation
+        self._roster = roster  # the keys of the sites that have joined
         self._took: dict[str, float] = {}  # s that a site's last answer took
         self._seen: dict[str, float] = {}  # when a site was there last
 
@@ -105,11 +106,40 @@ class RemoteSites:
         if work is not site_stage:
             raise RunError("sites on other machines do their stage and nothing else")
         asked = {name: self.task(given) for name, given in tasks}
-        for name, result in self.ask(asked).items():
+        missing: dict[str, PolyclinicError] = {}
+        if self._config.federation.echo:
+            asked, missing = self._echoed(asked)
+        results = self.ask(asked) | missing
+        for name, _ in tasks:
+            result = results[name]
             if isinstance(result, PolyclinicError):
                 yield name, result
             else:
                 yield name, (result, remembered(asked[name].stage + 1))
+
+    def _echoed(
+        self, tasks: Mapping[str, Task]
+    ) -> tuple[dict[str, Task], dict[str, PolyclinicError]]:
+        """Gather the sites' signatures under what they are asked: (tasks with all of them, for
+        those that signed; why the others did not). Waits until all have joined."""
+        roster = self._all_joined("sites compare what they are sent when all have joined")
+        agreement, least = agreement_of(self._config), self._config.federation.echo
+        signatures: dict[str, str] = {}
+        missing: dict[str, PolyclinicError] = {}
+        asked = {name: replace(task, kind="echo", encoder=b"") for name, task in tasks.items()}
+        told = self.ask(asked, least)
+        for name, result in told.items():
+            try:
+                if isinstance(result, PolyclinicError):
+                    raise result
+                signatures[name] = echo_of(agreement, tasks[name], name, roster[name], result)
+            except PolyclinicError as error:
+                missing[name] = error
+        if len(signatures) < least:
+            about = next(iter(asked.values())).about
+            raise RunError(_too_few(about, told | missing, least))
+        content = echoes(signatures)
+        return {name: replace(tasks[name], content=content) for name in signatures}, missing
 
     def task(self, given: tuple[Any, ...]) -> Task:
         """What `site_stage` would be given, as a task for another machine."""
@@ -139,7 +169,7 @@ class RemoteSites:
             self,
             {name: self.task(given) for name, given in tasks.items()},
             agreement_of(self._config),
-            self._all_joined(),
+            self._all_joined("secure aggregation begins when all sites have joined"),
             folder / "unmasking.json",
         )
 
@@ -148,9 +178,9 @@ class RemoteSites:
         self._tell(Waiting(about, [*waited_for]))
         self._sleep(seconds)
 
-    def _all_joined(self) -> Mapping[str, str]:
+    def _all_joined(self, why: str) -> Mapping[str, str]:
         while missing := [name for name in self.names if name not in self._roster()]:
-            self.wait("secure aggregation begins when all sites have joined", POLL, missing)
+            self.wait(why, POLL, missing)
         return self._roster()
 
     def evaluate(
@@ -231,7 +261,7 @@ class RemoteSites:
                 break
             if unconfirmed and len(good) < quorum:
                 self.wait(
-                    "secure aggregation begins when the sites' rosters are confirmed",
+                    f"{about}: begins when the sites' rosters are confirmed",
                     PAUSE,
                     unconfirmed,
                 )

@@ -1,4 +1,6 @@
-"""Who is who under secure aggregation: the sites' public keys, confirmed by people.
+"""Who is who among sites that do not believe the server: their public keys, confirmed by people.
+
+For secure aggregation, and where sites compare what they are sent.
 
 The server hands the roster out, and is not believed: a site takes part once a person there has
 confirmed its fingerprint. Where all sites see the same fingerprint, they have the same roster; each
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from polyclinic.deploy.folders import read_record, write_private, write_record
-from polyclinic.errors import KnowledgeError, PrivacyError
+from polyclinic.errors import KnowledgeError, PrivacyError, RosterError
 from polyclinic.federation.secure.primitives import KEY, identity_of, is_signed, signed
 from polyclinic.federation.secure.primitives import system_entropy as entropy
 
@@ -123,4 +125,15 @@ def confirm(folder: Path, roster: Roster, said: str) -> None:
 def confirmed(folder: Path) -> Roster | None:
     """The roster that was confirmed at a site; None before."""
     found: Roster | None = read_record(folder / FILE).get("sites")
+    return found
+
+
+def needed_roster(folder: Path, site: str) -> Roster:
+    """The roster that was confirmed at a site; `RosterError` where none was."""
+    found = confirmed(folder)
+    if found is None:
+        raise RosterError(
+            f"site '{site}': nobody has confirmed the roster of this federation; use "
+            f"`polyclinic site roster {folder}`, and compare with the other sites"
+        )
     return found

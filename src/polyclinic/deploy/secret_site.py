@@ -24,10 +24,10 @@ from polyclinic.deploy.folders import (
     write_private,
     write_record,
 )
-from polyclinic.deploy.roster import confirmed, private_identity
+from polyclinic.deploy.roster import needed_roster, private_identity
 from polyclinic.deploy.session import how_of, terms_of, weighting_of
 from polyclinic.deploy.tasks import Task
-from polyclinic.errors import KnowledgeError, RosterError
+from polyclinic.errors import KnowledgeError
 from polyclinic.federation.ledger import Label, Ledger, digest, leave
 from polyclinic.federation.secure.keeping import from_record, to_record
 from polyclinic.federation.secure.masking import Masking
@@ -134,13 +134,7 @@ class Secrecy:
         return self._leave(task, bytes.fromhex(now["said"][kind]["message"]))
 
     def _terms(self, task: Task) -> Terms:
-        roster = confirmed(self.folder)
-        if roster is None:
-            raise RosterError(
-                f"site '{self.name}': nobody has confirmed the roster of this federation; use "
-                f"`polyclinic site roster {self.folder}`, and compare with the other sites"
-            )
-        return terms_of(self.agreement, task, roster)
+        return terms_of(self.agreement, task, needed_roster(self.folder, self.name))
 
     def _now(self, book: Record, terms: Terms) -> Record:
         now: Record = book.get("now", {})

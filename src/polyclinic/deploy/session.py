@@ -1,6 +1,6 @@
-"""What an exchange of secure aggregation is about, as every site works it out for itself.
+"""What a stage is about, as every site works it out for itself: for secure aggregation and echoes.
 
-The name of the exchange holds a digest of all that is asked of the sites, of the encoder that they
+The name of an exchange holds a digest of all that is asked of the sites, of the encoder that they
 are sent, and of what each agreed to when it joined. Sites sign their keys for that name. So sites
 that were told different things share no key, and a server that would let all but one of them send
 nothing (Pasquini et al. 2022, "Eluding Secure Aggregation in Federated Learning via Model
@@ -24,13 +24,18 @@ _OWN = ("kind", "head", "encoder", "exchange", "content", "bootstrap")
 stage each site holds the server itself (`secret_site`)."""
 
 
-def terms_of(agreement: Agreement, task: Task, roster: Mapping[str, str]) -> Terms:
-    """The terms of an exchange; `roster` has the sites' public keys, confirmed by people."""
+def asked_of(agreement: Agreement, task: Task) -> str:
+    """The digest of all that is asked of every site in a stage, of its encoder, and of what was
+    agreed."""
     told = {name: value for name, value in asdict(task).items() if name not in _OWN}
     about = json.dumps({"asked": told, "agreed": asdict(agreement)}, sort_keys=True)
+    return digest(about.encode())
+
+
+def terms_of(agreement: Agreement, task: Task, roster: Mapping[str, str]) -> Terms:
+    """The terms of an exchange; `roster` has the sites' public keys, confirmed by people."""
     return Terms(
-        f"{task.method}, seed {task.seed}, stage {task.stage + 1}, exchange {task.exchange} of "
-        f"{digest(about.encode())}",
+        f"{task.place}, exchange {task.exchange} of {asked_of(agreement, task)}",
         agreement.threshold,
         {site: bytes.fromhex(key) for site, key in roster.items()},
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from polyclinic.config import DataConfig, SiteConfig, build_table
 from polyclinic.data.dataset import SiteData
+from polyclinic.deploy import echo
 from polyclinic.deploy.agreement import Agreement, hold_to
 from polyclinic.deploy.budget import accounted
 from polyclinic.deploy.folders import (
@@ -125,6 +126,8 @@ def respond(site: Site, fields: Mapping[str, Any], log: Callable[[str], None]) -
 
 def train(site: Site, task: Task) -> bytes:
     """A stage: the packed change of the encoder, masked under secure aggregation."""
+    if site.agreement.federation.echo:
+        echo.check(site.folder, site.name, site.agreement, task)
     if site.agreement.federation.secure:
         return site.secrecy.masked(task, lambda masking: _stage(site, task, masking))
     return _stage(site, task)
@@ -207,9 +210,17 @@ def evaluate(site: Site, task: Task) -> bytes:
     return leave(pack(Knowledge({}, told), SCORES_SCHEMA, site.name), site.ledger, label)
 
 
+def signed_echo(site: Site, task: Task) -> bytes:
+    """Before a stage: the site's signature under what it is asked and will be sent."""
+    message = echo.sign(site.folder, site.name, site.agreement, task)
+    label = Label(task.method, task.seed, task.stage + 1, kind=task.kind)
+    return leave(message, site.ledger, label)
+
+
 WORK: dict[str, Callable[[Site, Task], bytes]] = {
     "train": train,
     "evaluate": evaluate,
+    "echo": signed_echo,
     "keys": lambda site, task: site.secrecy.keys(task),
     "shares": lambda site, task: site.secrecy.shares(task),
     "unmasking": lambda site, task: site.secrecy.unmasking(task),

@@ -57,7 +57,7 @@ def _server(folder: Path) -> State:
     if missing := [name for name in names if name not in joined]:
         lines[0] += f"; not yet: {', '.join(missing)}"
     roster = {n: e["identity"] for n, e in read_record(folder / FILE).items() if "identity" in e}
-    if deployment["config"]["federation"]["secure"] and not missing:
+    if _needs_roster(deployment["config"]) and not missing:
         lines.append(f"roster: {fingerprint(roster)}")
     if waiting and alive and not finished:
         age = time.time() - waiting["time"]
@@ -89,9 +89,8 @@ def _site(folder: Path) -> State:
     lines += [f"{key}: {work[key]}" for key in ("doing", "done") if key in work]
     accounts = read_record(folder / ACCOUNTS)
     lines += _spent(accounts)
-    secure = record.get("agreement", {}).get("federation", {}).get("secure", False)
     known = confirmed(folder)
-    if secure:
+    if _needs_roster(record.get("agreement", {})):
         said = f"confirmed, {fingerprint(known)}" if known else "not confirmed yet"
         lines.append(f"roster: {said}")
     statements = {k: v["statement"] for k, v in accounts.get("accounts", {}).items()}
@@ -104,6 +103,12 @@ def _site(folder: Path) -> State:
         "roster": fingerprint(known) if known else None,
     }
     return State("site", folder, running(folder) is not None, False, tuple(lines), about)
+
+
+def _needs_roster(settings: dict[str, Any]) -> bool:
+    """Whether sites must know each other's keys, by a configuration or an agreement."""
+    federation = settings.get("federation", {})
+    return bool(federation.get("secure") or federation.get("echo"))
 
 
 def _spent(accounts: dict[str, Any]) -> list[str]:

@@ -24,7 +24,7 @@ from polyclinic.models.state import State
 from polyclinic.models.training import TrainPlan
 
 VERSION = 2
-Kind = Literal["train", "evaluate", "keys", "shares", "unmasking"]
+Kind = Literal["train", "evaluate", "echo", "keys", "shares", "unmasking"]
 Field = str | int | bytes
 
 REFUSALS = {
@@ -51,7 +51,8 @@ class Task:
 
     Under secure aggregation a stage is an exchange of four tasks (`keys`, `shares`, `train`,
     `unmasking`), which say the same of what is trained; `exchange` names it, another one after
-    each restart, and `content` is what the server sends of the round.
+    each restart, and `content` is what the server sends of the round. Where sites compare what
+    they are sent, `echo` comes before `train`, whose `content` holds the signatures.
     """
 
     kind: Kind
@@ -74,8 +75,12 @@ class Task:
         """The task in words."""
         if self.kind == "evaluate":
             return f"{self.method}, seed {self.seed}: judge the encoder"
-        stage = f"{self.method}, seed {self.seed}, stage {self.stage + 1}"
-        return stage if self.kind == "train" else f"{stage}: {self.kind}"
+        return self.place if self.kind == "train" else f"{self.place}: {self.kind}"
+
+    @property
+    def place(self) -> str:
+        """The stage in words."""
+        return f"{self.method}, seed {self.seed}, stage {self.stage + 1}"
 
 
 def to_fields(task: Task) -> dict[str, Field]:

@@ -123,3 +123,23 @@ def test_across_machines_it_needs_the_same(tmp_path):
     (tmp_path / "f.toml").write_text(text.replace('"fedavg"', '"universal"'))
     with pytest.raises(ConfigError, match=r"federation.secure: .*distil_every = 0, got 4"):
         load_deployment(tmp_path / "f.toml")
+
+
+@pytest.mark.parametrize(
+    ("federation", "text"),
+    [
+        ({"echo": 1}, r"f\.toml: federation.echo: expected 3 to 4 \(more than half .*; got 1"),
+        ({"echo": 2}, r"expected 3 to 4 \(more than half of the sites that train.*, or 0; got 2"),
+        ({"echo": 5}, r"expected 3 to 4 .*got 5"),
+        ({"echo": -1}, r"federation.echo: expected 0 or more, got -1"),
+        ({**SECURE, "echo": 3}, r"federation.echo: under federation.secure sites compare .*leave"),
+    ],
+)
+def test_so_few_signatures_that_two_groups_could_have_them_are_refused(federation, text):
+    with pytest.raises(ConfigError, match=text):
+        build(federation=federation)
+
+
+def test_more_than_half_of_the_sites_may_compare():
+    assert build(federation={"echo": 3}).federation.echo == 3
+    assert build(5, hold_out=["s4"], federation={"echo": 3}).federation.echo == 3

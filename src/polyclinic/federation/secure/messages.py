@@ -1,4 +1,6 @@
-"""What sites and server say to each other in secure aggregation: JSON, with one way to write it.
+"""What sites and server say to each other besides knowledge: JSON, with one way to write it.
+
+In secure aggregation, and where sites compare what they are sent.
 
 Keys, sealed shares and names of sites, nothing else. What has another field, another type or other
 blanks is refused, so nothing can hide in such a message.
@@ -21,6 +23,8 @@ _LAYOUTS: dict[str, dict[str, type]] = {
     "delivery": {"boxes": dict},
     "request": {"survivors": list, "dropped": list},
     "unmasking": {"site": str, "seeds": dict, "keys": dict},
+    "echo": {"site": str, "signature": str},
+    "echoes": {"signatures": dict},
 }
 """Fields of each kind of message; tables map names of sites to text."""
 
