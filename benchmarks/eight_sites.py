@@ -2,6 +2,7 @@
 
     python benchmarks/eight_sites.py DATA --estimate    # how long it takes; touches nothing
     python benchmarks/eight_sites.py DATA               # hours; goes on where it was stopped
+    python benchmarks/eight_sites.py DATA --seeds 3     # one seed; the rest another day
     python benchmarks/eight_sites.py --smoke            # a minute: does it work?
     python benchmarks/eight_sites.py --table benchmarks/results/eight_sites.json
 
@@ -14,9 +15,12 @@ from the encoders that it stored: nearest neighbours (not for segmentation) and 
 source, for each seed and site the encoder of another site, trained alone, whose linear probe is
 best on the site's validation split.
 
-The test splits are judged once. `test-touched.json`, written before, says since when and with which
-settings; other settings, methods or seeds are refused in the same --work. What is finished lies
-there and is not done again.
+Each seed is a run in a folder of its own in --work, and leaves a pack in --packs when it has been
+judged, which is all that its figures rest on (`eight_sites_pack`). The result sums up every pack
+that is there, so seeds may be run on different days. What is finished is not done again.
+
+The test splits are judged once. `test-touched.json`, written in --packs before, says since when and
+with which settings; other settings or methods are refused.
 
 Claim: every bar of the protocol's table. A bar that this cannot decide says why.
 """
@@ -31,13 +35,14 @@ from typing import Any
 
 import eight_sites_tables
 import records
-from eight_sites_bytes import communication, keep_stage
+from eight_sites_bytes import keep_stage, together
 from eight_sites_cells import Judge, judge_all
 from eight_sites_estimate import estimate
+from eight_sites_pack import read_packs, write_pack
 from eight_sites_study import (
     JUDGED_BY,
     PACKAGES,
-    SINGLE,
+    Record,
     Study,
     configuration,
     refuse_others,
@@ -97,6 +102,8 @@ def _arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("data", nargs="?", type=Path, metavar="DATA")
     work = records.ROOT / "runs" / "eight-sites"
     parser.add_argument("--work", type=Path, default=work, help="folder for what is done")
+    packs = records.RESULTS / "eight_sites"
+    parser.add_argument("--packs", type=Path, default=packs, help="folder for finished seeds")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument(
@@ -130,7 +137,8 @@ def _smoke(arguments: argparse.Namespace) -> None:
         data = write_phantoms(folder / "data", images_per_site=64, corpus_images=16, image_size=32)
         for other in SPECIALTIES.keys() - set(SMOKE_SITES):
             shutil.rmtree(data / "sites" / other)
-        words = [str(data), "--work", str(folder / "work"), "--seeds", "0", "1"]
+        words = [str(data), "--work", str(folder / "work"), "--packs", str(folder / "packs")]
+        words += ["--seeds", "0", "1"]
         words += ["--methods", *SMOKE_METHODS, "--set", *SMOKE, *arguments.settings]
         words += ["--out", str(arguments.out or folder / "eight_sites.json")]
         _start(_arguments([*words, "--estimate"]))
@@ -144,66 +152,73 @@ def _start(arguments: argparse.Namespace) -> dict[str, Any]:
     config = configuration(
         arguments.data, arguments.seeds, arguments.methods, arguments.settings, arguments.jobs
     )
-    study = Study(config, arguments.work.absolute())
+    study = Study(config, arguments.work.absolute(), arguments.packs.absolute())
     refuse_others(study)
     if arguments.estimate:
         expected = estimate(study, prepare(config))
         print(f"estimate: {json.dumps(expected)}", flush=True)
         return expected
     begun = touch(study)
-
-    def tell(p: Progress) -> None:
-        keep_stage(study, p)
-        print(line(p), flush=True)
-
-    run_experiment(config, study.run, resume=study.run.exists(), tell=tell)
+    for seed in config.seeds:
+        if not study.pack(seed).exists():
+            _run(study.of(seed), begun)
     since = {key: begun[key] for key in ("date", "commit", "digest", "starts")}
-    result = judged(study) | {"test_touched": since}
+    result = summed_up(study) | {"test_touched": since}
     for bar in result["bars"]:
         print(json.dumps({key: bar[key] for key in ("against", "bar", "pass")}))
     records.write(result, arguments.out or records.RESULTS / "eight_sites.json")
     return result
 
 
+def _run(study: Study, begun: Record) -> None:
+    """Run, judge and pack the one seed of `study`."""
+
+    def tell(p: Progress) -> None:
+        keep_stage(study, p)
+        print(line(p), flush=True)
+
+    run_experiment(study.config, study.run, resume=study.run.exists(), tell=tell)
+    judge_and_pack(study, {key: begun[key] for key in ("date", "commit")})
+
+
 @shortage_explained()
-def judged(study: Study) -> dict[str, Any]:
-    """Judge what the run has not judged, and sum everything up, ready for JSON."""
+def judge_and_pack(study: Study, touched: Record) -> None:
+    """Judge what the finished run of one seed has not judged, and keep what its figures rest on."""
     config = study.config
     with (
         open_run(study.run, config, resume=True) as directory,
         fixed_precision(settle(directory, directory.telling(lambda p: print(line(p))))),
+        Workers(prepare(config).sites, config.jobs) as workers,
     ):
-        data = prepare(config)
-        with Workers(data.sites, config.jobs) as workers:
-            judge = Judge(study, directory, workers)
-            judge_all(judge)
-            travelled = communication(judge)
-        found = read(study, {name: site.task for name, site in data.sites.items()})
-        sources = {
-            f"seed-{seed}": {name: read_json(study.choice(seed, name)) for name in data.sites}
-            for seed in config.seeds
-            if SINGLE in study.methods
-        }
-    ran = read_json(study.run / "results.json")
+        judge = Judge(study, directory, workers)
+        judge_all(judge)
+        write_pack(judge, touched)
+
+
+def summed_up(study: Study) -> dict[str, Any]:
+    """Everything that the packs come to, ready for JSON."""
+    config = study.config
+    packs = read_packs(study, prepare(config).sites)
+    seeds = [pack.seed for pack in packs]
+    found = read(packs)
     draws = weights(found, config.evaluation.bootstrap, config.data.split_seed)
     rows, gained = scores(found, draws), gains(found, draws)
-    compared = comparisons(rows, config.seeds)
-    about = ("name", "task", "metric", "images", "patients", "split", "class_counts")
+    compared = comparisons(rows, seeds)
+    travelled = together([pack.about["bytes"] for pack in packs])
+    told = ("seed", "touched", "environment", "communication", "timing")
     return records.circumstances(PACKAGES, seed=config.data.split_seed) | {
-        "seeds": list(config.seeds),
+        "seeds": seeds,
         "settings": study.settings(),
-        "environment": ran["environment"],
-        "corpus_images": ran["corpus"]["images"],
-        "sites": [{key: site[key] for key in about} for site in ran["sites"]],
+        "corpus_images": packs[0].about["corpus_images"],
+        "sites": packs[0].about["sites"],
         "methods": [{"name": name, "title": TITLES[name]} for name in study.methods],
         "protocols": list(JUDGED_BY),
-        "bars": bars(compared, gained, travelled, len(config.seeds)),
+        "bars": bars(compared, gained, travelled, len(seeds)),
         "comparisons": compared,
         "gains": gained,
         "scores": rows,
-        "sources": sources,
-        "communication": ran["communication"],
-        "timing": ran["timing"],
+        "sources": {f"seed-{pack.seed}": pack.about["sources"] for pack in packs},
+        "runs": [{key: pack.about[key] for key in told} for pack in packs],
     }
 
 

@@ -3,11 +3,12 @@
 The curves of a run cannot say: what a site receives is scored with a head that some methods fit
 anew and others do not, and the encoder after the last stage is not among them. So the universal
 encoder is kept after each stage, and scored by linear probe on the validation splits, as the last
-encoder of FedAvg was in the run.
+encoder of FedAvg was in the run. Each seed has a share of its own; what counts is their mean.
 """
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from polyclinic.run.directory import read_json
 from polyclinic.run.progress import Progress
 
 OVER = "fedavg"
-MEASURE = "linear probe, validation splits, mean over sites and seeds"
+MEASURE = "linear probe, validation splits, mean over sites; the share is the mean over seeds"
 
 
 def keep_stage(study: Study, p: Progress) -> None:
@@ -39,35 +40,34 @@ def keep_stage(study: Study, p: Progress) -> None:
 
 
 def communication(judge: Judge) -> Record:
-    """Bytes to reach FedAvg's final score, or why they cannot be told.
+    """Bytes to reach FedAvg's final score in the one seed of `judge`, or why they cannot be told.
 
-    Bytes are those of all sites in both directions, the mean over seeds. The last download, without
-    which no site has the encoder, counts for neither method.
+    Bytes are those of all sites in both directions. The last download, without which no site has
+    the encoder, counts for neither method.
     """
     config, study = judge.config, judge.study
+    (seed,) = config.seeds
     if not {LEAD, OVER} <= set(config.methods):
         return {"undecided": f"needs {LEAD} and {OVER} among the methods"}
     stages = range(1, config.local.stages + 1)
-    for seed in config.seeds:
-        for number in stages[:-1]:
-            if not study.stage(seed, number).exists():
-                return {
-                    "undecided": f"seed {seed}: the encoder after stage {number} was not kept; "
-                    "the run was not made by this script alone"
-                }
+    for number in stages[:-1]:
+        if not study.stage(seed, number).exists():
+            return {
+                "undecided": f"seed {seed}: the encoder after stage {number} was not kept; "
+                "the run was not made by this script alone"
+            }
     ours, theirs = _bytes(judge, LEAD), _bytes(judge, OVER)
-    wanted = _mean([_in_run(judge, OVER, seed) for seed in config.seeds])
+    wanted = _in_run(judge, OVER, seed)
     curve = []
     for number in stages:
-        score = _mean([_after(judge, seed, number) for seed in config.seeds])
+        score = _after(judge, seed, number)
         curve.append({"stage": number, "bytes": ours[number], "score": score})
         if score >= wanted:
             break
     reached = curve[-1]["score"] >= wanted
     total = theirs[config.local.stages]
     return {
-        "measure": MEASURE,
-        "over": OVER,
+        "seed": seed,
         "score_to_reach": wanted,
         "bytes_of_fedavg": total,
         "reached": reached,
@@ -77,18 +77,33 @@ def communication(judge: Judge) -> Record:
     }
 
 
-def _bytes(judge: Judge, method: str) -> dict[int, float]:
-    """What travelled until the end of each stage, mean over seeds."""
+def together(by_seed: Sequence[Record]) -> Record:
+    """The mean share over seeds; undecided or not reached if it is so for one of them."""
+    for one in by_seed:
+        if "undecided" in one:
+            return {"undecided": one["undecided"]}
+    shares = [one["share"] for one in by_seed]
+    reached = all(one["reached"] for one in by_seed)
+    return {
+        "measure": MEASURE,
+        "over": OVER,
+        "reached": reached,
+        "share": float(np.mean(shares)) if reached else None,
+        "by_seed": list(by_seed),
+    }
+
+
+def _bytes(judge: Judge, method: str) -> dict[int, int]:
+    """What travelled until the end of each stage."""
     by_stage: dict[int, int] = defaultdict(int)
     for record in judge.directory.records.values():
-        own = record["kind"] == "stage" and record["method"] == method
-        if own and record["seed"] in judge.config.seeds:
+        if record["kind"] == "stage" and record["method"] == method:
             by_stage[record["stage"]] += sum(
                 said.get("bytes_up", 0) + said.get("bytes_down", 0)
                 for said in record["sites"].values()
             )
     stages = sorted(by_stage)
-    sums = np.cumsum([by_stage[number] for number in stages]) / len(judge.config.seeds)
+    sums = np.cumsum([by_stage[number] for number in stages])
     return dict(zip(stages, sums.tolist(), strict=True))
 
 

@@ -20,35 +20,42 @@ from tuning import blind
 def estimate(study: Study, data: Prepared) -> Record:
     """Hours that are left, from a few steps of fine-tuning at each site, timed now.
 
-    No test split is looked at. The run counts in full until it has finished.
+    No test split is looked at. A seed's run counts in full until it has finished.
     """
-    config = study.config
-    pace = _seconds_a_unit(config, data.sites)
+    pace = _seconds_a_unit(study.config, data.sites)
+    waits = [study.of(s) for s in study.config.seeds if not study.pack(s).exists()]
+    hours = {
+        "run_hours": sum(_run(one, data) for one in waits) * pace / 3600,
+        "judging_hours": sum(_judging(one, data) for one in waits) * pace / 3600,
+    }
+    shown = {name: round(value, 2) for name, value in hours.items()}
+    return shown | {"hours": round(sum(hours.values()), 2), "note": "one site at a time"}
+
+
+def _run(study: Study, data: Prepared) -> float:
+    """Units of work that the run of one seed has left."""
     results = study.run / "results.json"
     finished = results.exists() and read_json(results).get("finished")
-    run = 0.0 if finished else work.whole_run(config, data.sites, len(data.corpus))
+    return 0.0 if finished else work.whole_run(study.config, data.sites, len(data.corpus))
+
+
+def _judging(study: Study, data: Prepared) -> float:
+    """Units of work that judging one seed takes, besides what the run judges itself."""
+    config = study.config
+    (seed,) = config.seeds
     probes = {name: _units(config, site, "linear-probe") for name, site in data.sites.items()}
     rest = sum(
         _units(config, data.sites[site], protocol)
         for _, _, protocol, site in waiting(study, data.sites)
     )
     if SINGLE in study.methods:
-        rest += sum(
-            (len(probes) - 1) * probes[name]
-            for seed in config.seeds
-            for name in probes
-            if not study.choice(seed, name).exists()
-        )
+        chosen = [name for name in probes if not study.choice(seed, name).exists()]
+        rest += sum((len(probes) - 1) * probes[name] for name in chosen)
     if {LEAD, "fedavg"} <= set(config.methods):
-        rest += sum(
-            sum(probes.values())
-            for seed in config.seeds
-            for number in range(1, config.local.stages)
-            if not study.stage_scores(seed, number).exists()
-        )
-    hours = {"run_hours": run * pace / 3600, "judging_hours": rest * pace / 3600}
-    shown = {name: round(value, 2) for name, value in hours.items()}
-    return shown | {"hours": round(sum(hours.values()), 2), "note": "one site at a time"}
+        stages = range(1, config.local.stages)
+        scored = [number for number in stages if study.stage_scores(seed, number).exists()]
+        rest += (len(stages) - len(scored)) * sum(probes.values())
+    return rest
 
 
 def _units(config: Config, site: SiteData, protocol: str) -> float:

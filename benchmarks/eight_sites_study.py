@@ -1,17 +1,19 @@
 """The comparison on eight sites: what is asked for, where it is kept, who touched the test splits.
 
-WORK/
-  test-touched.json   when, from which commit and with which settings the judging began
-  run/                the run itself, as of `polyclinic run`
+WORK/seed-S/
+  run/                the seed's run itself, as of `polyclinic run`
   stages/             the universal encoder after each stage, which a run does not keep
   judged/             what a run does not judge itself, one file a cell
+PACKS/
+  test-touched.json   when, from which commit and with which settings the judging began
+  seed-S.npz          what is left of a finished seed (`eight_sites_pack`)
 """
 
 import hashlib
 import json
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +42,25 @@ OWN_OPTION = ("sites", "corpus", "name", "seeds", "methods", "jobs", "hold_out",
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared, and the folder in which everything of it is kept."""
+    """What is compared, the folder in which it is done, and the one in which finished seeds are."""
 
     config: Config
     work: Path
+    packs: Path
+
+    def of(self, seed: int) -> "Study":
+        """The part of it that is one seed."""
+        one = replace(self.config, seeds=(seed,))
+        return replace(self, config=one, work=self.work / f"seed-{seed}")
+
+    def pack(self, seed: int) -> Path:
+        """Where a finished seed is kept."""
+        return self.packs / f"seed-{seed}.npz"
+
+    def packed(self) -> list[Path]:
+        """The finished seeds, in their order."""
+        found = {int(p.stem.removeprefix("seed-")): p for p in self.packs.glob("seed-*.npz")}
+        return [found[seed] for seed in sorted(found)]
 
     @property
     def run(self) -> Path:
@@ -78,9 +95,9 @@ class Study:
         return self.work / "judged" / f"seed-{seed}" / LEAD / f"stage-{number:03d}.json"
 
     def settings(self) -> Record:
-        """Everything that decides the figures, without where things lie."""
+        """Everything that decides the figures of a seed, without where things lie."""
         said: Record = config_to_dict(self.config)
-        del said["corpus"], said["jobs"], said["name"]
+        del said["corpus"], said["jobs"], said["name"], said["seeds"]
         said["sites"] = [site.name for site in self.config.sites]
         return said | {"labels_per_class": list(LABELS.values())}
 
@@ -121,8 +138,8 @@ def configuration(
 
 
 def refuse_others(study: Study) -> None:
-    """Refuse (`RunError`) a folder whose test splits were judged with other settings."""
-    path = study.work / TOUCHED
+    """Refuse (`RunError`) packs of seeds whose test splits were judged with other settings."""
+    path = study.packs / TOUCHED
     if not path.exists():
         return
     begun, now = read_json(path), study.settings()
@@ -137,7 +154,7 @@ def refuse_others(study: Study) -> None:
     raise RunError(
         f"{path}: the test splits are judged with other settings since {begun.get('date')} "
         f"({changed[0] if changed else 'its digest differs'}); go on with the same ones, or name "
-        "another --work and list it among the protocol's changes"
+        "other --packs and --work, and list it among the protocol's changes"
     )
 
 
@@ -147,9 +164,10 @@ def touch(study: Study) -> Record:
     The first start stays as it is; later ones, of the same settings alone, are added.
     """
     refuse_others(study)
-    path = study.work / TOUCHED
+    path = study.packs / TOUCHED
     about = records.circumstances(PACKAGES, seed=study.config.data.split_seed)
     now = {key: about[key] for key in ("date", "commit", "source_changed_since_commit")}
+    now["seeds"] = list(study.config.seeds)
     if path.exists():
         begun = read_json(path)
         begun["starts"] = [*begun.get("starts", []), now]

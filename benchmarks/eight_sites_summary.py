@@ -6,8 +6,8 @@ Everything follows from the predictions; intervals draw the same patients as tho
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from eight_sites_cells import applies
-from eight_sites_study import JUDGED_BY, LEAD, SINGLE, Record, Study
+from eight_sites_pack import Pack
+from eight_sites_study import JUDGED_BY, LEAD, SINGLE, Record
 from polyclinic.evaluate.bootstrap import cluster_weights, interval, paired_gain
 from polyclinic.evaluate.metrics import Predictions, Weights, primary_metric
 from polyclinic.evaluate.statistics import compare
@@ -36,18 +36,9 @@ BARS = {
 """The table of docs/protocol.md, by what is compared with."""
 
 
-def read(study: Study, tasks: Mapping[str, str]) -> Found:
-    """The predictions of every cell; `tasks` has the task of each site."""
-    return {
-        (method, protocol, site): [
-            Predictions.load(study.cell(seed, method, site, protocol))
-            for seed in study.config.seeds
-        ]
-        for method in study.methods
-        for protocol in JUDGED_BY
-        for site, task in tasks.items()
-        if applies(protocol, task)
-    }
+def read(packs: Sequence[Pack]) -> Found:
+    """The predictions of every cell, seed by seed."""
+    return {cell: [pack.cells[cell] for pack in packs] for cell in packs[0].cells}
 
 
 def scores(found: Found, draws: Mapping[str, Weights]) -> list[Record]:

@@ -13,12 +13,16 @@ from PIL import Image
 import eight_sites
 import eight_sites_bytes
 import eight_sites_cells
+import eight_sites_estimate
 import eight_sites_study
 import eight_sites_summary
 import eight_sites_tables
+from eight_sites_estimate import estimate
+from eight_sites_pack import cells, read_packs
 from eight_sites_study import JUDGED_BY, SINGLE, TOUCHED, Study, configuration
 from polyclinic.errors import ConfigError, RunError
-from polyclinic.evaluate.metrics import Predictions
+from polyclinic.evaluate.bootstrap import cluster_weights
+from polyclinic.evaluate.metrics import METRICS, Predictions, primary_metric
 from polyclinic.evaluate.protocols import protocol_plan
 from polyclinic.federation.workers import Workers
 from polyclinic.models.encoder import build_encoder
@@ -79,7 +83,8 @@ def _alike(exact, monkeypatch, tmp_path_factory):
 
 
 def words(data, work, *more):
-    given = [str(data), "--work", str(work), "--seeds", "0", "1", "--methods", *METHODS]
+    given = [str(data), "--work", str(work), "--packs", str(work / "packs")]
+    given += ["--seeds", "0", "1", "--methods", *METHODS]
     return [*given, "--set", *QUICK, "--out", str(work / "result.json"), *more]
 
 
@@ -107,14 +112,14 @@ def result(finished):
 
 @pytest.fixture
 def study(data, finished):
-    return Study(configuration(data, (0, 1), METHODS, QUICK, 1), finished)
+    return Study(configuration(data, (0, 1), METHODS, QUICK, 1), finished, finished / "packs")
 
 
 @pytest.fixture
 def copied(study, finished, tmp_path):
     """The same comparison in a folder that may be changed."""
     shutil.copytree(finished, tmp_path / "work")
-    return replace(study, work=tmp_path / "work")
+    return replace(study, work=tmp_path / "work", packs=tmp_path / "work" / "packs")
 
 
 @pytest.fixture
@@ -140,22 +145,75 @@ def test_every_method_is_judged_by_every_protocol_at_every_site(result):
     assert "corpus" not in result["settings"]
 
 
-def test_what_the_run_judged_stands_there_as_the_run_says(finished, result):
-    ran = json.loads((finished / "run" / "results.json").read_text())
+def test_what_the_runs_judged_stands_there_as_they_say(study, result):
     ours = {(row["method"], row["protocol"], row["site"]): row for row in result["scores"]}
-    primary = [row for row in ran["scores"] if row["primary"]]
-    assert len(primary) == len(METHODS) * 2 * len(NAMES)
-    for row in primary:
-        same = ours[row["method"], row["protocol"], row["site"]]
-        assert [row[k] for k in ("value", "low", "high")] == [
-            same[k] for k in ("value", "low", "high")
-        ]
-        assert [seed["value"] for seed in row["seeds"]] == same["per_seed"]
-    local = {(r["protocol"], r["site"]): r for r in result["gains"] if r["over"] == "local"}
-    for row in ran["gains"]:
-        if row["method"] == "universal" and row["over"] == "local":
-            same = local[row["protocol"], row["site"]]
-            assert (row["value"], row["low"]) == (same["value"], same["low"])
+    gains = {(r["over"], r["protocol"], r["site"]): r for r in result["gains"]}
+    for n, seed in enumerate((0, 1)):
+        ran = json.loads((study.of(seed).run / "results.json").read_text())
+        primary = [row for row in ran["scores"] if row["primary"]]
+        assert len(primary) == len(METHODS) * 2 * len(NAMES)
+        for row in primary:
+            same = ours[row["method"], row["protocol"], row["site"]]
+            assert same["per_seed"][n] == row["value"]
+        for row in ran["gains"]:
+            if row["method"] == "universal":
+                same = gains[row["over"], row["protocol"], row["site"]]
+                assert same["per_seed"][n] == pytest.approx(row["value"], abs=1e-12)
+        about = result["runs"][n]
+        assert about["seed"] == seed
+        assert about["communication"] == ran["communication"]
+
+
+def test_a_pack_says_what_the_predictions_say(study, sites):
+    for pack in read_packs(study, sites):
+        one = study.of(pack.seed)
+        assert pack.cells.keys() == set(cells(one, sites))
+        for (method, protocol, name), found in pack.cells.items():
+            whole = Predictions.load(one.cell(pack.seed, method, name, protocol))
+            draws = cluster_weights(whole.clusters, 20, 0)
+            metric = primary_metric(whole.task)
+            assert np.array_equal(found.clusters, whole.clusters)
+            np.testing.assert_array_equal(
+                METRICS[metric](found, draws), METRICS[metric](whole, draws)
+            )
+
+
+def test_a_pack_has_no_label_mask_or_patient(study, sites):
+    for path in study.packed():
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+        json.loads(str(arrays.pop("about")))
+        classes = {name: len(sites[name].classes) for name in NAMES}
+        for name, kept in arrays.items():
+            site = name.split("/")[-1]
+            tested = len(sites[site].split["test"])
+            if site == "west":
+                assert (kept.shape, kept.dtype) == ((tested, classes[site] - 1, 3), np.int32)
+            else:
+                assert (kept.shape, kept.dtype) == ((tested, classes[site]), np.uint16)
+                assert kept.min() == 1
+
+
+def test_a_pack_of_other_data_or_settings_is_refused(study, copied, sites):
+    north = sites["north"]
+    targets = north.targets.copy()
+    targets[north.split["test"][0]] ^= 1
+    other = {**sites, "north": replace(north, targets=targets)}
+    with pytest.raises(RunError, match=r"seed-0.npz: the test split of north is not the one"):
+        read_packs(study, other)
+    longer = replace(study.config, local=replace(study.config.local, stages=3))
+    with pytest.raises(RunError, match=r"seed-0.npz: of other settings than these"):
+        read_packs(replace(study, config=longer), sites)
+
+
+def test_a_seed_of_another_day_joins_those_that_are_there(data, copied, result, monkeypatch):
+    shutil.rmtree(copied.work / "seed-0")  # what was computed is gone, its pack is not
+    copied.pack(1).unlink()
+    call(monkeypatch, *words(data, copied.work), "--seeds", "1")
+    again = json.loads((copied.work / "result.json").read_text())
+    for key in ("seeds", "scores", "gains", "comparisons", "bars", "sources"):
+        assert again[key] == result[key]
+    assert not (copied.work / "seed-0").exists()
 
 
 def test_the_single_source_is_the_best_of_the_others_on_validation(result, study, sites):
@@ -167,7 +225,7 @@ def test_the_single_source_is_the_best_of_the_others_on_validation(result, study
             assert list(chosen["validation"]) == others
             scores = []
             for other in others:
-                encoders = study.run / f"seed-{seed}" / "local" / "encoders"
+                encoders = study.of(seed).run / f"seed-{seed}" / "local" / "encoders"
                 state = load_state(encoders / f"{other}.safetensors")
                 given = (config.preset, state, plan, seed, SINGLE)
                 scores.append(eight_sites_cells.validate(sites[name], *given))
@@ -216,13 +274,15 @@ def test_few_labels_are_the_same_for_every_method(study, sites, monkeypatch):
 
 
 def cells_of(work):
-    return {path.relative_to(work): Predictions.load(path) for path in sorted(work.rglob("*.npz"))}
+    found = sorted(path for path in work.rglob("*.npz") if path.parent.name != "packs")
+    return {path.relative_to(work): Predictions.load(path) for path in found}
 
 
 def test_what_was_killed_goes_on_and_ends_alike(
     data, copied, finished, result, monkeypatch, capsys
 ):
-    shutil.rmtree(copied.work / "judged" / "seed-1" / SINGLE)
+    shutil.rmtree(copied.of(1).work / "judged" / "seed-1" / SINGLE)
+    copied.pack(1).unlink()
     save, left = Predictions.save, [3]
 
     def dies(self, path):
@@ -251,24 +311,23 @@ def test_what_was_killed_goes_on_and_ends_alike(
 
 
 def test_other_settings_are_refused_where_the_test_was_touched(data, copied, monkeypatch):
-    begun = json.loads((copied.work / TOUCHED).read_text())
+    begun = json.loads((copied.packs / TOUCHED).read_text())
     assert begun["digest"] == eight_sites_study.digest(copied.settings())
     assert begun["date"]
     refused = r"eight_sites: .*test-touched.json: the test splits are judged with other settings"
     for more, changed in (
         (["--set", "mim.epochs=2"], r"mim.epochs was 1, is 2"),
-        (["--seeds", "0"], r"seeds was \[0, 1\], is \[0\]"),
         (["--methods", "universal", "mim"], r"methods was .*"),
     ):
         with pytest.raises(SystemExit, match=rf"{refused} since .*\({changed}\); go on with"):
             call(monkeypatch, *words(data, copied.work), *more)
-    assert json.loads((copied.work / TOUCHED).read_text()) == begun
+    assert json.loads((copied.packs / TOUCHED).read_text()) == begun
     eight_sites_study.refuse_others(replace(copied, config=replace(copied.config, jobs=2)))
 
 
 def test_the_record_is_there_before_the_first_judgement(data, tmp_path, monkeypatch):
     def run(config, out, **_):
-        assert (tmp_path / "work" / TOUCHED).is_file()
+        assert (tmp_path / "work" / "packs" / TOUCHED).is_file()
         raise RunError("stopped here")
 
     monkeypatch.setattr(eight_sites, "run_experiment", run)
@@ -283,22 +342,24 @@ def test_an_estimate_touches_nothing(data, tmp_path, monkeypatch, capsys):
     assert said.keys() == {"run_hours", "judging_hours", "hours", "note"}
 
 
-def test_a_finished_comparison_is_estimated_at_nothing(study, monkeypatch):
-    monkeypatch.setattr(eight_sites.records, "ROOT", study.work)
-    from eight_sites_estimate import estimate
-
+def test_a_finished_comparison_is_estimated_at_nothing(study, copied):
     said = estimate(study, prepare(study.config))
     assert (said["run_hours"], said["judging_hours"]) == (0, 0)
+    copied.pack(1).unlink()  # everything but the pack is there: no more than to write it
+    assert eight_sites_estimate._judging(copied.of(1), prepare(study.config)) == 0
+    shutil.rmtree(copied.of(1).work)
+    assert eight_sites_estimate._run(copied.of(1), prepare(study.config)) > 0
 
 
 def test_the_universal_encoder_is_kept_after_each_stage(study):
     for seed in (0, 1):
-        kept = load_state(study.stage(seed, 1))
-        last = study.run / f"seed-{seed}" / "universal" / "encoders" / "encoder.safetensors"
-        final, start = (
-            load_state(path)
-            for path in (last, study.run / f"seed-{seed}" / "mim" / "start.safetensors")
+        kept = load_state(study.of(seed).stage(seed, 1))
+        own = study.of(seed).run / f"seed-{seed}"
+        last, first = (
+            own / "universal" / "encoders" / "encoder.safetensors",
+            own / "mim" / "start.safetensors",
         )
+        final, start = load_state(last), load_state(first)
         assert kept.keys() == final.keys()
         assert any((kept[name] != final[name]).any() for name in kept)
         assert any((kept[name] != start[name]).any() for name in kept)
@@ -314,21 +375,22 @@ def test_bytes_until_as_good_as_averaging(study, result, monkeypatch):
         return by_stage[number]
 
     (bar,) = (bar for bar in result["bars"] if bar["against"] == "fedavg")
-    found = bar["bytes"]
-    sent = {
-        method: sum(
-            r["bytes_up"] + r["bytes_down"]
-            for r in result["communication"]
-            if r["method"] == method
+    found = {one["seed"]: one for one in bar["bytes"]["by_seed"]}
+    for about in result["runs"]:
+        sent = sum(
+            row["bytes_up"] + row["bytes_down"]
+            for row in about["communication"]
+            if row["method"] == "fedavg"
         )
-        for method in ("universal", "fedavg")
-    }
-    assert found["bytes_of_fedavg"] == pytest.approx(sent["fedavg"], abs=10)
+        assert found[about["seed"]]["bytes_of_fedavg"] == pytest.approx(sent, abs=10)
+    shares = [one["share"] for one in found.values()]
+    assert bar["bytes"]["share"] == (None if None in shares else pytest.approx(np.mean(shares)))
+    one = study.of(1)
     with (
-        open_run(study.run, study.config, resume=True) as directory,
+        open_run(one.run, one.config, resume=True) as directory,
         Workers(dict.fromkeys(NAMES)) as workers,
     ):
-        judge = eight_sites_cells.Judge(study, directory, workers)
+        judge = eight_sites_cells.Judge(one, directory, workers)
         monkeypatch.setattr(eight_sites_bytes, "_in_run", in_run)
         monkeypatch.setattr(eight_sites_bytes, "_after", after)
         late = eight_sites_bytes.communication(judge)
@@ -340,18 +402,23 @@ def test_bytes_until_as_good_as_averaging(study, result, monkeypatch):
         by_stage |= {1: 0.1, 2: 0.2}
         never = eight_sites_bytes.communication(judge)
         assert (never["reached"], never["bytes"], never["share"]) == (False, None, None)
+    both = eight_sites_bytes.together([late, early])
+    assert (both["reached"], both["share"]) == (True, pytest.approx(0.75, abs=1e-3))
+    assert eight_sites_bytes.together([late, never])["share"] is None
 
 
 def test_bytes_are_undecided_without_the_stages(copied):
-    copied.stage(1, 1).unlink()
+    one = copied.of(1)
+    one.stage(1, 1).unlink()
     with (
-        open_run(copied.run, copied.config, resume=True) as directory,
+        open_run(one.run, one.config, resume=True) as directory,
         Workers(dict.fromkeys(NAMES)) as workers,
     ):
-        judge = eight_sites_cells.Judge(copied, directory, workers)
+        judge = eight_sites_cells.Judge(one, directory, workers)
         said = eight_sites_bytes.communication(judge)
         assert "seed 1: the encoder after stage 1 was not kept" in said["undecided"]
-        shutil.rmtree(copied.run / "seed-1" / "fedavg" / "encoders")
+        assert eight_sites_bytes.together([{"share": 0.1, "reached": True}, said]) == said
+        shutil.rmtree(one.run / "seed-1" / "fedavg" / "encoders")
         with pytest.raises(RunError, match=r"no encoders of fedavg with seed 1; start again"):
             judge.encoders(1, "fedavg")
 
