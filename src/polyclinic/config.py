@@ -533,6 +533,11 @@ def _check_echo(config: Config, where: str) -> None:
             f"{where}: federation.echo: under federation.secure sites compare what they are sent "
             "already; leave one of the two out"
         )
+    if config.universal.exchange == "cyclic" and "universal" in config.methods:
+        raise ConfigError(
+            f'{where}: federation.echo: with universal.exchange = "cyclic" each site is sent an '
+            "encoder of its own, and there is nothing to compare; leave one of the two out"
+        )
     if not sites < 2 * echo <= 2 * sites:
         raise ConfigError(
             f"{where}: federation.echo: expected {sites // 2 + 1} to {sites} (more than half of "

@@ -6,6 +6,7 @@
     ├── KnowledgeError    something that may not leave a site, or may not arrive
     │   └── RosterError   keys of the other sites that nobody has confirmed yet
     ├── RunError          a run directory, a checkpoint, the disk under it
+    │   ├── AbsentError   a site that is not there, or does not answer in time
     │   └── PrivacyError  a privacy budget that is spent, or a claim that would not hold
     └── LedgerError       the ledger of what left a site, or its key
 
@@ -46,6 +47,10 @@ class RunError(PolyclinicError):
     """A run directory cannot be written, read or resumed."""
 
     exit_code = 5
+
+
+class AbsentError(RunError):
+    """A site is not there now, or has not answered in time; it may come back."""
 
 
 class PrivacyError(RunError):

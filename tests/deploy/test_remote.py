@@ -1,12 +1,14 @@
 """Sites behind messages give what sites in one process give; who is missing is named."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from polyclinic.deploy.coordinator import coordinate, took_part
+from polyclinic.deploy.preflight import _aggregation
 from polyclinic.deploy.remote import ATTEMPTS, LEAST, RemoteSites
 from polyclinic.errors import RunError
 from polyclinic.federation.exchange import site_stage
@@ -181,7 +183,7 @@ def test_where_refusals_leave_fewer_than_a_quorum_the_run_stops_and_can_go_on(
             yield message, {"refusal": "data"} if late else answer
 
     letters.collect = refused
-    said = r"1 of 3 sites took part, and the quorum is 2: north \(.*its data cannot be used"
+    said = r"stage 2: 1 of 3 sites took part, and the quorum is 2: north: .*its data cannot be used"
     with pytest.raises(RunError, match=said):
         coordinate(deployment.config, tmp_path / "run", remote(letters, deployment))
     refusing = False
@@ -189,6 +191,74 @@ def test_where_refusals_leave_fewer_than_a_quorum_the_run_stops_and_can_go_on(
     (run,) = json.loads(result.read_text())["runs"]
     assert [stage["who"] for stage in run["stages"]] == ["3 of 3", "3 of 3"]
     assert encoders(tmp_path / "run") == encoders(tmp_path / "whole") != {}
+
+
+@pytest.fixture
+def in_turn(deployment):
+    """The same federation, whose encoder goes from site to site."""
+    universal = replace(deployment.config.universal, exchange="cyclic")
+    return replace(deployment, config=replace(deployment.config, universal=universal))
+
+
+def order_of(letters, stage):
+    return [name for name, task in letters.sent if (task.kind, task.stage) == ("train", stage)]
+
+
+def stages_of(result):
+    (run,) = json.loads(result.read_text())["runs"]
+    return run["stages"]
+
+
+def test_in_turn_the_encoder_is_the_same_as_in_one_process(joined, in_turn, simulated, tmp_path):
+    letters = joined(in_turn)
+    run_experiment(replace(simulated, universal=in_turn.config.universal), tmp_path / "here")
+    result = coordinate(in_turn.config, tmp_path / "there", remote(letters, in_turn))
+    assert encoders(tmp_path / "there") == encoders(tmp_path / "here") != {}
+    assert [stage["who"] for stage in stages_of(result)] == ["3 of 3", "3 of 3"]
+    for site in letters.sites.values():
+        assert "the next site is sent the encoder" in _aggregation(site.agreement).text
+
+
+def test_in_turn_a_site_that_is_away_is_passed_over_and_named(joined, in_turn, tmp_path):
+    letters = joined(in_turn)
+    letters.away.add("west")
+    result = coordinate(in_turn.config, tmp_path / "run", remote(letters, in_turn))
+    for stage in stages_of(result):
+        assert stage["who"] == "2 of 3: west absent"
+        assert stage["absent"] == [{"site": "west", "reason": "it was not there"}]
+
+
+def test_in_turn_whoever_comes_back_is_visited_again_below_the_quorum(joined, in_turn, tmp_path):
+    letters, heard = joined(in_turn), []
+    letters.away |= {"south", "west"}
+    sites = remote(letters, in_turn, quorum=3, told=heard)
+    plain = sites.visit
+
+    def visit(work, name, given):
+        heard.append(name)
+        if len([n for n in heard if n == "south"]) == 2:
+            letters.away.clear()
+        return plain(work, name, given)
+
+    sites.visit = visit
+    result = coordinate(in_turn.config, tmp_path / "run", sites)
+    assert [stage["who"] for stage in stages_of(result)] == ["3 of 3", "3 of 3"]
+    assert [*stages_of(result)[0]["absent"]] == []
+    assert sorted(order_of(letters, 0)) == ["north", "south", "west"]  # nobody trains twice
+
+
+def test_in_turn_refusals_below_the_quorum_end_the_run(joined, in_turn, tmp_path):
+    letters = joined(in_turn)
+    collect = letters.collect
+
+    def refused(messages):
+        for message, answer in collect(messages):
+            name, _ = letters.sent[int(message)]
+            yield message, answer if name == "south" else {"refusal": "data"}
+
+    letters.collect = refused
+    with pytest.raises(RunError, match=r"1 of 3 sites took part, and the quorum is 2: .*its data"):
+        coordinate(in_turn.config, tmp_path / "run", remote(letters, in_turn))
 
 
 def test_methods_that_need_the_data_are_refused(letters, deployment):

@@ -40,11 +40,6 @@ def test_without_methods_it_is_universal(hospitals, tmp_path):
             "[privacy]\nsite_epsilon = 8.0\n[mim]",
             r"site_epsilon needs .*distil_ev",
         ),
-        (
-            "[universal]",
-            '[universal]\nexchange = "cyclic"',
-            r"universal.exchange: expected parallel, got 'cyclic'; hospitals",
-        ),
         ('corpus = "corpus"', 'corpus = "corpus"\nhold_out = ["west"]', r"hold_out: expected none"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from polyclinic.config import (
     Config,
     DataConfig,
+    Exchange,
     FederationConfig,
     PrivacyConfig,
     Weighting,
@@ -34,6 +35,7 @@ class Agreement:
     federation: FederationConfig = field(default_factory=FederationConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     weighting: Weighting = "equal"  # of the universal method; the others weigh by size
+    exchange: Exchange = "parallel"  # of the universal method; `cyclic`: other sites go on from it
     threshold: int = 0  # sites that unmask a sum, under secure aggregation
 
     @property
@@ -53,6 +55,7 @@ def agreement_of(config: Config) -> Agreement:
         federation=config.federation,
         privacy=config.privacy,
         weighting=config.universal.weighting,
+        exchange=config.universal.exchange,
         threshold=secure_threshold(config) if config.federation.secure else 0,
     )
 

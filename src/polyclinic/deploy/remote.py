@@ -20,7 +20,7 @@ from polyclinic.data.dataset import SiteData
 from polyclinic.deploy.agreement import agreement_of
 from polyclinic.deploy.echo import echo_of, echoes
 from polyclinic.deploy.tasks import REFUSALS, Task, read_answer
-from polyclinic.errors import KnowledgeError, PolyclinicError, RunError
+from polyclinic.errors import AbsentError, KnowledgeError, PolyclinicError, RunError
 from polyclinic.federation.exchange import site_stage
 from polyclinic.federation.knowledge import SCORES_SCHEMA, encode, unpack
 from polyclinic.federation.ledger import digest
@@ -83,7 +83,7 @@ class RemoteSites:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._post, self._config = post, config
-        self._quorum, self._deadline = quorum, deadline
+        self.quorum, self._deadline = quorum, deadline
         self._tell, self._clock, self._sleep = tell, clock, sleep
         self._roster = roster  # the keys of the sites that have joined
         self._took: dict[str, float] = {}  # s that a site's last answer took
@@ -117,6 +117,16 @@ class RemoteSites:
             else:
                 yield name, (result, remembered(asked[name].stage + 1))
 
+    def visit(self, work: Work, name: str, given: tuple[Any, ...]) -> Any:
+        """Let one site do a stage; it is waited for by the rule, whoever else is there."""
+        if work is not site_stage:
+            raise RunError("sites on other machines do their stage and nothing else")
+        task = self.task(given)
+        result = self.ask({name: task}, quorum=0)[name]
+        if isinstance(result, PolyclinicError):
+            return result
+        return result, remembered(task.stage + 1)
+
     def _echoed(
         self, tasks: Mapping[str, Task]
     ) -> tuple[dict[str, Task], dict[str, PolyclinicError]]:
@@ -127,8 +137,7 @@ class RemoteSites:
         signatures: dict[str, str] = {}
         missing: dict[str, PolyclinicError] = {}
         asked = {name: replace(task, kind="echo", encoder=b"") for name, task in tasks.items()}
-        told = self.ask(asked, least)
-        for name, result in told.items():
+        for name, result in self.ask(asked, least).items():
             try:
                 if isinstance(result, PolyclinicError):
                     raise result
@@ -136,8 +145,8 @@ class RemoteSites:
             except PolyclinicError as error:
                 missing[name] = error
         if len(signatures) < least:
-            about = next(iter(asked.values())).about
-            raise RunError(_too_few(about, told | missing, least))
+            few = RunError(f"{len(signatures)} sites have signed, and it takes {least}")
+            return {}, dict.fromkeys(tasks, few) | missing
         content = echoes(signatures)
         return {name: replace(tasks[name], content=content) for name in signatures}, missing
 
@@ -215,16 +224,19 @@ class RemoteSites:
             except PolyclinicError as error:
                 yield name, error
 
-    def ask(self, tasks: Mapping[str, Task], least: int = 0) -> dict[str, bytes | PolyclinicError]:
+    def ask(
+        self, tasks: Mapping[str, Task], least: int = 0, quorum: int | None = None
+    ) -> dict[str, bytes | PolyclinicError]:
         """Send the tasks and wait by the rule; a result for each, in order.
 
-        `least` is a quorum of its own, where a larger one is needed. Whoever has not confirmed the
+        `quorum` stands in place of the federation's. `least` is one of its own, where a larger one
+        is needed. Whoever has not confirmed the
         roster is asked again, until there is a quorum without. It ends at once when so many have
         failed that `least` cannot be reached any more, whoever comes back.
         """
         if not tasks:
             return {}
-        quorum = max(least, self._quorum)
+        quorum = max(least, self.quorum if quorum is None else quorum)
         first = next(iter(tasks.values()))
         about = first.about
         results: dict[str, bytes | PolyclinicError] = {}
@@ -278,11 +290,7 @@ class RemoteSites:
                 break
             if len(results) < len(tasks):
                 self._sleep(POLL)
-        told = {name: results.get(name, RunError(reasons[name])) for name in tasks}
-        # without any, and under secure aggregation, whoever needs the results says what is missing
-        if first.kind == "train" and not least and 0 < len(good) < quorum:
-            raise RunError(_too_few(about, told, quorum))
-        return told
+        return {name: results.get(name, AbsentError(reasons[name])) for name in tasks}
 
     def _waits_for(self, name: str, began: float, there: bool) -> bool:
         """Whether a stage that `began` then still waits for a site that has not answered."""
@@ -299,15 +307,6 @@ class RemoteSites:
 def remembered(stage: int) -> State:
     """In place of a head, which stays at its site: after which stage the site kept it."""
     return {"stage": torch.tensor(stage)}
-
-
-def _too_few(about: str, told: Mapping[str, bytes | PolyclinicError], quorum: int) -> str:
-    absent = [f"{name} ({why})" for name, why in told.items() if not isinstance(why, bytes)]
-    return (
-        f"{about}: {len(told) - len(absent)} of {len(told)} sites took part, and the quorum is "
-        f"{quorum}: {', '.join(absent)}; nothing of this stage is kept: start the server again "
-        "when they can take part"
-    )
 
 
 def _unconfirmed(result: object) -> bool:

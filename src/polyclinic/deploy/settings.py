@@ -117,11 +117,6 @@ def _check(config: Config, server: ServerConfig, path: Path) -> None:
         raise ConfigError(
             f"{path}: hold_out: expected none; a site that trains nothing need not join"
         )
-    if config.universal.exchange != "parallel":
-        raise ConfigError(
-            f"{path}: universal.exchange: expected parallel, got {config.universal.exchange!r}; "
-            "hospitals on their own machines train at the same time"
-        )
     if not 0 <= server.quorum <= len(config.sites):
         raise ConfigError(
             f"{path}: server: quorum: expected 0 to {len(config.sites)}, the number of sites, "

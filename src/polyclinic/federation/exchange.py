@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from polyclinic.config import Config
 from polyclinic.data.dataset import SiteData
-from polyclinic.errors import KnowledgeError, PolyclinicError, RunError
+from polyclinic.errors import AbsentError, KnowledgeError, PolyclinicError, RunError
 from polyclinic.federation.aggregation import add
 from polyclinic.federation.arrival import Parcel, admit, agree, length, too_long
 from polyclinic.federation.distillation import DistilPlan, distil
@@ -133,8 +133,8 @@ class Federation:
         """Let one site after the other train for a stage, each what the one before has left.
 
         Updates, and the encoder after each, in the order of the visits, which is drawn anew for
-        every stage. Absent sites as in `train`; the length of a
-        change is held against those before it in the stage.
+        every stage. Absent sites as in `train`; who was not there is visited again while there are
+        fewer than a quorum. The length of a change is held against those before it in the stage.
         """
         schema, label, encoder = schema_of(self.start), self.label(stages), stages.encoders[""]
         how = Writing(self.config.federation.wire, self.config.federation.compress)
@@ -142,20 +142,29 @@ class Federation:
         order = np.random.default_rng(derive(self.seed, self.method, "order", stages.done))
         updates: list[Update] = []
         visited: list[State] = []
-        for name in order.permutation(self.names).tolist():
-            content = encode(encoder)
-            door = Door(label, how, digest(content), self.ledger(name))
-            here = replace(stages, encoders={"": encoder})
-            ((_, result),) = self.workers.map(
-                site_stage, self.tasks(here, plan, schema, {name: door})
-            )
-            update = self._update(stages, door, schema, name, result, updates)
-            if update is None:
-                continue
-            known = [*updates, replace(update, bytes_down=len(content))]
-            if len(kept := self._in_proportion(stages, known, only=name)) > len(updates):
-                encoder, updates = add(encoder, update.change), kept
-                visited.append(encoder)
+        waiting: list[str] = order.permutation(self.names).tolist()
+        away: dict[str, str] = {}
+        while waiting:
+            away = {}
+            for name in waiting:
+                content = encode(encoder)
+                door = Door(label, how, digest(content), self.ledger(name))
+                here = replace(stages, encoders={"": encoder})
+                ((_, given),) = self.tasks(here, plan, schema, {name: door})
+                result = self.workers.visit(site_stage, name, given)
+                if isinstance(result, AbsentError):
+                    away[name] = str(result)
+                    continue
+                update = self._update(stages, door, schema, name, result, updates)
+                if update is None:
+                    continue
+                known = [*updates, replace(update, bytes_down=len(content))]
+                if len(kept := self._in_proportion(stages, known, only=name)) > len(updates):
+                    encoder, updates = add(encoder, update.change), kept
+                    visited.append(encoder)
+            waiting = list(away) if len(updates) < self.workers.quorum else []
+        for name, reason in away.items():
+            self.miss(stages, name, reason)
         return self._some(stages, updates), visited
 
     def _update(
@@ -195,10 +204,15 @@ class Federation:
         return update
 
     def _some(self, stages: Stages, updates: list[Update]) -> list[Update]:
-        """`updates`; `RunError` if there is none."""
+        """`updates`; `RunError` if there is none, or fewer than a quorum."""
+        about = f"{self.method}: stage {stages.done + 1}"
         if not updates:
+            raise RunError(f"{about}: every site failed ({self.reasons()})")
+        if len(updates) < self.workers.quorum:
             raise RunError(
-                f"{self.method}: stage {stages.done + 1}: every site failed ({self.reasons()})"
+                f"{about}: {len(updates)} of {len(self.names)} sites took part, and the quorum is "
+                f"{self.workers.quorum}: {self.reasons()}; nothing of this stage is kept: start "
+                "the server again when they can take part"
             )
         return updates
 

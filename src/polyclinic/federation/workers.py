@@ -36,6 +36,13 @@ class SiteWork(Protocol):
     ) -> Iterator[tuple[str, Any]]:
         """Yield (site, result) in the order of `tasks`; a `PolyclinicError` comes as the result."""
 
+    @property
+    def quorum(self) -> int:
+        """Sites without which no stage ends."""
+
+    def visit(self, work: Work, name: str, given: tuple[Any, ...]) -> Any:
+        """The result of a single site; `AbsentError` as the result where it is not there."""
+
     def rounds(self, tasks: Mapping[str, tuple[Any, ...]], folder: Path) -> Any:
         """The sites in secure aggregation (`secure.stage.Rounds`); None where they are here.
 
@@ -53,6 +60,8 @@ class Workers:
     `peak_mib` is the peak resident memory of the largest process so far, 0 without processes;
     whoever measures sets it back.
     """
+
+    quorum = 1
 
     def __init__(self, sites: Mapping[str, SiteData], jobs: int = 1) -> None:
         self.sites = sites
@@ -89,6 +98,11 @@ class Workers:
     def rounds(self, tasks: Mapping[str, tuple[Any, ...]], folder: Path) -> None:  # noqa: ARG002
         """None: the sites are here."""
         return
+
+    def visit(self, work: Work, name: str, given: tuple[Any, ...]) -> Any:
+        """The result of a single site, which may be a `PolyclinicError`."""
+        ((_, result),) = self.map(work, [(name, given)])
+        return result
 
     def map(
         self, work: Work, tasks: Sequence[tuple[str, tuple[Any, ...]]]

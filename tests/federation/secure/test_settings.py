@@ -140,6 +140,13 @@ def test_so_few_signatures_that_two_groups_could_have_them_are_refused(federatio
         build(federation=federation)
 
 
+def test_in_turn_there_is_nothing_to_compare():
+    universal = {"distil_every": 0, "exchange": "cyclic"}
+    with pytest.raises(ConfigError, match=r"federation.echo: .* is sent an encoder of its own"):
+        build(federation={"echo": 3}, universal=universal)
+    build(federation={"echo": 3}, universal=universal, methods=["fedavg"])
+
+
 def test_more_than_half_of_the_sites_may_compare():
     assert build(federation={"echo": 3}).federation.echo == 3
     assert build(5, hold_out=["s4"], federation={"echo": 3}).federation.echo == 3
