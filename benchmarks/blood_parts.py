@@ -1,13 +1,13 @@
 """What the benchmarks train on: phantom blood images, as a small federation of eight equal parts.
 
 FOLDER/
-  config.json        the federation's configuration
+  federation.toml    the federation's configuration
   start.safetensors  the encoder that every measured program begins with
   <part>.npz         one site: images, targets, splits
 """
 
-import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from polyclinic.config import (
-    Config,
-    DataConfig,
-    LocalConfig,
-    SiteConfig,
-    config_from_dict,
-    config_to_dict,
-)
+from polyclinic.config import Config
+from polyclinic.config import load_config as read_config
 from polyclinic.data.dataset import SPLITS, Item, SiteData
 from polyclinic.data.phantoms import blood
 from polyclinic.data.splits import split_items
 from polyclinic.models.encoder import build_encoder
 from polyclinic.models.state import State, load_state, save_state, state_of
+from polyclinic.models.training import TrainPlan, site_plan
 
 
 @dataclass(frozen=True)
@@ -60,15 +55,8 @@ SMOKE = Size(parts=8, images=40, image_size=16, stages=2, steps=1)
 def write_parts(folder: Path, size: Size, seed: int) -> None:
     """Fill `folder` with the federation."""
     names = [f"part-{number}" for number in range(size.parts)]
-    config = Config(
-        sites=tuple(SiteConfig(name, Path(f"{name}.npz")) for name in names),
-        corpus=Path("none"),
-        seeds=(seed,),
-        methods=("fedavg",),
-        data=DataConfig(image_size=size.image_size),
-        local=LocalConfig(stages=size.stages, min_steps=size.steps, max_steps=size.steps),
-    )
-    (folder / "config.json").write_text(json.dumps(config_to_dict(config)))
+    (folder / "federation.toml").write_text(_toml(size, names, seed), encoding="utf-8")
+    config = load_config(folder)
     save_state(state_of(build_encoder("small", seed)), folder / "start.safetensors")
     samples = blood.generate(size.parts * size.images, seed=seed, size=size.image_size)
     for number, name in enumerate(names):
@@ -83,6 +71,23 @@ def write_parts(folder: Path, size: Size, seed: int) -> None:
         )
         images = np.stack([sample.image.transpose(2, 0, 1) for sample in own])
         np.savez(folder / f"{name}.npz", images=images, targets=np.array(targets), **split)
+
+
+def _toml(size: Size, names: list[str], seed: int) -> str:
+    sites = [f'[[sites]]\nname = "{name}"\npath = "{name}.npz"\n' for name in names]
+    return f"""corpus = "none"
+seeds = [{seed}]
+methods = ["fedavg"]
+
+[data]
+image_size = {size.image_size}
+
+[local]
+stages = {size.stages}
+min_steps = {size.steps}
+max_steps = {size.steps}
+
+""" + "\n".join(sites)
 
 
 def one_site(count: int, size: int, seed: int) -> SiteData:
@@ -104,7 +109,14 @@ def one_site(count: int, size: int, seed: int) -> SiteData:
 
 def load_config(folder: Path) -> Config:
     """The federation's configuration."""
-    return config_from_dict(json.loads((folder / "config.json").read_text()), base=folder)
+    return read_config(folder / "federation.toml")
+
+
+def plan_of(config: Config, stage: int) -> TrainPlan:
+    """The local training of a stage, counted from 0, as Polyclinic's own federation plans it."""
+    plan = site_plan(config.data, config.local)
+    decay = 0.5 * (1 + math.cos(math.pi * stage / config.local.stages))
+    return replace(plan, learning_rate=plan.learning_rate * max(decay, 0.05))
 
 
 def load_start(folder: Path) -> State:
