@@ -13,15 +13,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from polyclinic.cli import main
 from polyclinic.config import FederationConfig, PrivacyConfig
 from polyclinic.deploy import gateway as door_module
 from polyclinic.deploy import site as site_module
-from polyclinic.deploy.agreement import Agreement
+from polyclinic.deploy.agreement import Agreement, agreement_of
 from polyclinic.deploy.gateway import HEALTH, JOIN, ROSTER, Door, gateway
 from polyclinic.deploy.invites import Register, read_invite
 from polyclinic.deploy.keys import ensure_certificates, ensure_site_key, is_public_key
 from polyclinic.deploy.preflight import preflight
 from polyclinic.deploy.roster import check_roster, ensure_identity
+from polyclinic.deploy.server import invite_again
 from polyclinic.deploy.site import join, request
 from polyclinic.errors import ConfigError, DataError, KnowledgeError, RunError
 
@@ -154,6 +156,78 @@ def test_an_invitation_expires_and_is_renewed(tmp_path, keys):
     assert renewed.code != invite.code
     _, same = invited(tmp_path, keys, clock=lambda: now[0])
     assert same == renewed
+
+
+@pytest.fixture
+def federation(tmp_path, hospitals, deployment):
+    """(the federation's file, its server's folder), with three sites that are invited."""
+    file, folder = tmp_path / "federation.toml", tmp_path / "server"
+    file.write_text((hospitals / "federation.toml").read_text())
+    ensure_certificates(folder / "keys", "127.0.0.1")
+    agreed = agreement_of(deployment.config)
+    ca = (folder / "keys" / "ca.crt").read_text()
+    Register(folder).invite(deployment.names, "tiny", "127.0.0.1", 8443, ca, 7, agreed)
+    return file, folder
+
+
+def test_a_site_that_lost_its_folder_is_invited_again(federation, capsys):
+    file, folder = federation
+    register = Register(folder)
+    first = read_invite(folder / "invites" / "north.invite")
+    others = (folder / "invites" / "south.invite").read_text()
+    register.join("north", first.code, "key", "id", lambda *_: 1)
+    assert main(["server", "invite", str(file), "north", "--state", str(folder)]) == 0
+    said = capsys.readouterr()
+    assert f"invitation for north: {folder}/invites/north.invite" in said.out
+    assert "north had joined: its old keys count no more" in said.err
+    assert register.nodes() == {}
+    second = read_invite(folder / "invites" / "north.invite")
+    assert second.agreement == first.agreement
+    with pytest.raises(KnowledgeError, match=r"not known"):
+        register.join("north", first.code, "key", "id", lambda *_: 1)
+    assert register.join("north", second.code, "new", "other", lambda *_: 2) == 2
+    assert (register.nodes(), register.roster()) == ({"north": 2}, {"north": "other"})
+    assert (folder / "invites" / "south.invite").read_text() == others
+
+
+def test_a_lost_invitation_is_replaced(federation, capsys):
+    file, folder = federation
+    first = read_invite(folder / "invites" / "west.invite")
+    assert main(["server", "invite", str(file), "west", "--state", str(folder)]) == 0
+    assert capsys.readouterr().err == ""
+    assert read_invite(folder / "invites" / "west.invite").code != first.code
+
+
+def test_whom_nobody_can_invite_again(federation, tmp_path, capsys):
+    file, folder = federation
+    for site, state, text in (
+        ("nort", folder, "no site is called 'nort'; did you mean `north`?"),
+        ("x", folder, "no site is called 'x'; sites: north, south, west"),
+        ("north", tmp_path / "nowhere", "no server was started there"),
+    ):
+        assert main(["server", "invite", str(file), site, "--state", str(state)]) != 0
+        assert text in capsys.readouterr().err
+    compared = file.read_text().replace("[mim]", "[federation]\necho = 2\n\n[mim]")
+    file.write_text(compared)
+    invite = read_invite(folder / "invites" / "north.invite")
+    Register(folder).join("north", invite.code, "key", "id", lambda *_: 1)
+    assert main(["server", "invite", str(file), "north", "--state", str(folder)]) == 2
+    assert "north cannot be replaced: the other sites know it by the key" in capsys.readouterr().err
+    assert Register(folder).nodes() == {"north": 1}
+
+
+def test_a_folder_of_an_earlier_invitation_is_refused(federation, tmp_path, monkeypatch):
+    file, folder = federation
+    invite = folder / "invites" / "north.invite"
+    monkeypatch.setattr(site_module, "request", lambda *_: (200, {"node": "1"}))
+    (tmp_path / "data").mkdir()
+    options = {"data": tmp_path / "data", "format": "auto", "task": "auto", "tells_scores": True}
+    assert join(invite, tmp_path / "site", **options) == "north"
+    assert join(invite, tmp_path / "site", **options) == "north"
+    invite_again(file, folder, "north")
+    with pytest.raises(ConfigError, match=r"joined from here by an earlier invitation.*--state"):
+        join(invite, tmp_path / "site", **options)
+    assert join(invite, tmp_path / "new", **options) == "north"
 
 
 def test_a_file_that_is_no_invitation_is_named(tmp_path):

@@ -374,6 +374,13 @@ def serve(federation: Path, state: Path, say: Callable[[str], None]) -> Path:
     return server.serve(federation, state, say)
 
 
+def invite_again(federation: Path, state: Path, site: str) -> tuple[Path, bool]:
+    """See `polyclinic.deploy.server.invite_again`."""
+    from polyclinic.deploy import server
+
+    return server.invite_again(federation, state, site)
+
+
 def server_ready(state: Path) -> bool:
     """See `polyclinic.deploy.server.ready`."""
     from polyclinic.deploy import server

@@ -47,6 +47,31 @@ def start(federation: Path, state: Path, background: bool) -> None:
     click.echo(f"finished: {result}")
 
 
+@server.command(short_help="Invite a site again that has lost its folder.")
+@click.argument("federation", type=click.Path(path_type=Path))
+@click.argument("site")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    default=STATE,
+    show_default=True,
+    help="The server's folder.",
+)
+def invite(federation: Path, site: str, state: Path) -> None:
+    """Write a new invitation for SITE of FEDERATION, for one that has lost its folder or its own.
+
+    The server may run meanwhile. The keys that the site had joined with count no more.
+    """
+    path, joined = engine.invite_again(federation, state, site)
+    click.echo(f"invitation for {site}: {path}")
+    if joined:
+        click.echo(
+            f"{site} had joined: its old keys count no more, and it joins from a new folder, where "
+            "it knows nothing of its heads and of any privacy budget that it has spent",
+            err=True,
+        )
+
+
 @server.command(short_help="Stop a server; it can go on later.")
 @click.option(
     "--state",

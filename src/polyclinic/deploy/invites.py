@@ -5,19 +5,20 @@ to by joining. The server keeps the code's digest only. The site answers with th
 its keys; from then on the keys count.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from polyclinic.config import build_table
 from polyclinic.deploy.agreement import Agreement
-from polyclinic.deploy.folders import Record, read_record, write_private, write_record
+from polyclinic.deploy.folders import Record, held, read_record, write_private, write_record
 from polyclinic.errors import ConfigError, KnowledgeError
 
 SCHEMA = "polyclinic.invite/2"
@@ -97,7 +98,7 @@ class Register:
     ) -> list[Path]:
         """Write an invitation for each site that has not joined; a good one is left alone."""
         made = []
-        with self._guard:
+        with self._alone():
             sites = read_record(self.path)
             for name in names:
                 entry = sites.get(name, {})
@@ -109,7 +110,7 @@ class Register:
                 if good and _says(path, address, port, agreement):
                     continue
                 code, expires = secrets.token_urlsafe(24), self._clock() + days * 86400
-                sites[name] = {"digest": _digest(code), "expires": expires}
+                sites[name] = {"digest": digest_of(code), "expires": expires}
                 write_record(self.path, sites)
                 invite = Invite(
                     SCHEMA, federation, name, address, port, ca, code, expires, agreement
@@ -117,6 +118,18 @@ class Register:
                 write_private(path, (json.dumps(asdict(invite), indent=1) + "\n").encode())
                 made.append(path)
         return made
+
+    def forget(self, site: str) -> bool:
+        """Let an invitation, and the keys that a site has joined with, count no more.
+
+        The next `invite` writes it another one. True where the site had joined.
+        """
+        with self._alone():
+            sites = read_record(self.path)
+            entry = sites.pop(site, {})
+            write_record(self.path, sites)
+            (self.invites / f"{site}.invite").unlink(missing_ok=True)
+        return "node" in entry
 
     def join(
         self, site: str, code: str, key: str, identity: str, enrol: Callable[[str, str], int]
@@ -127,12 +140,12 @@ class Register:
         roster. The same site may ask again with the same keys, because an answer may get lost on
         its way.
         """
-        with self._guard:
+        with self._alone():
             sites: Record = read_record(self.path)
             entry = sites.get(site)
-            digest = entry["digest"] if entry else _digest("")
+            digest = entry["digest"] if entry else digest_of("")
             # compared in constant time, and for an unknown site too
-            if not hmac.compare_digest(digest, _digest(code)) or entry is None:
+            if not hmac.compare_digest(digest, digest_of(code)) or entry is None:
                 raise KnowledgeError("this invitation is not known to the server")
             if "node" in entry:
                 if (entry["key"], entry["identity"]) != (key, identity):
@@ -149,6 +162,12 @@ class Register:
             (self.invites / f"{site}.invite").unlink(missing_ok=True)
             return node
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """For one thread of one process at a time."""
+        with self._guard, held(self.path.parent):
+            yield
+
 
 def _says(path: Path, address: str, port: int, agreement: Agreement) -> bool:
     try:
@@ -158,5 +177,6 @@ def _says(path: Path, address: str, port: int, agreement: Agreement) -> bool:
     return (invite.address, invite.port, invite.agreement) == (address, port, agreement)
 
 
-def _digest(code: str) -> str:
+def digest_of(code: str) -> str:
+    """What is kept of an invitation's code."""
     return hashlib.sha256(code.encode()).hexdigest()

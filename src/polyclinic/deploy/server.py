@@ -4,6 +4,7 @@ Everything ends with this process, and everything goes on when it is started aga
 """
 
 import contextlib
+import difflib
 import signal
 import socket
 import ssl
@@ -26,7 +27,7 @@ from polyclinic.deploy.invites import Register
 from polyclinic.deploy.keys import ensure_certificates
 from polyclinic.deploy.settings import Deployment, keep_deployment, load_deployment
 from polyclinic.deploy.supervise import Kept
-from polyclinic.errors import RunError
+from polyclinic.errors import ConfigError, RunError
 from polyclinic.federation.privacy.accounting import need
 
 DEPLOYMENT = "deployment.json"
@@ -89,6 +90,30 @@ def serve(file: Path, folder: Path, say: Say) -> Path:
         with superlink, gateway(door), _announced(folder):
             say(f"sites reach the server at {server.address}, port {server.port}")
             return _until_finished(folder, app, port, superlink, environment, say)
+
+
+def invite_again(file: Path, folder: Path, site: str) -> tuple[Path, bool]:
+    """Write a new invitation for a site that has lost its folder or its invitation.
+
+    What it had, keys included, counts no more. Returns where the invitation is, and whether the
+    site had joined. Works beside a running server. Raises `ConfigError` and `RunError`.
+    """
+    deployment, register = load_deployment(file), Register(folder)
+    if not (folder / "keys" / "ca.crt").exists():
+        raise RunError(f"{folder}: no server was started there; use `polyclinic server start`")
+    if site not in deployment.names:
+        near = difflib.get_close_matches(site, deployment.names, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"sites: {', '.join(deployment.names)}"
+        raise ConfigError(f"{file}: no site is called {site!r}; {hint}")
+    federation = deployment.config.federation
+    if site in register.nodes() and (federation.secure or federation.echo):
+        raise ConfigError(
+            f"{site} cannot be replaced: the other sites know it by the key in the roster that "
+            "they have confirmed; begin anew, with a new --state and new invitations"
+        )
+    joined = register.forget(site)
+    _invite(deployment, register, folder / "keys", lambda _: None)
+    return register.invites / f"{site}.invite", joined
 
 
 def ready(folder: Path) -> bool:

@@ -25,7 +25,7 @@ from polyclinic.deploy.folders import (
     write_status,
 )
 from polyclinic.deploy.gateway import JOIN, ROSTER
-from polyclinic.deploy.invites import Invite, read_invite
+from polyclinic.deploy.invites import Invite, digest_of, read_invite
 from polyclinic.deploy.keys import ensure_site_key
 from polyclinic.deploy.roster import (
     asking,
@@ -65,6 +65,11 @@ def join(
         raise ConfigError(
             f"{folder}: belongs to the site `{known['name']}` of another federation, or to another "
             f"site; choose another folder for `{found.site}` with --state"
+        )
+    if found is not None and known and known.get("invite", "") not in ("", digest_of(found.code)):
+        raise ConfigError(
+            f"{folder}: `{found.site}` has joined from here by an earlier invitation, whose keys "
+            "count no more; choose a new folder with --state"
         )
     if not known:
         assert found is not None
@@ -169,6 +174,7 @@ def _joined(invite: Invite, folder: Path) -> dict[str, Any]:
         "port": invite.port,
         "ca": invite.ca,
         "node": content["node"],
+        "invite": digest_of(invite.code),
         "agreement": asdict(invite.agreement),
     }
 
