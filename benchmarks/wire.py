@@ -3,9 +3,10 @@
     python benchmarks/wire.py FOLDER            # FOLDER holds sites/ and corpus/
     python benchmarks/wire.py --smoke           # made-up sites, minutes: does it work?
 
-The same federation, seed by seed, with changes sent in float32, float16, int8, and int8 after zlib;
-otherwise with quick settings (small images, two stages). What rounding loses is carried over at the
-sites. Each seed's encoders are judged by linear probes at every site, in the site's own metric.
+The same federation, seed by seed, with changes sent in float32, float16, int8, int8 after zlib, and
+int8 as factors of rank 8 and 4; otherwise with quick settings (small images, two stages). What is
+lost on the way is carried over at the sites. Each seed's encoders are judged by linear probes at
+every site, in the site's own metric.
 
 Claim: int8 takes at most 27 % of float32's bytes on the way up, and costs at most 0.3 points of the
 mean AUROC over the sites that have one. Differences are paired: the same seed, site and test
@@ -44,6 +45,8 @@ WAYS = {
     "float16": FederationConfig(wire="float16"),
     "int8": FederationConfig(wire="int8"),
     "int8, zlib": FederationConfig(wire="int8", compress="zlib"),
+    "int8, rank 8": FederationConfig(wire="int8", rank=8),
+    "int8, rank 4": FederationConfig(wire="int8", rank=4),
 }
 RESAMPLES = 2000
 

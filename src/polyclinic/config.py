@@ -101,6 +101,7 @@ class FederationConfig:
 
     wire: Wire = "float32"  # numbers in which a site writes its change
     compress: Compression = "none"  # of what a site sends
+    rank: int = 0  # of the two factors of each matrix of weights that a site sends; 0: whole
     norm_factor: float = 10.0  # longest change, in medians of the stage; 0 for no limit
     echo: int = 0  # sites that must have signed what one is sent before it trains; 0 for none
     secure: bool = False  # secure aggregation: the server sees the sum of the changes alone
@@ -351,7 +352,7 @@ _FITS: dict[str, Callable[[float], bool]] = {
 }
 _RANGES = {
     "0 or more": """data.split_seed data.max_train_images mim.weight_decay mim.baseline_epochs
-        local.min_steps federation.secure_threshold federation.echo
+        local.min_steps federation.secure_threshold federation.echo federation.rank
         local.max_steps local.dense_head_epochs local.weight_decay universal.anchor_weight
         universal.distil_every universal.distil_epochs fedprox.mu
         privacy.epsilon privacy.noise privacy.site_epsilon
@@ -469,6 +470,7 @@ def check_secure(config: Config, where: str) -> None:
     settings: list[tuple[str, Any, Any, str]] = [
         ("federation.wire", federation.wire, "float32", "masked numbers have a width of their own"),
         ("federation.compress", federation.compress, "none", "masked numbers look like noise"),
+        ("federation.rank", federation.rank, 0, "factors of changes do not add up"),
         (
             "federation.norm_factor",
             federation.norm_factor,

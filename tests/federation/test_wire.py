@@ -91,7 +91,7 @@ def test_what_is_sent_adds_up_to_what_was_meant(shapes, seed, scale, wire, round
     for number in range(rounds):
         change = draw(shapes, seed + number, scale)
         due = {k: v + residual.get(k, torch.zeros(())) for k, v in change.items()}
-        arrives, residual = compensated(change, residual, wire)
+        arrives, residual = compensated(change, residual, Writing(wire))
         for name, value in change.items():
             meant[name] = meant.get(name, 0) + value.double()
             sent[name] = sent.get(name, 0) + arrives[name].double()
@@ -108,7 +108,7 @@ def test_without_error_feedback_small_changes_would_be_lost_for_good():
     change = {"w": torch.tensor([[1.0, 0.003]])}  # below half a step of int8
     residual, total, plain = {}, 0.0, 0.0
     for _ in range(100):
-        sent, residual = compensated(change, residual, "int8")
+        sent, residual = compensated(change, residual, Writing("int8"))
         total += float(sent["w"][0, 1])
         plain += float(there_and_back(change, "int8")["w"][0, 1])
     assert plain == 0
@@ -117,7 +117,7 @@ def test_without_error_feedback_small_changes_would_be_lost_for_good():
 
 def test_a_change_that_is_not_finite_is_left_for_pack_to_refuse():
     change = {"w": torch.tensor([1.0, math.nan])}
-    sent, residual = compensated(change, {"w": torch.ones(2)}, "int8")
+    sent, residual = compensated(change, {"w": torch.ones(2)}, Writing("int8"))
     assert sent["w"][1].isnan()
     assert torch.equal(residual["w"], torch.ones(2))
     with pytest.raises(KnowledgeError, match="`w` holds NaN"):
@@ -131,7 +131,7 @@ def test_a_change_that_is_not_finite_is_left_for_pack_to_refuse():
 @given(SHAPES, SEEDS, WIRES, st.sampled_from(["none", "zlib"]))
 def test_round_trip_of_a_message(shapes, seed, wire, compress):
     how, schema = Writing(wire, compress), Schema(shapes)
-    sent, _ = compensated(draw(shapes, seed, 0.1), {}, wire)
+    sent, _ = compensated(draw(shapes, seed, 0.1), {}, how)
     message = pack(Knowledge(sent, SCALARS), schema, "eye", how)
     got = unpack(message, schema, "eye", how).tensors
     assert set(got) == set(sent)

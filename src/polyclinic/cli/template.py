@@ -54,6 +54,7 @@ EXPLAINED = {
     "federation.wire": "numbers in which a site sends its change: float32, float16 or int8",
     "federation.compress": "what a site sends: none or zlib",
     "federation.norm_factor": "longest change let in, in medians of the stage; 0: any",
+    "federation.rank": "of the two factors of each matrix of weights that is sent; 0: whole",
     "federation.echo": "sites that must have signed what one is sent before it trains; 0: none",
     "federation.secure": "secure aggregation: the server sees the sum of the changes alone",
     "federation.secure_threshold": "sites that unmask the sum; 0: more than two thirds",

@@ -21,6 +21,7 @@ from polyclinic.errors import PrivacyError
 
 if TYPE_CHECKING:  # it brings PyTorch along, and whoever reads an invitation needs none
     from polyclinic.deploy.tasks import Task
+    from polyclinic.federation.wire import Writing
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def hold_to(agreement: Agreement, task: "Task") -> None:
         plan, most = task.plans["train"], agreement.stages
         asked += [
             ("privacy", plan.privacy, agreement.privacy),
-            ("wire", (task.how.wire, task.how.compress), _how(agreement)),
+            ("wire", task.how, _how(agreement)),
             ("stages", (plan.stages, task.stage < most), (most, True)),
             ("secure", bool(task.exchange), agreement.federation.secure),
         ]
@@ -85,8 +86,11 @@ def hold_to(agreement: Agreement, task: "Task") -> None:
             )
 
 
-def _how(agreement: Agreement) -> tuple[str, str]:
-    return agreement.federation.wire, agreement.federation.compress
+def _how(agreement: Agreement) -> "Writing":
+    from polyclinic.federation.wire import Writing
+
+    told = agreement.federation
+    return Writing(told.wire, told.compress, told.rank)
 
 
 def promise(privacy: PrivacyConfig, trainings: int) -> str:

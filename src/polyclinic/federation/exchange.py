@@ -118,7 +118,7 @@ class Federation:
         schema = schema_of(self.start) if exchange else None
         broadcast = self.broadcast(stages) if exchange else b""
         label = self.label(stages)
-        how = Writing(self.config.federation.wire, self.config.federation.compress)
+        how = self.writing()
         doors = {name: Door(label, how, self._broadcast, self.ledger(name)) for name in self.names}
         updates: list[Update] = []
         for name, result in self.workers.map(site_stage, self.tasks(stages, plan, schema, doors)):
@@ -137,7 +137,7 @@ class Federation:
         fewer than a quorum. The length of a change is held against those before it in the stage.
         """
         schema, label, encoder = schema_of(self.start), self.label(stages), stages.encoders[""]
-        how = Writing(self.config.federation.wire, self.config.federation.compress)
+        how = self.writing()
         self._broadcast = digest(encode(encoder))
         order = np.random.default_rng(derive(self.seed, self.method, "order", stages.done))
         updates: list[Update] = []
@@ -215,6 +215,11 @@ class Federation:
                 "the server again when they can take part"
             )
         return updates
+
+    def writing(self) -> Writing:
+        """How sites write their changes."""
+        told = self.config.federation
+        return Writing(told.wire, told.compress, told.rank)
 
     def label(self, stages: Stages) -> Label:
         """What the sites' updates of the coming stage are about."""
@@ -382,7 +387,7 @@ def site_stage(
         return trained.knowledge, trained.head
     residual = {k.removeprefix(RESIDUAL): v for k, v in kept.items() if k.startswith(RESIDUAL)}
     how = door.how if door else PLAIN
-    change, residual = compensated(trained.knowledge.tensors, residual, how.wire)
+    change, residual = compensated(trained.knowledge.tensors, residual, how)
     knowledge = Knowledge(change, trained.knowledge.scalars)
     if door is not None and door.masking is not None:
         message = pack_masked(knowledge, schema, site.name, door.masking)

@@ -23,6 +23,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from polyclinic.errors import KnowledgeError
+from polyclinic.federation.low_rank import product
 from polyclinic.federation.wire import (
     PLAIN,
     Layout,
@@ -74,9 +75,12 @@ def schema_of(encoder: Mapping[str, Tensor]) -> Schema:
 
 
 def pack(knowledge: Knowledge, schema: Schema, site: str, how: Writing = PLAIN) -> bytes:
-    """The bytes that leave `site`; `KnowledgeError` if anything undeclared is in them."""
+    """The bytes that leave `site`; `KnowledgeError` if anything undeclared is in them.
+
+    The tensors are those of a change, or its factors (`wire.compensated`) where it is written so.
+    """
     refused = f"site '{site}' may not send"
-    _check_tensors(knowledge.tensors, layout(schema.tensors, "float32"), refused)
+    _check_tensors(knowledge.tensors, layout(how.shapes(schema.tensors), "float32"), refused)
     check_scalars(knowledge.scalars, schema, refused)
     return _message(knowledge, how)
 
@@ -88,9 +92,9 @@ def encode(encoder: Mapping[str, Tensor]) -> bytes:
 
 def unpack(message: bytes, schema: Schema, site: str, how: Writing = PLAIN) -> Knowledge:
     """What arrived from `site`; `KnowledgeError` if the message is not exactly as declared."""
-    refused = f"refused from site '{site}'"
+    refused, shapes = f"refused from site '{site}'", how.shapes(schema.tensors)
     try:
-        content = unsqueezed(message, how.compress, schema.tensors, how.wire)
+        content = unsqueezed(message, how.compress, shapes, how.wire)
         metadata = _header(content).get("__metadata__", {})
         scalars = json.loads(metadata.pop("scalars"))
         held = load(content)
@@ -107,19 +111,20 @@ def unpack(message: bytes, schema: Schema, site: str, how: Writing = PLAIN) -> K
         raise KnowledgeError(f"{refused}: undeclared metadata `{sorted(metadata)[0]}`")
     if not isinstance(scalars, dict):
         raise KnowledgeError(f"{refused}: scalars are not a table of numbers")
-    _check_tensors(held, layout(schema.tensors, how.wire), refused)
+    _check_tensors(held, layout(shapes, how.wire), refused)
     check_scalars(scalars, schema, refused)
-    tensors = read(held, schema.tensors, how.wire)
-    _check_tensors(tensors, layout(schema.tensors, "float32"), refused)
-    knowledge = Knowledge(tensors, scalars)
+    sent = read(held, shapes, how.wire)
+    _check_tensors(sent, layout(shapes, "float32"), refused)
     # the file format has room besides the tensors (unknown fields, blanks), and so have scales and
     # compression: nothing may hide there
-    if _message(knowledge, how) != message:
+    if _message(Knowledge(sent, scalars), how) != message:
         more = f"{refused}: it holds more than its declared tensors and scalars"
         if how.compress == "zlib":
             more += f", or was compressed by another zlib than {zlib.ZLIB_RUNTIME_VERSION}"
         raise KnowledgeError(more)
-    return knowledge
+    tensors = product(sent, schema.tensors, how.rank)
+    _check_tensors(tensors, layout(schema.tensors, "float32"), refused)
+    return Knowledge(tensors, scalars)
 
 
 def contents(message: bytes) -> dict[str, list[Any]] | None:

@@ -1,4 +1,5 @@
-"""How numbers are written for the way to the server: float32, float16, int8, compressed or not.
+"""How a change is written for the way to the server: whole or as factors (`low_rank`), in float32,
+float16 or int8, compressed or not.
 
 Each way is the only way: what is read back, and written again, gives the same bytes. So whoever
 reads a message can tell that nothing is in it besides the numbers that it decodes to.
@@ -7,8 +8,8 @@ reads a message can tell that nothing is in it besides the numbers that it decod
 that the largest number becomes 127. A scale has 17 significant bits: its products with 7-bit
 numbers are then exact in float32, and writing them again finds the same scale.
 
-What rounding loses stays at the site and is added to its next change (error feedback, Seide et al.
-2014, section 2; Karimireddy et al. 2019, algorithm 2), so that nothing is lost for good.
+What rounding and factors lose stays at the site and is added to its next change (error feedback,
+Seide et al. 2014, section 2; Karimireddy et al. 2019, algorithm 2), so nothing is lost for good.
 """
 
 import math
@@ -20,9 +21,9 @@ import torch
 from torch import Tensor
 
 from polyclinic.config import Compression, Wire
+from polyclinic.federation.low_rank import Shapes, factors, product, sent_shapes
 from polyclinic.models.state import State
 
-Shapes = Mapping[str, tuple[int, ...]]
 Layout = dict[str, tuple[torch.dtype, tuple[int, ...]]]
 """Name to type and shape of what lies in a message."""
 
@@ -39,6 +40,11 @@ class Writing:
 
     wire: Wire = "float32"
     compress: Compression = "none"
+    rank: int = 0  # of the factors of each matrix of weights; 0: whole
+
+    def shapes(self, shapes: Shapes) -> Shapes:
+        """What is written of a change with the given shapes."""
+        return sent_shapes(shapes, self.rank)
 
 
 PLAIN = Writing()
@@ -85,21 +91,24 @@ def read(held: Mapping[str, Tensor], shapes: Shapes, wire: Wire) -> State:
 
 
 def compensated(
-    change: Mapping[str, Tensor], residual: Mapping[str, Tensor], wire: Wire
+    change: Mapping[str, Tensor], residual: Mapping[str, Tensor], how: Writing
 ) -> tuple[State, State]:
-    """What a site sends of its change, as the server will read it, and what it keeps for next time.
+    """What a site writes of its change, as the server will read it, and what it keeps.
 
-    `residual` is what it kept the last time, empty at first; the two results add up to `change`
-    and `residual`. A change that is not finite is left as it is: `pack` refuses it by name.
+    `residual` is what it kept the last time, empty at first; what the first result stands for and
+    the second add up to `change` and `residual`. A change that is not finite is left as it is:
+    `pack` refuses it by name.
     """
-    if wire == "float32":
+    if how.wire == "float32" and not how.rank:
         return dict(change), {}
     due = {k: v + residual[k] if k in residual else v for k, v in change.items()}
-    if not all(bool(value.isfinite().all()) for value in due.values()):
-        return due, dict(residual)
+    parts = factors(due, how.rank)
+    if not all(bool(value.isfinite().all()) for value in parts.values()):
+        return parts, dict(residual)
     shapes = {name: tuple(value.shape) for name, value in due.items()}
-    sent = read(written(due, wire), shapes, wire)
-    return sent, {name: due[name] - value for name, value in sent.items()}
+    sent = read(written(parts, how.wire), how.shapes(shapes), how.wire)
+    arrives = product(sent, shapes, how.rank)
+    return sent, {name: value - arrives[name] for name, value in due.items()}
 
 
 def squeezed(message: bytes, compress: Compression) -> bytes:

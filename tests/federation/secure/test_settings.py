@@ -69,6 +69,7 @@ def test_sites_that_are_held_out_do_not_count():
         ({"norm_factor": 10.0}, {}, r"federation.norm_factor = 0.0, got 10.0 \(nobody can meas"),
         ({"wire": "int8"}, {}, r"federation.wire = \"float32\", got 'int8'"),
         ({"compress": "zlib"}, {}, r"federation.compress = \"none\", got 'zlib'"),
+        ({"rank": 4}, {}, r"federation.rank = 0, got 4 \(factors of changes do not add up"),
         ({"secure_threshold": 2}, {}, r"secure_threshold: expected 3 to 4 .*got 2"),
         ({"secure_threshold": 5}, {}, r"secure_threshold: expected 3 to 4 .*or 0; got 5"),
         ({"secure_threshold": -1}, {}, r"secure_threshold: expected 0 or more, got -1"),
