@@ -38,7 +38,7 @@ import records
 from eight_sites_bytes import keep_stage, together
 from eight_sites_cells import Judge, judge_all
 from eight_sites_estimate import estimate
-from eight_sites_pack import read_packs, write_pack
+from eight_sites_pack import load_packs, write_pack
 from eight_sites_study import (
     JUDGED_BY,
     PACKAGES,
@@ -198,7 +198,7 @@ def judge_and_pack(study: Study, touched: Record) -> None:
 def summed_up(study: Study) -> dict[str, Any]:
     """Everything that the packs come to, ready for JSON."""
     config = study.config
-    packs = read_packs(study, prepare(config).sites)
+    packs = load_packs(study, prepare(config).sites)
     seeds = [pack.seed for pack in packs]
     found = read(packs)
     draws = weights(found, config.evaluation.bootstrap, config.data.split_seed)

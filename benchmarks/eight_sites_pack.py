@@ -49,7 +49,7 @@ def write_pack(judge: Judge, touched: Record) -> None:
     about: Record = {
         "seed": seed,
         "digest": digest(study.settings()),
-        "data": {name: _truth(site) for name, site in sites.items()},
+        "data": {name: truth(site) for name, site in sites.items()},
         "touched": touched,
         "environment": ran["environment"],
         "corpus_images": ran["corpus"]["images"],
@@ -61,11 +61,17 @@ def write_pack(judge: Judge, touched: Record) -> None:
     }
     if SINGLE in study.methods:
         about["sources"] = {name: read_json(study.choice(seed, name)) for name in sites}
-    arrays: dict[str, NDArray[Any]] = {ABOUT: np.array(json.dumps(about))}
-    for method, protocol, name in cells(study, sites):
-        found = Predictions.load(study.cell(seed, method, name, protocol))
-        arrays[f"{method}/{protocol}/{name}"] = _kept(found)
-    path = study.pack(seed)
+    found = {
+        (method, protocol, name): Predictions.load(study.cell(seed, method, name, protocol))
+        for method, protocol, name in cells(study, sites)
+    }
+    save_pack(study.pack(seed), about, found)
+
+
+def save_pack(path: Path, about: Record, found: Mapping[Cell, Predictions]) -> None:
+    """Write a pack; `about` has `seed`, the settings' `digest`, and `data`, each site's `truth`."""
+    arrays = {"/".join(cell): _kept(predictions) for cell, predictions in found.items()}
+    arrays[ABOUT] = np.array(json.dumps(about))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with writing(path) as part, part.open("wb") as file:
@@ -74,9 +80,9 @@ def write_pack(judge: Judge, touched: Record) -> None:
         raise disk_error(error, path) from None
 
 
-def read_packs(study: Study, sites: Mapping[str, SiteData]) -> list[Pack]:
+def load_packs(study: Study, sites: Mapping[str, SiteData]) -> list[Pack]:
     """Every seed that is there, in order; `RunError` where one has other settings or data."""
-    return [_read(study, path, sites) for path in study.packed()]
+    return [_load(study, path, sites) for path in study.packed()]
 
 
 def cells(study: Study, sites: Mapping[str, SiteData]) -> list[Cell]:
@@ -90,22 +96,23 @@ def cells(study: Study, sites: Mapping[str, SiteData]) -> list[Cell]:
     ]
 
 
-def _read(study: Study, path: Path, sites: Mapping[str, SiteData]) -> Pack:
+def _load(study: Study, path: Path, sites: Mapping[str, SiteData]) -> Pack:
     with np.load(path, allow_pickle=False) as file:
         about = json.loads(str(file[ABOUT]))
         if about["digest"] != digest(study.settings()):
             raise RunError(
                 f"{path}: of other settings than these; give the same ones, or another --packs"
             )
-        if other := [name for name in sites if about["data"][name] != _truth(sites[name])]:
+        if other := [name for name in sites if about["data"][name] != truth(sites[name])]:
             raise RunError(
                 f"{path}: the test split of {', '.join(other)} is not the one that it was judged "
                 "on; give the same data"
             )
-        found = {
-            (method, protocol, name): _predictions(sites[name], file[f"{method}/{protocol}/{name}"])
-            for method, protocol, name in cells(study, sites)
-        }
+        found: dict[Cell, Predictions] = {}
+        for key in file.files:
+            if key != ABOUT:
+                method, protocol, name = key.split("/")
+                found[method, protocol, name] = _predictions(sites[name], file[key])
     return Pack(int(about["seed"]), found, about)
 
 
@@ -126,7 +133,7 @@ def _predictions(site: SiteData, kept: NDArray[Any]) -> Predictions:
     return Predictions(site.task, site.targets[tested], kept.astype(np.float64), patients)
 
 
-def _truth(site: SiteData) -> str:
+def truth(site: SiteData) -> str:
     """The digest of the test split's labels or masks, and of whose they are."""
     tested = site.split["test"]
     found = hashlib.sha256(np.ascontiguousarray(site.patients[tested]).tobytes())

@@ -34,7 +34,7 @@ from polyclinic.evaluate.metrics import primary_metric
 from polyclinic.evaluate.predictions import score as score_of
 from polyclinic.evaluate.protocols import linear_probe, protocol_plan
 from polyclinic.federation.exchange import Federation
-from polyclinic.federation.methods import METHODS, STARTS
+from polyclinic.federation.methods import METHODS, STARTS, Encoders
 from polyclinic.federation.stages import StageStore
 from polyclinic.federation.workers import Workers
 from polyclinic.models.contrastive import CONTRASTIVE
@@ -156,18 +156,9 @@ def score(config: Config, trial: Trial, data: Prepared, starts: Path) -> dict[st
     if unknown := set(trial.hold_out) - set(data.sites):
         raise ConfigError(f"{trial.name}: no site called {', '.join(sorted(unknown))}")
     sites = {name: site for name, site in data.sites.items() if name not in trial.hold_out}
-    with tempfile.TemporaryDirectory() as folder, Workers(sites, 1) as workers:
-        federation = Federation(
-            method=trial.method,
-            seed=trial.seed,
-            start=start_of(config, trial, data, starts),
-            corpus=data.corpus,
-            config=config,
-            workers=workers,
-            store=StageStore(Path(folder), lambda _: None),
-            tell=lambda *_: None,
-        )
-        encoders = METHODS[trial.method](federation)
+    start = start_of(config, trial.method, trial.seed, data, starts)
+    with tempfile.TemporaryDirectory() as folder:
+        encoders = trained(config, trial.method, trial.seed, data, sites, start, Path(folder))
     plan = protocol_plan(config)
     found = {
         name: linear_probe(config.preset, encoders[name], site, plan, trial.seed, "tuning", name)
@@ -186,6 +177,30 @@ def score(config: Config, trial: Trial, data: Prepared, starts: Path) -> dict[st
     return row
 
 
+def trained(
+    config: Config,
+    method: str,
+    seed: int,
+    data: Prepared,
+    sites: Mapping[str, SiteData],
+    start: State,
+    folder: Path,
+) -> Encoders:
+    """The encoder that each of `sites` ends up with; goes on after the last stage in `folder`."""
+    with Workers(sites, 1) as workers:
+        federation = Federation(
+            method=method,
+            seed=seed,
+            start=start,
+            corpus=data.corpus,
+            config=config,
+            workers=workers,
+            store=StageStore(folder, lambda _: None),
+            tell=lambda *_: None,
+        )
+        return METHODS[method](federation)
+
+
 def few(config: Config, encoder: State, site: SiteData) -> float:
     """The primary metric with ten labels a class, the mean over draws of them."""
     plan, metric = protocol_plan(config), primary_metric(site.task)
@@ -196,17 +211,17 @@ def few(config: Config, encoder: State, site: SiteData) -> float:
     return sum(found) / len(found)
 
 
-def start_of(config: Config, trial: Trial, data: Prepared, starts: Path) -> State:
-    """The encoder that the trial starts from, pre-trained once for all trials with its settings."""
-    kind = STARTS.get(trial.method, "mim")
+def start_of(config: Config, method: str, seed: int, data: Prepared, starts: Path) -> State:
+    """The encoder that a method starts from, pre-trained once for all with its settings."""
+    kind = STARTS.get(method, "mim")
     if kind == "random":
-        return state_of(build_encoder(config.preset, derive(trial.seed, trial.method)))
+        return state_of(build_encoder(config.preset, derive(seed, method)))
     m, size = config.mim, config.data.image_size
     said = [m.epochs, m.batch_size, m.learning_rate, m.weight_decay, m.mask_ratio, m.patch, size]
-    kept = starts / f"{kind}-{trial.seed}-{'-'.join(f'{value:g}' for value in said)}.safetensors"
+    kept = starts / f"{kind}-{seed}-{'-'.join(f'{value:g}' for value in said)}.safetensors"
     if not kept.exists():
         plan = pretrain_plan(m)
-        *_, last = pretrain(OBJECTIVES[kind], config.preset, data.corpus, plan, trial.seed)
+        *_, last = pretrain(OBJECTIVES[kind], config.preset, data.corpus, plan, seed)
         save_state(encoder_of(last[2]), kept)
     return load_state(kept)
 

@@ -18,7 +18,7 @@ import eight_sites_study
 import eight_sites_summary
 import eight_sites_tables
 from eight_sites_estimate import estimate
-from eight_sites_pack import cells, read_packs
+from eight_sites_pack import cells, load_packs
 from eight_sites_study import JUDGED_BY, SINGLE, TOUCHED, Study, configuration
 from polyclinic.errors import ConfigError, RunError
 from polyclinic.evaluate.bootstrap import cluster_weights
@@ -165,7 +165,7 @@ def test_what_the_runs_judged_stands_there_as_they_say(study, result):
 
 
 def test_a_pack_says_what_the_predictions_say(study, sites):
-    for pack in read_packs(study, sites):
+    for pack in load_packs(study, sites):
         one = study.of(pack.seed)
         assert pack.cells.keys() == set(cells(one, sites))
         for (method, protocol, name), found in pack.cells.items():
@@ -200,10 +200,10 @@ def test_a_pack_of_other_data_or_settings_is_refused(study, copied, sites):
     targets[north.split["test"][0]] ^= 1
     other = {**sites, "north": replace(north, targets=targets)}
     with pytest.raises(RunError, match=r"seed-0.npz: the test split of north is not the one"):
-        read_packs(study, other)
+        load_packs(study, other)
     longer = replace(study.config, local=replace(study.config.local, stages=3))
     with pytest.raises(RunError, match=r"seed-0.npz: of other settings than these"):
-        read_packs(replace(study, config=longer), sites)
+        load_packs(replace(study, config=longer), sites)
 
 
 def test_a_seed_of_another_day_joins_those_that_are_there(data, copied, result, monkeypatch):
