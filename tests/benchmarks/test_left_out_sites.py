@@ -73,9 +73,7 @@ def test_every_site_is_left_out_once_and_judged_in_every_way(data, tmp_path, mon
     assert not (tmp_path / "seed-0").exists()
     for key in ("scores", "gains", "comparisons", "bar"):
         assert again[key] == result[key]
-    with pytest.raises(
-        SystemExit, match=r"left_out_sites: .*test splits are judged with other"
-    ):
+    with pytest.raises(SystemExit, match=r"left_out_sites: .*test splits are judged with other"):
         call(monkeypatch, data, tmp_path, "--set", "mim.epochs=2")
 
 
