@@ -44,6 +44,7 @@ from eight_sites_study import (
     PACKAGES,
     Record,
     Study,
+    add_options,
     configuration,
     refuse_others,
     touch,
@@ -60,7 +61,6 @@ from polyclinic.run.environment import settle
 from polyclinic.run.experiment import line, prepare, run_experiment
 from polyclinic.run.progress import Progress
 
-SEEDS = (0, 1, 2, 3, 4)
 SMOKE_SITES = ("blood", "breast", "nuclei")
 SMOKE_METHODS = ("universal", "fedavg", "local", "mim")
 SMOKE = (
@@ -99,21 +99,10 @@ def _arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data", nargs="?", type=Path, metavar="DATA")
-    work = records.ROOT / "runs" / "eight-sites"
-    parser.add_argument("--work", type=Path, default=work, help="folder for what is done")
-    packs = records.RESULTS / "eight_sites"
-    parser.add_argument("--packs", type=Path, default=packs, help="folder for finished seeds")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    add_options(parser, "eight_sites")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
-        help="settings in place of the defaults, as docs/method.md has them",
-    )  # fmt: skip
     parser.add_argument("--jobs", type=int, default=1, help="sites at the same time (default 1)")
     parser.add_argument("--estimate", action="store_true", help="say how long it takes, and stop")
-    parser.add_argument("--smoke", action="store_true", help="made-up images, one step")
-    parser.add_argument("--out", type=Path, help="default benchmarks/results/eight_sites.json")
     parser.add_argument("--table", type=Path, metavar="RESULT", help="print a result as Markdown")
     parser.add_argument("--forest", type=Path, metavar="SVG", help="with --table: draw the gains")
     arguments = parser.parse_args(words)

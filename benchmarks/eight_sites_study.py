@@ -9,6 +9,7 @@ PACKS/
   seed-S.npz          what is left of a finished seed (`eight_sites_pack`)
 """
 
+import argparse
 import hashlib
 import json
 import tomllib
@@ -28,6 +29,7 @@ from polyclinic.run.predictions import predictions_path
 
 Record = dict[str, Any]
 LEAD = "universal"
+SEEDS = (0, 1, 2, 3, 4)
 SINGLE = "single-source"
 """The encoder of the one other site, trained alone, that is best on a site's validation split."""
 LABELS = {"5-labels": 5, "10-labels": 10, "50-labels": 50}
@@ -135,6 +137,22 @@ def configuration(
             raise ConfigError(f"--set: {section} is both a setting and a table of settings")
         place[key if dot else section] = _value(text)
     return config_from_dict(table, base=Path.cwd(), source="--set")
+
+
+def add_options(parser: argparse.ArgumentParser, name: str) -> None:
+    """The options of a comparison called `name` that is run seed by seed."""
+    parser.add_argument("data", nargs="?", type=Path, metavar="DATA")
+    work = records.ROOT / "runs" / name.replace("_", "-")
+    parser.add_argument("--work", type=Path, default=work, help="folder for what is done")
+    packs = records.RESULTS / name
+    parser.add_argument("--packs", type=Path, default=packs, help="folder for finished seeds")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
+        help="settings in place of the defaults, as docs/method.md has them",
+    )  # fmt: skip
+    parser.add_argument("--smoke", action="store_true", help="made-up images, one step")
+    parser.add_argument("--out", type=Path, help=f"default benchmarks/results/{name}.json")
 
 
 def refuse_others(study: Study) -> None:

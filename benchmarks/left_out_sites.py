@@ -28,15 +28,19 @@ import tempfile
 from pathlib import Path
 
 import records
+from eight_sites import SMOKE as EIGHT_SMOKE
+from eight_sites import SMOKE_SITES
 from eight_sites_cells import best, predict, validate
 from eight_sites_pack import Cell, load_packs, save_pack, truth
 from eight_sites_study import (
     LABELS,
     LEAD,
     PACKAGES,
+    SEEDS,
     SINGLE,
     Record,
     Study,
+    add_options,
     configuration,
     digest,
     refuse_others,
@@ -60,25 +64,8 @@ from tuning import start_of, trained
 RANDOM = "random"
 ENCODERS = (LEAD, "mim", SINGLE, RANDOM)
 PROTOCOLS = (*LABELS, "linear-probe", "fine-tune")
-SEEDS = (0, 1, 2, 3, 4)
 WON, BAR = 6, "10-labels"
-SMOKE_SITES = ("blood", "breast", "nuclei")
-SMOKE = (
-    "data.image_size=16",
-    "data.largest_side=32",
-    "data.val_share=0.25",
-    "data.test_share=0.25",
-    "mim.epochs=1",
-    "local.stages=1",
-    "local.min_steps=1",
-    "local.max_steps=1",
-    "local.dense_head_epochs=1",
-    "local.batch_size=8",
-    "universal.distil_every=0",
-    "evaluation.fine_tune_epochs=1",
-    "evaluation.fine_tune_max_steps=1",
-    "evaluation.bootstrap=50",
-)
+SMOKE = (*EIGHT_SMOKE, "local.stages=1", "universal.distil_every=0")
 
 
 def main() -> None:
@@ -96,17 +83,7 @@ def _arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data", nargs="?", type=Path, metavar="DATA")
-    work, packs = records.ROOT / "runs" / "left-out-sites", records.RESULTS / "left_out_sites"
-    parser.add_argument("--work", type=Path, default=work, help="folder for what is done")
-    parser.add_argument("--packs", type=Path, default=packs, help="folder for finished seeds")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
-        help="settings in place of the defaults, as docs/method.md has them",
-    )  # fmt: skip
-    parser.add_argument("--smoke", action="store_true", help="made-up images, one step")
-    parser.add_argument("--out", type=Path, help="default benchmarks/results/left_out_sites.json")
+    add_options(parser, "left_out_sites")
     arguments = parser.parse_args(words)
     if arguments.data is None and not arguments.smoke:
         parser.error("DATA is missing: a folder with sites/ and corpus/")

@@ -4,10 +4,9 @@ import json
 from dataclasses import replace
 
 import pytest
-import torch
 
 from polyclinic.config import FederationConfig
-from polyclinic.deploy import coordinator, remote
+from polyclinic.deploy import remote
 from polyclinic.deploy.coordinator import coordinate
 from polyclinic.deploy.echo import echoes
 from polyclinic.deploy.preflight import _aggregation
@@ -16,34 +15,18 @@ from polyclinic.deploy.roster import FILE, confirm, fingerprint
 from polyclinic.deploy.site_work import respond
 from polyclinic.deploy.tasks import decode, to_fields
 from polyclinic.errors import RunError
-from polyclinic.federation import exchange
-from polyclinic.federation.knowledge import Knowledge, encode
+from polyclinic.federation.knowledge import encode
 from polyclinic.federation.ledger import digest
 from polyclinic.federation.secure.messages import read
-from polyclinic.federation.site import Trained
 from polyclinic.federation.verification import verify
 from polyclinic.run import experiment
 from polyclinic.run.experiment import run_experiment
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 class Killed(BaseException):
     """Nothing catches it, like kill -9."""
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Sites change their encoder by a random amount of their own; nobody judges encoders."""
-
-    def stage(site, preset, received, head, plan, *seed):
-        gen = torch.Generator().manual_seed(sum(site.name.encode()) + int(seed[2]))
-        change = {
-            k: 0.01 * torch.randn(v.shape, generator=gen) for k, v in sorted(received.items())
-        }
-        scalars = {"examples": 8.0, "loss": 0.5, "received_score": 0.5, "trained_score": 0.5}
-        return Trained(Knowledge(change, scalars), {"w": torch.zeros(1)})
-
-    monkeypatch.setattr(exchange, "train_stage", stage)
-    monkeypatch.setattr(coordinator, "_judge", lambda *_: None)
 
 
 @pytest.fixture

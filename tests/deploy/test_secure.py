@@ -20,13 +20,12 @@ from polyclinic.deploy.site_work import respond
 from polyclinic.deploy.tasks import to_fields
 from polyclinic.errors import RunError
 from polyclinic.federation import exchange
-from polyclinic.federation.knowledge import Knowledge, encode
+from polyclinic.federation.knowledge import encode
 from polyclinic.federation.ledger import digest
 from polyclinic.federation.privacy import account
 from polyclinic.federation.secure import masking, messages
 from polyclinic.federation.secure.primitives import public_of
 from polyclinic.federation.secure.quantise import to_words
-from polyclinic.federation.site import Trained
 from polyclinic.federation.verification import verify
 from polyclinic.run import experiment
 from polyclinic.run.experiment import run_experiment
@@ -35,25 +34,11 @@ SECURE = FederationConfig(norm_factor=0.0, secure=True)
 FOUR = ("north", "south", "west", "east")
 
 
+pytestmark = pytest.mark.usefixtures("quick")
+
+
 class Killed(BaseException):
     """Nothing catches it, like kill -9."""
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Sites change their encoder by a random amount of their own; nobody judges encoders."""
-
-    def stage(site, preset, received, head, plan, *seed):
-        gen = torch.Generator().manual_seed(sum(site.name.encode()) + int(seed[2]))
-        change = {
-            k: 0.01 * torch.randn(v.shape, generator=gen) for k, v in sorted(received.items())
-        }
-        scalars = {"examples": 8.0, "loss": 0.5, "received_score": 0.5, "trained_score": 0.5}
-        return Trained(Knowledge(change, scalars), {"w": torch.zeros(1)})
-
-    monkeypatch.setattr(exchange, "train_stage", stage)
-    monkeypatch.setattr(coordinator, "_judge", lambda *_: None)
-    return stage
 
 
 @pytest.fixture
