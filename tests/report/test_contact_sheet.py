@@ -66,3 +66,13 @@ def test_a_page_that_cannot_be_written_is_one_line(site, tmp_path):
     checked = check_data(site, jobs=1, tell=silent)
     with pytest.raises(RunError, match=r"gone.*cannot be written"):
         write_contact_sheet(checked, tmp_path / "gone" / "sheet.html")
+
+
+def test_a_folder_that_is_no_site_has_no_task_and_no_classes(tmp_path):
+    (tmp_path / "loose").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "loose" / "a.png")
+    checked = check_data(tmp_path / "loose", jobs=1, tell=lambda _: None)
+    page = write_contact_sheet(checked, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<dt>Images</dt>" in page
+    assert "<dt>Task</dt>" not in page
+    assert "<dt>Classes</dt>" not in page

@@ -90,8 +90,9 @@ def _refuse(path: Path, folder: Path, *, force: bool) -> None:
 def _text(checked: "Checked") -> str:
     """A table of the checks, then the findings; those of info last, many of a kind cut short."""
     scan = checked.survey.scan
-    number = len(scan.items)
+    number, readable = len(scan.items), len(checked.survey.readable)
     images = "1 image" if number == 1 else f"{number} images"
+    images += f", {number - readable} of them unreadable" if readable < number else ""
     kind = f"{scan.format}, {scan.task}" if checked.recognised else "no known format"
     head = f"{scan.folder}: {kind}, {images}"
     rows = [

@@ -56,9 +56,9 @@ def _view(checked: Checked) -> dict[str, Any]:
         "headline": _headline(counts),
         "facts": [
             ("Format", scan.format),
-            ("Task", scan.task),
+            *([("Task", scan.task)] if checked.recognised else []),
             ("Images", formats.count(len(scan.items))),
-            ("Classes", formats.count(len(scan.classes))),
+            *([("Classes", formats.count(len(scan.classes)))] if checked.recognised else []),
             ("Patients", formats.count(patients)),
             ("Files", formats.count(len(survey.files))),
         ],

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from polyclinic.data.checks import CHECKS, Survey, run_checks, survey_folder
+from polyclinic.data.checks.loose import UNRECOGNISED
 from polyclinic.data.checks.sharing import aggregates
-from polyclinic.data.checks.survey import UNRECOGNISED
 from polyclinic.data.dataset import Finding
 from polyclinic.data.writing import writing
 from polyclinic.errors import RunError

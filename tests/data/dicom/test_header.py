@@ -3,8 +3,10 @@ import warnings
 import zlib
 
 import numpy as np
+import pydicom
 import pytest
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
+from pydicom.encaps import encapsulate
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, JPEG2000Lossless
 
 from polyclinic.data.dicom import header
 from polyclinic.data.dicom.header import is_dicom, quiet, read_dataset, whole_number
@@ -50,6 +52,20 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, content, message):
         with pytest.raises(DataError, match=message) as caught:
             read_image(tmp_path / "x", "x")
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_ends_within_its_compressed_pixels_is_called_cut_off(tmp_path, write_dicom):
+    path = write_dicom(tmp_path / "a", np.zeros((8, 8), "u1"))
+    dataset = pydicom.dcmread(path)
+    dataset.PixelData = encapsulate([bytes(64)])
+    dataset["PixelData"].is_undefined_length = True
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    dataset.save_as(path)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(DataError, match=r"^a: cut off: it ends within its pixels; copy it again$"):
+        read_image(path, "a")
+    assert read_header(path, "a").kind == "image"
 
 
 def test_what_is_not_there_and_what_is_too_large(tmp_path, write_dicom, ramp, monkeypatch):

@@ -115,6 +115,23 @@ def test_a_folder_of_sites_is_not_a_folder_of_classes(tmp_path):
     assert scan_site(tmp_path, format="class-folders").classes == ("blood", "chest", "skin")
 
 
+def test_the_folder_of_a_whole_federation_is_no_site(tmp_path):
+    for name in ("sites/chest/a/1.png", "sites/chest/b/2.png", "corpus/3.png"):
+        image(tmp_path / "clinics" / name)
+    with pytest.raises(DataError, match=r"clinics: holds sites/ and corpus/.*name one .*sites$"):
+        scan_site(tmp_path / "clinics")
+    assert scan_site(tmp_path / "clinics" / "sites" / "chest").classes == ("a", "b")
+
+
+def test_the_directory_of_a_run_is_no_site(tmp_path):
+    for name in ("previews/1.png", "pictures/2.png"):
+        image(tmp_path / "run" / name)
+    for name in ("config.json", "metrics.jsonl"):
+        (tmp_path / "run" / name).write_text("{}")
+    with pytest.raises(DataError, match=r"run: is the directory of a run; expected a site's"):
+        scan_site(tmp_path / "run")
+
+
 def test_an_empty_class_is_named_in_letters_that_can_be_shown(tmp_path):
     for name in ("a/1.png", "b/2.png"):
         image(tmp_path / name, 1)

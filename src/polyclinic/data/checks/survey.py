@@ -11,23 +11,21 @@ from pathlib import Path
 from polyclinic.data.checks.check import FileFacts, ImageFacts, Survey
 from polyclinic.data.checks.file_facts import file_facts
 from polyclinic.data.checks.image_facts import image_facts
-from polyclinic.data.dataset import Finding, Image, Item, Scan
-from polyclinic.data.files import is_image, list_files
-from polyclinic.data.images import read_image
+from polyclinic.data.checks.loose import loose_scan
+from polyclinic.data.dataset import Scan
+from polyclinic.data.files import list_files
 from polyclinic.data.processes import bind_to_parent, interrupts_held
 from polyclinic.data.readers import scan_site
 from polyclinic.errors import DataError
 
 CHUNK = 64
 """Images or files that a process is given at a time."""
-UNRECOGNISED = "unrecognised"
-"""The format of a folder that no reader understands; its images are looked at all the same."""
 ONE_PROCESS = 256
 """Up to so many files and images are looked at in this process: others take longer to start."""
 
 
 def open_scan(folder: Path) -> Scan:
-    """What `scan_site` finds, or, where no reader understands the folder, its images alone.
+    """What `scan_site` finds, or, where no reader understands the folder, all its images.
 
     Raises `DataError` where there is no such folder.
     """
@@ -36,16 +34,7 @@ def open_scan(folder: Path) -> Scan:
     except DataError as error:
         if not folder.is_dir():
             raise
-        reason = str(error).removeprefix(f"{folder}: ")
-    names, refused = list_files(folder)
-    items = tuple(Item(name, name) for name in names if is_image(name))
-
-    def load(item: Item) -> tuple[Image, None]:
-        return read_image(folder / item.key, item.key), None
-
-    what = f"cannot be used as a site: {reason}"
-    findings = (Finding("error", "", what, "see docs/data.md for the formats"), *refused)
-    return Scan(folder, UNRECOGNISED, "single-label", (), items, load, findings=findings)
+        return loose_scan(folder, str(error).removeprefix(f"{folder}: "))
 
 
 def survey_folder(folder: Path, *, jobs: int, done: Callable[[float], None]) -> Survey:

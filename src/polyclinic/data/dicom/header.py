@@ -34,6 +34,8 @@ _VRS = frozenset(
 )
 _MOST_IN_FIRST = 2**16
 """Bytes of a file's first element: those with a low number are short."""
+_CUT_OFF = "End of file reached"
+"""With it pydicom warns of a file that ends too early, of which it then keeps nothing."""
 _LOCK = threading.RLock()
 
 
@@ -111,6 +113,8 @@ def read_dataset(
         raise
     except Exception as error:  # damaged files make the parser trip in many ways
         raise DataError(f"{name}: not a readable DICOM file ({reason_of(error)})") from None
+    if pixels and not len(dataset) and any(_CUT_OFF in one for one in said):
+        raise DataError(f"{name}: cut off: it ends within its pixels; copy it again")
     if notes is not None:
         notes += said
     return dataset

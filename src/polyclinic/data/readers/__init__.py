@@ -86,7 +86,18 @@ def _recognise(folder: Path, seen: list[str]) -> str:
 
 
 def _refuse_several_sites(folder: Path) -> None:
-    """A folder of sites looks like a folder of classes; classes hold images and nothing else."""
+    """A folder of sites looks like a folder of classes; classes hold images and nothing else.
+
+    So do the folder above it, which holds the corpus too, and a run with its pictures.
+    """
+    inside = {path.name for path in folder.iterdir()}
+    if {"sites", "corpus"} <= inside and (folder / "sites").is_dir():
+        raise DataError(
+            f"{folder}: holds sites/ and corpus/, a whole federation; expected one site: name one "
+            f"of the folders in {folder / 'sites'}"
+        )
+    if {"config.json", "metrics.jsonl"} <= inside:
+        raise DataError(f"{folder}: is the directory of a run; expected a site's images")
     sites = [
         f"{escaped(path.name)}/ ({name})"
         for path in sorted(folder.iterdir())

@@ -72,7 +72,7 @@ def loader(
         try:
             return decode(case)
         except DataError as error:  # kept, so that a broken case is not decoded for every slice
-            return str(error)
+            return str(error).removeprefix(f"{case}: ")
 
     def load(item: Item) -> tuple[Image, NDArray[np.uint8] | None]:
         if item.key in unusable:
