@@ -20,8 +20,10 @@ import numpy as np
 from fuzz_headers import (
     HUGE,
     MIB,
+    as_nifti2,
     claim_dicom,
     claim_nifti,
+    claim_nifti2,
     claim_npy,
     deflated_dicom,
     nifti_of,
@@ -104,12 +106,9 @@ def head(folder: Path, rng: np.random.Generator) -> None:
     data = bytearray(data)
     if path.name.endswith(".nii.gz"):
         with contextlib.suppress(OSError, EOFError, zlib.error):
-            volume = bytearray(gzip.decompress(bytes(data)))
-            claim_nifti(volume, rng)
-            path.write_bytes(gzip.compress(bytes(volume), mtime=0))
+            path.write_bytes(gzip.compress(_claimed(gzip.decompress(bytes(data)), rng), mtime=0))
     elif path.name.endswith(".nii"):
-        claim_nifti(data, rng)
-        path.write_bytes(bytes(data))
+        path.write_bytes(_claimed(bytes(data), rng))
     elif path.name.endswith(".npz"):
         with contextlib.suppress(OSError, EOFError, zlib.error, zipfile.BadZipFile, KeyError):
             _rewrite_npz(path, lambda raw: claim_npy(raw, rng))
@@ -381,6 +380,17 @@ def _rewrite_npz(path: Path, change: Callable[[bytes], bytes]) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, raw in members.items():
             archive.writestr(name, change(raw))
+
+
+def _claimed(volume: bytes, rng: np.random.Generator) -> bytes:
+    """A volume whose header claims what is not so, half the time one of NIfTI-2."""
+    if len(volume) >= 352 and rng.random() < 0.5:
+        wider = as_nifti2(volume)
+        claim_nifti2(wider, rng)
+        return bytes(wider)
+    same = bytearray(volume)
+    claim_nifti(same, rng)
+    return bytes(same)
 
 
 def _png_chunks(data: bytes, rng: np.random.Generator) -> bytes:

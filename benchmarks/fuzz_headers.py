@@ -11,7 +11,48 @@ from pathlib import Path
 import numpy as np
 
 MIB = 2**20
+_TYPES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 512, 768, 1024, 1536, 1792, 2048, 2304, 999)
+_BITS = (0, 1, 8, 64, 256)
+_MAGIC = (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n", b"n+2\0\n\n\n\n", b"n+1")
 HUGE = (0, 1, 255, 2**15 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1)
+
+
+def as_nifti2(data: bytes) -> bytearray:
+    """A volume with a NIfTI-1 header, under one of NIfTI-2: the same fields, wider."""
+    head = bytearray(544)
+    struct.pack_into("<i8s", head, 0, 540, b"n+2\0\r\n\x1a\n")
+    head[12:16] = data[70:74]  # datatype, bitpix
+    struct.pack_into("<8q", head, 16, *struct.unpack_from("<8h", data, 40))  # dim
+    struct.pack_into("<8d", head, 104, *struct.unpack_from("<8f", data, 76))  # pixdim
+    struct.pack_into("<q2d", head, 168, 544, *struct.unpack_from("<2f", data, 112))  # scaling
+    struct.pack_into("<2i", head, 344, *struct.unpack_from("<2h", data, 252))  # form codes
+    struct.pack_into("<6d", head, 352, *struct.unpack_from("<6f", data, 256))  # quaternion
+    struct.pack_into("<12d", head, 400, *struct.unpack_from("<12f", data, 280))  # affine
+    return head + data[352:]
+
+
+def claim_nifti2(data: bytearray, rng: np.random.Generator) -> None:
+    """Damage the fields that `claim_nifti` does, in a NIfTI-2 header: sizes have 64 bits."""
+    if len(data) < 544:
+        return
+    sides = [-1, 0, 1, 10, 16, 4096, 2**15, 2**27, 2 * 10**9, 2**31, 2**62]
+    kind = int(rng.integers(7))
+    if kind == 0:
+        axes = int(rng.choice([-1, 0, 3, 3, 4, 5, 7, 9]))
+        struct.pack_into("<8q", data, 16, axes, *rng.choice(sides, 7).tolist())
+    elif kind == 1:
+        struct.pack_into("<q", data, 16 + 8 * int(rng.integers(1, 5)), int(rng.choice(sides)))
+    elif kind == 2:
+        struct.pack_into("<hh", data, 12, int(rng.choice(_TYPES)), int(rng.choice(_BITS)))
+    elif kind == 3:
+        struct.pack_into("<q", data, 168, int(rng.choice([-1, 0, 540, 545, 10**9, 2**62])))
+    elif kind == 4:
+        struct.pack_into("<2d", data, 176, *rng.choice([0, 1e300, np.nan, np.inf, -1], 2).tolist())
+    elif kind == 5:
+        values = rng.choice([0, 1, np.nan, np.inf, 1e300], 12).tolist()
+        struct.pack_into("<12d", data, 400, *values)
+    else:
+        struct.pack_into("<i8s", data, 0, int(rng.choice([540, 348])), _MAGIC[rng.integers(4)])
 
 
 def claim_nifti(data: bytearray, rng: np.random.Generator) -> None:
@@ -27,10 +68,7 @@ def claim_nifti(data: bytearray, rng: np.random.Generator) -> None:
             "<h", data, 40 + 2 * int(rng.integers(1, 5)), int(rng.choice([0, -5, 32767]))
         )
     elif kind == 2:
-        types = [0, 1, 2, 4, 8, 16, 32, 64, 128, 512, 768, 1024, 1536, 1792, 2048, 2304, 999]
-        struct.pack_into(
-            "<hh", data, 70, int(rng.choice(types)), int(rng.choice([0, 1, 8, 64, 256]))
-        )
+        struct.pack_into("<hh", data, 70, int(rng.choice(_TYPES)), int(rng.choice(_BITS)))
     elif kind == 3:
         offset = float(rng.choice([-1, 0, 348, 352.5, 1e9, np.nan, np.inf]))
         struct.pack_into("<f", data, 108, offset)

@@ -7,7 +7,7 @@
 Small valid sites of every format (made up; with `--dicom`, real DICOM files too) are damaged in
 13 ways: one fault or two, drawn from the seed and the input's number alone. A process of its own
 then looks at each as users do: `data check` with all its checks, which recognises the format; the
-reader by name; the corpus reader. It decodes what they list.
+reader by name; the corpus reader; the listing of `predict`. It decodes what the readers list.
 
 An input fails where anything but a finding or a `PolyclinicError` of one printable line comes out,
 where the process ends or takes more than `--seconds` of processor time, where its resident memory
@@ -176,7 +176,8 @@ def look(folder: Path, name: str) -> dict[str, Any]:
     faults: dict[str, str] = {}
     for way in (lambda: _check(folder), lambda: _scan(folder, name)):
         _attempt(way, outcomes, faults)
-    _attempt(lambda: _scan(folder, "corpus"), outcomes, faults)
+    for way in (lambda: _scan(folder, "corpus"), lambda: _list(folder)):
+        _attempt(way, outcomes, faults)
     return {"outcomes": dict(outcomes), "faults": faults}
 
 
@@ -247,6 +248,17 @@ def _scan(folder: Path, name: str) -> None:
             promise(labels.shape == image.shape[:2], "mask of another size")
             allowed = (labels < len(scan.classes)) | (labels == IGNORE)
             promise(bool(allowed.all()), "a label that is no class")
+
+
+def _list(folder: Path) -> None:
+    """What `predict` would answer, and what it leaves out, for a model that draws masks."""
+    from polyclinic.run.prediction_inputs import find_inputs
+
+    inputs = find_inputs(folder, task="segmentation")
+    keys = [item.key for item in inputs.items]
+    promise(len(set(keys)) == len(keys), "inputs that are not unique")
+    for text in (*keys, *inputs.patients.values(), *inputs.left_out, *inputs.left_out.values()):
+        promise(_printable(text), f"input {ascii(text)[:200]}")
 
 
 def _printable(text: str) -> bool:

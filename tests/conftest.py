@@ -101,3 +101,22 @@ def exact(monkeypatch):
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def claim_volume():
+    """(path, shape) -> a NIfTI file of some hundred bytes whose header claims this shape."""
+    import nibabel
+
+    def make(path, shape):
+        fits = max(shape) < 2**15
+        header = (nibabel.Nifti1Header if fits else nibabel.Nifti2Header)()
+        header.set_data_shape(shape)
+        header["magic"] = header.single_magic
+        header["vox_offset"] = header.single_vox_offset
+        header.set_sform(np.eye(4), 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(header.binaryblock + bytes(100))
+        return path
+
+    return make

@@ -1,19 +1,26 @@
 """Damaged folders: a small part of the fuzz run, and that the run notices what it should."""
 
+import dataclasses
+import gzip
 import os
 import shutil
 import signal
+import struct
 import sys
 import time
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 import fuzz_faults
+import fuzz_headers
 import fuzz_readers
 import fuzz_sites
 from polyclinic.data.readers import scan_corpus, scan_site
 from polyclinic.errors import DataError
+from polyclinic.run import prediction_inputs
 
 QUICK = (
     "truncated",
@@ -72,6 +79,34 @@ def test_readers_bear_a_part_of_the_fuzz_run(base, tmp_path, monkeypatch):
         assert found["faults"] == {}, (number, name, kinds)
         assert fuzz_readers.state(tmp_path) == before
         shutil.rmtree(folder)
+
+
+def test_volumes_claim_any_size_under_both_headers(base, tmp_path):
+    name = "sub-1/anat/sub-1_T1w.nii.gz"
+    stored = gzip.decompress(base["bids"][name])
+    (tmp_path / "one.nii").write_bytes(stored)
+    (tmp_path / "two.nii").write_bytes(fuzz_headers.as_nifti2(stored))
+    images = [nibabel.load(tmp_path / f"{n}.nii") for n in ("one", "two")]
+    assert [type(image) for image in images] == [nibabel.Nifti1Image, nibabel.Nifti2Image]
+    assert np.array_equal(images[0].affine, images[1].affine)
+    assert np.array_equal(*(np.asarray(image.dataobj) for image in images))
+    claimed = set()
+    for number in range(100):
+        data = fuzz_headers.as_nifti2(stored)
+        fuzz_headers.claim_nifti2(data, np.random.default_rng(number))
+        claimed.add(struct.unpack_from("<q", data, 40)[0])
+        assert len(data) == len(stored) + 192
+    assert 2 * 10**9 in claimed
+
+
+def test_what_predict_would_list_is_looked_at(base, tmp_path, claim_volume, monkeypatch):
+    claim_volume(tmp_path / "a.nii", (10, 10, 2 * 10**9))
+    fuzz_readers._list(tmp_path)
+    found = prediction_inputs.find_inputs(tmp_path)
+    shown = dataclasses.replace(found, left_out={"\x1b": "why"})
+    monkeypatch.setattr(prediction_inputs, "find_inputs", lambda *_, **__: shown)
+    with pytest.raises(fuzz_readers.BrokenPromiseError, match="input"):
+        fuzz_readers._list(tmp_path)
 
 
 def test_every_kind_of_fault_can_be_planted_at_every_site_again_and_again(base, tmp_path, deep):

@@ -42,6 +42,14 @@ def test_a_wrong_name_is_known_before_anything_is_fetched(tmp_path, fetched, cap
     assert "did you mean 'bloodmnist'?" in capsys.readouterr().err
 
 
+def test_what_the_user_got_wrong_is_no_bug(tmp_path, capsys):
+    (tmp_path / "0.png").touch()
+    words = ["data", "fetch", "medmnist", "octmnist", "--out"]
+    assert main([*words, str(tmp_path / "0.png")]) == 5
+    assert main([*words, str(tmp_path), "--source", "http://[bad"]) == 2
+    assert capsys.readouterr().err.count("polyclinic: error: ") == 2
+
+
 def test_options_that_exclude_each_other(tmp_path, fetched):
     words = ["data", "fetch", "medmnist", "octmnist", "--out", str(tmp_path), "--json", "--quiet"]
     assert main(words) == 2

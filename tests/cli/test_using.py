@@ -26,6 +26,8 @@ class Done:
     answered: int = 1
     abstained: int = 1
     unreadable: int = 1
+    resumed: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -169,6 +171,37 @@ def test_predict_counts_and_names_its_table(calls, capsys):
     assert (event["event"], event["images"], event["unreadable"]) == ("predict", 3, 1)
 
 
+def test_predict_says_what_it_leaves_out(calls, capsys):
+    left_out = {f"{n}.txt": "not an image" for n in range(5)}
+    calls.gives = Done(Path("t.csv"), left_out=left_out)
+    assert main(["predict", "m", "new"]) == 0
+    assert capsys.readouterr().err == (
+        "5 files left out: 0.txt (not an image), 1.txt (not an image), 2.txt (not an image), "
+        "and 2 more; --json has all\n"
+    )
+    assert main(["predict", "m", "new", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(["predict", "m", "new", "--json"]) == 0
+    shown = capsys.readouterr()
+    event = json.loads(shown.out)
+    assert (shown.err, event["left_out"], event["left_out_files"]) == ("", 5, left_out)
+
+
+def test_predict_says_that_it_went_on(calls, capsys):
+    for resumed, line in (
+        (3, "already complete: nothing was left to predict"),
+        (2, "continued after 2 of 3 rows"),
+    ):
+        calls.gives = Done(Path("t.csv"), resumed=resumed)
+        assert main(["predict", "m", "new", "--resume"]) == 0
+        assert capsys.readouterr().out.splitlines()[:2] == [
+            line,
+            "1 answered, 1 abstained, 1 unreadable",
+        ]
+        assert main(["predict", "m", "new", "--resume", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["resumed"] == resumed
+
+
 def test_an_interruption_says_how_to_go_on(calls, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -187,6 +220,23 @@ def test_a_format_and_a_task_can_be_declared(calls, capsys, command):
     assert (asked["format"], asked["task"]) == ("manifest", "regression")
     assert main([*command, "--task", "regresion"]) == 2
     assert "'regresion' is not one of 'auto', 'single-label'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluate", "run", "--on", "far"],
+        ["adopt", "run", "far"],
+        ["audit", "run"],
+        ["site", "join", "invite", "--data", "far"],
+    ],
+)
+def test_an_unknown_format_is_a_wrong_option(calls, capsys, command):
+    assert main([*command, "--format", "manifst"]) == 2
+    out, error = capsys.readouterr()
+    assert "'manifst' is unknown; known: auto, class-folders" in error
+    assert "did you mean 'manifest'?" in error
+    assert (calls.asked, out, error.count("\n")) == ([], "", 1)
 
 
 @pytest.mark.parametrize(

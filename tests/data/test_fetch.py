@@ -1,7 +1,9 @@
 """Downloads against a server of this machine that breaks off, lies, or refuses."""
 
+import errno
 import functools
 import hashlib
+import http.client
 import http.server
 import threading
 
@@ -11,7 +13,7 @@ from polyclinic.data import fetch as module
 from polyclinic.data import medmnist
 from polyclinic.data.fetch import checksum, fetch_medmnist
 from polyclinic.data.medmnist import Download
-from polyclinic.errors import ConfigError, DataError
+from polyclinic.errors import ConfigError, DataError, RunError
 
 CONTENT = bytes(range(256)) * 400
 
@@ -113,10 +115,70 @@ def test_a_server_that_refuses_and_one_that_is_not_there(tmp_path, server, monke
     with pytest.raises(DataError, match=r"the server answers 503 Service Unavailable; try again"):
         fetch_medmnist(WANTED, tmp_path, source=server["url"])
     monkeypatch.setattr(module, "TIMEOUT", 0.5)
-    with pytest.raises(DataError, match=r"cannot be reached .* this command needs a network"):
+    needs = r"cannot be reached .* needs a network: fetch the file .* copy it to .*/x\.npz$"
+    with pytest.raises(DataError, match=needs):
         fetch_medmnist(WANTED, tmp_path, source="http://127.0.0.1:9")
     with pytest.raises(ConfigError, match=r"source 'file:///etc': expected an address that begins"):
         fetch_medmnist(WANTED, tmp_path, source="file:///etc")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "http://[bad",
+        "http://ü/ä",
+        "https://a/ä",
+        "https://",
+        "http://a:b",
+        "http://a b",
+        "http://.a",
+    ],
+)
+def test_an_address_that_is_none_is_known_before_anything_is_made(tmp_path, source):
+    with pytest.raises(ConfigError, match=r"expected an address that begins with https://, in ASC"):
+        fetch_medmnist(WANTED, tmp_path / "new", source=source)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, server):
+    (tmp_path / "0.png").touch()
+    text = (
+        r"0\.png/x/x\.npz: cannot be written \(Not a directory\); choose another folder with --out"
+    )
+    with pytest.raises(RunError, match=text):
+        fetch_medmnist(WANTED, tmp_path / "0.png" / "x", source=server["url"])
+    assert server["asked"] == []
+
+
+def test_a_full_disk_is_said_and_no_fault_of_the_network(tmp_path, server):
+    def full(_done, _total):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(RunError, match=r"x/x\.npz: the disk is full; free some space, then call"):
+        fetch_medmnist(WANTED, tmp_path / "x", source=server["url"], report=full)
+    assert fetch_medmnist(WANTED, tmp_path / "x", source=server["url"])
+
+
+def test_a_network_that_fails_in_the_middle_is_no_fault_of_the_disk(tmp_path, server, monkeypatch):
+    def unreachable(*_):
+        raise OSError(errno.EHOSTUNREACH, "No route to host")
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", unreachable)
+    with pytest.raises(DataError, match=r"the connection broke off; call again"):
+        fetch_medmnist(WANTED, tmp_path, source=server["url"])
+
+
+def test_folders_that_were_made_for_nothing_go_again(tmp_path, server):
+    server["code"] = 404
+    (tmp_path / "there").mkdir()
+    for folder in (tmp_path / "out" / "x", tmp_path / "there"):
+        with pytest.raises(DataError, match="the server answers 404"):
+            fetch_medmnist(WANTED, folder, source=server["url"])
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    server.update(code=None, breaks=[1000])
+    with pytest.raises(DataError, match="broke off"):
+        fetch_medmnist(WANTED, tmp_path / "out" / "x", source=server["url"])
+    assert (tmp_path / "out" / "x" / "x.npz.part").exists()
 
 
 def test_names_and_sizes():

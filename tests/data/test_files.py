@@ -4,7 +4,7 @@ import pytest
 
 from polyclinic.data import files as module
 from polyclinic.data.dataset import Finding
-from polyclinic.data.files import cap_findings, inside, list_files, other_files, read_text
+from polyclinic.data.files import cap_findings, inside, list_files, other_files, read_text, walk
 from polyclinic.errors import DataError
 
 
@@ -47,7 +47,15 @@ def test_a_sibling_folder_with_the_same_beginning_is_outside(tmp_path):
 
 def test_special_files_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    assert list_files(tmp_path) == ((), ())
+    what = "is a pipe or a device; not opened"
+    assert list_files(tmp_path) == ((), (Finding("warning", "pipe.png", what, "remove it"),))
+
+
+def test_what_is_refused_is_named_one_by_one_or_summed_up(tmp_path):
+    for number in range(25):
+        (tmp_path / f"{number}\n.png").touch()
+    assert len(walk(tmp_path)[1]) == 25
+    assert len(list_files(tmp_path)[1]) == 21
 
 
 def test_names_a_name_that_is_not_utf8(tmp_path):

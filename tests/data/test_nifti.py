@@ -56,6 +56,21 @@ def test_a_header_that_cannot_be_read(tmp_path):
         axial_depth(tmp_path / "v.nii", "v")
 
 
+@pytest.mark.parametrize(
+    "shape", [(10, 10, 2_000_000_000), (1, 1, 2**27), (30_000,) * 3, (0, 4, 4), (4, 4), (2,) * 5]
+)
+def test_slices_that_a_header_merely_claims_are_not_counted(tmp_path, claim_volume, shape):
+    path = claim_volume(tmp_path / "v.nii", shape)
+    for read in (axial_depth, read_volume):
+        with pytest.raises(DataError, match=r"^v: shape \(.*of at most 134217728 voxels, 32767 al"):
+            read(path, "v")
+
+
+def test_the_depth_of_volumes_in_one_file(tmp_path):
+    assert axial_depth(saved(tmp_path / "v.nii", np.zeros((2, 3, 4, 5), np.int16)), "v") == 4
+    assert axial_depth(saved(tmp_path / "v.nii", np.zeros((2, 3, 4, 1, 1), np.int16)), "v") == 4
+
+
 def saved(path, array, affine=None):
     nibabel.save(nibabel.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
     return path

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 import polyclinic
 from polyclinic.errors import RunError
+from polyclinic.models import exporting as module
 from polyclinic.models.encoder import build_encoder
 from polyclinic.models.exporting import Exported, read_export, save_export
 from polyclinic.models.state import state_of
@@ -44,6 +45,15 @@ def test_the_weights_may_be_named_themselves(folder):
     assert polyclinic.load_encoder(folder / "encoder.safetensors").config.embedding == 240
 
 
+def test_another_file_of_the_folder_does_not_stand_for_it(folder):
+    (folder / "README.md").write_text("x")
+    for name in ("README.md", "config.json"):
+        with pytest.raises(
+            RunError, match=rf"{name}: expected the folder .* its encoder\.safetens"
+        ):
+            polyclinic.load_encoder(folder / name)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "kind"),
     [
@@ -54,11 +64,42 @@ def test_the_weights_may_be_named_themselves(folder):
         ("data", pickle.dumps({"a": 1}), "a pickle"),
         ("README", zipped(), "a zip archive"),
         ("run", b"#!/bin/sh\n", "a program"),
+        ("sub/x.pkl", b"", "a pickle"),
+        ("a/b/c/d/e/x", pickle.dumps({"a": 1}), "a pickle"),
     ],
 )
 def test_what_could_run_is_refused_wherever_it_lies(folder, name, content, kind):
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content)
     with pytest.raises(RunError, match=rf"{name}: {kind}.*was not opened; expected a folder"):
+        polyclinic.load_encoder(folder)
+
+
+def test_a_run_is_no_export_whatever_lies_in_it(folder):
+    change(folder, schema=None)
+    (folder / "seed-0").mkdir()
+    (folder / "seed-0" / "predictions.npz").write_bytes(zipped())
+    with pytest.raises(RunError, match=r"expected schema 'polyclinic\.encoder/1', got None"):
+        polyclinic.load_encoder(folder)
+
+
+def test_nothing_hidden_and_no_link_is_followed(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "x.pkl").touch()
+    (folder / ".git").mkdir()
+    (folder / ".git" / "hook.sh").touch()
+    (folder / "round").symlink_to(folder)
+    (folder / "away").symlink_to(elsewhere)
+    polyclinic.load_encoder(folder)
+
+
+def test_the_search_for_programs_has_an_end(folder, monkeypatch):
+    monkeypatch.setattr(module, "_MAX_FILES", 3)
+    (folder / "sub").mkdir()
+    (folder / "sub" / "0").touch()
+    polyclinic.load_encoder(folder)
+    (folder / "sub" / "1").touch()
+    with pytest.raises(RunError, match=r"more than 3 files in it, .*; expected a folder with enc"):
         polyclinic.load_encoder(folder)
 
 

@@ -1,6 +1,7 @@
 """States on disk: whole or absent, and every fault in words."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,18 @@ def test_round_trip(tmp_path):
     assert set(found) == set(STATE)
     assert all(torch.equal(found[k], v) for k, v in STATE.items())
     assert [p.name for p in path.parent.iterdir()] == ["encoder.safetensors"]
+
+
+def test_the_umask_decides_who_may_read_what_is_passed_on(tmp_path):
+    before = os.umask(0o027)
+    try:
+        save_state(STATE, tmp_path / "others", {"a": "b"}, for_others=True)
+        save_state(STATE, tmp_path / "own", {"a": "b"})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "others").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "own").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "others").read_bytes() == (tmp_path / "own").read_bytes()
 
 
 def test_a_state_is_a_copy():

@@ -1,17 +1,19 @@
 """Volumes stay whole, and their masks lie where the images lay."""
 
+import os
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 from polyclinic.data.dataset import Item, Scan
 from polyclinic.data.nifti import axial, read_volume
 from polyclinic.data.readers import scan_site
 from polyclinic.errors import DataError
 from polyclinic.run.prediction_inputs import find_inputs
-from polyclinic.run.prediction_items import Inputs, Whole
+from polyclinic.run.prediction_items import Inputs, Whole, left_out_line
 from polyclinic.run.prediction_masks import write_volume
 from polyclinic.run.prediction_rows import restored
 
@@ -102,6 +104,70 @@ def test_what_cannot_be_read_is_a_row_and_not_the_end(tmp_path):
             inputs.scan.load(item)
     with pytest.raises(DataError, match=r"a\.nii\.gz: not a readable NIfTI file"):
         find_inputs(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("shape", [(10, 10, 2_000_000_000), (1, 1, 2**27), (30_000,) * 3])
+def test_a_volume_that_claims_any_size_is_one_row(tmp_path, claim_volume, shape):
+    claim_volume(tmp_path / "a.nii", shape)
+    volume(tmp_path / "b.nii")
+    inputs = find_inputs(tmp_path, task="segmentation")
+    assert [item.key for item in inputs.items] == ["a.nii", *(f"b.nii#{z}" for z in range(20))]
+    with pytest.raises(DataError, match=r"^a\.nii: shape \("):
+        inputs.scan.load(inputs.items[0])
+
+
+def test_files_without_an_answer_are_named_with_the_reason(tmp_path, write_image):
+    folder, elsewhere = tmp_path / "new", tmp_path / "elsewhere.png"
+    volume(folder / "a.nii")
+    elsewhere.touch()
+    (folder / "link.png").symlink_to(elsewhere)
+    os.mkfifo(folder / "pipe.png")
+    (folder / "two\nlines.png").touch()
+    (folder / "notes.txt").touch()
+    (folder / "labels.csv").touch()
+    np.savez(folder / "no.npz", images=np.zeros((0, 4, 4), np.uint8))
+    write_image(folder / "seg.dcm", SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4")
+    (folder / "report.dcm").write_bytes(bytes(128) + b"DICM" + bytes(40))
+    (folder / "empty.dcm").touch()
+    inputs = find_inputs(folder)
+    assert {item.patient for item in inputs.items} == {"a.nii", "empty.dcm"}
+    assert inputs.left_out == {
+        "link.png": "is a link that leads out of the site's folder; refused",
+        "no.npz": "holds no image",
+        "notes.txt": "not an image",
+        "pipe.png": "is a pipe or a device; not opened",
+        "report.dcm": "DICOM without an image (no modality)",
+        "seg.dcm": "a DICOM Segmentation, not an image",
+        r"two\x0alines.png": "the file's name holds control characters",
+    }
+    assert left_out_line(inputs.left_out) == (
+        "7 files left out: link.png (is a link that leads out of the site's folder; refused), "
+        "no.npz (holds no image), notes.txt (not an image), and 4 more"
+    )
+    (folder / "a.nii").unlink()
+    (folder / "empty.dcm").unlink()
+    with pytest.raises(DataError, match=r"no image in it; .* \(7 files left out: link\.png"):
+        find_inputs(folder)
+    with pytest.raises(DataError, match=r"seg\.dcm: a DICOM Segmentation, not an image; expected"):
+        find_inputs(folder / "seg.dcm")
+
+
+def test_files_beside_the_images_of_a_site_are_named(tmp_path):
+    for name in ("images/a.png", "images/b.txt", "masks/a.png", "c.png", "classes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (8, 8)).save(tmp_path / name, format="PNG")
+    (tmp_path / "classes.txt").write_text("background\ncell\n")
+    inputs = find_inputs(tmp_path, task="segmentation")
+    assert [item.key for item in inputs.items] == ["images/a.png"]
+    why = "no image of the site, which was read as image-masks"
+    assert inputs.left_out == {"c.png": why, "images/b.txt": why}
+
+
+def test_a_place_in_a_case_that_is_taken_is_said(tmp_path):
+    case(tmp_path, "A")
+    volume(tmp_path / "A" / "B-t1c.nii")
+    inputs = find_inputs(tmp_path, task="segmentation")
+    assert inputs.left_out == {"A/B-t1c.nii": "its case has A/A-t1c.nii.gz as t1c already"}
 
 
 def test_a_volume_of_masks_has_the_geometry_of_the_input(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from polyclinic.run.encoder_source import find_encoder, mim_start
 from polyclinic.run.experiment import run_experiment
 from polyclinic.run.exporting import export_run
 from polyclinic.run.judging import judge_encoder, plan_for
+from polyclinic.run.model_card import model_card
 from polyclinic.run.predicting import predict
 from polyclinic.run.prediction_inputs import find_inputs
 
@@ -189,6 +191,22 @@ def test_an_export_that_fails_leaves_nothing(finished_run: Path, tmp_path: Path,
     with pytest.raises(RunError, match=r"disk is full"):
         export_run(finished_run, tmp_path / "new")
     assert [p.name for p in tmp_path.iterdir() if "new" in p.name] == []
+
+
+def test_what_is_passed_on_may_be_read_like_any_other_file(export: Path, model: Path):
+    modes = {path: path.stat().st_mode & 0o777 for path in (*export.iterdir(), *model.iterdir())}
+    (export / "new").touch()
+    assert set(modes.values()) == {(export / "new").stat().st_mode & 0o777}
+
+
+def test_the_card_begins_with_the_worst_difference(finished_run: Path):
+    results = json.loads((finished_run / "results.json").read_text())
+    gain = next(g for g in results["gains"] if g["method"] == "universal")
+    values = (0.25, None, -0.125, 0.0)
+    results["gains"] = [{**gain, "value": v, "site": f"site{n}"} for n, v in enumerate(values)]
+    card = model_card(results, "universal", 0, "d")
+    table = card.partition("the worst first:")[2]
+    assert re.findall(r"\| (site\d) ", table) == ["site2", "site3", "site0", "site1"]
 
 
 # Adopt.
@@ -369,6 +387,50 @@ def test_a_killed_call_resumes_to_the_same_bytes(
         asked(model, south, tmp_path / "cut", batch=4)
 
 
+def test_counts_are_of_the_whole_table_also_after_an_interruption(
+    model: Path, south: Path, tmp_path: Path, monkeypatch
+):
+    folder = tmp_path / "new"
+    shutil.copytree(south, folder)
+    for name in ("class0/00.png", "class1/zz.png"):  # in the first group, and the last
+        (folder / name).write_bytes(b"no image")
+    (folder / "notes.txt").touch()
+    loaded = load_adopted(model)
+
+    def call(out: str, **options) -> predicting.Done:
+        return predict(loaded, model, find_inputs(folder), tmp_path / out, batch=4, **options)
+
+    def counts(done: predicting.Done) -> tuple[int, int, int]:
+        return done.answered, done.abstained, done.unreadable
+
+    whole = call("whole.csv")
+    assert (sum(counts(whole)), whole.unreadable, whole.resumed) == (33, 2, 0)
+    assert whole.left_out == {"notes.txt": "not an image"}
+    with whole.table.open(newline="") as file:
+        said = [row["why"] for row in csv.DictReader(file)]
+    assert counts(whole) == (said.count(""), 31 - said.count(""), 2)
+    add, groups = predicting.GrowingTable.add, []
+
+    def killed(table, rows):
+        if len(groups) == 3:
+            raise KeyboardInterrupt
+        groups.append(rows)
+        add(table, rows)
+
+    monkeypatch.setattr(predicting.GrowingTable, "add", killed)
+    with pytest.raises(KeyboardInterrupt):
+        call("cut.csv")
+    monkeypatch.setattr(predicting.GrowingTable, "add", add)
+    done = call("cut.csv", resume=True)
+    assert (counts(done), done.resumed) == (counts(whole), 12)
+    assert done.table.read_bytes() == whole.table.read_bytes()
+    done = call("cut.csv", resume=True)
+    assert (counts(done), done.resumed) == (counts(whole), 33)
+    done.table.write_text("another,table\n1,2\n")
+    with pytest.raises(RunError, match=r"cut\.csv: not the table that was written \('abstain'\);"):
+        call("cut.csv", resume=True)
+
+
 def test_an_unreadable_image_has_a_row_and_a_reason(model: Path, south: Path, tmp_path: Path):
     folder = tmp_path / "new"
     folder.mkdir()
@@ -404,6 +466,12 @@ def test_masks_lie_beside_the_table_at_the_size_of_the_image(drawing: Path, tmp_
     assert int(rows[0]["pixels foreground"]) == int((mask == 1).sum())
     with pytest.raises(ConfigError, match=r"expected a folder, because this model draws masks"):
         asked(folder, new, tmp_path / "answers.csv")
+
+
+def test_answers_may_lie_in_the_folder_of_the_model(model: Path):
+    (model / "answers" / "masks").mkdir(parents=True)
+    (model / "answers" / "masks" / "a.nii.gz").write_bytes(b"\x1f\x8b")
+    load_adopted(model)
 
 
 def test_two_calls_do_not_write_one_table(model: Path, south: Path, tmp_path: Path, monkeypatch):
@@ -442,7 +510,7 @@ def test_what_cannot_be_predicted_on_is_one_line(model: Path, tmp_path: Path):
     with pytest.raises(DataError, match=r"no image in it"):
         find_inputs(tmp_path / "empty")
     (tmp_path / "text.txt").write_text("x")
-    with pytest.raises(DataError, match=r"text\.txt: not one of the image files"):
+    with pytest.raises(DataError, match=r"text\.txt: not one of .* DICOM; .*\.nii\.gz.*\.npz"):
         find_inputs(tmp_path / "text.txt")
 
 
@@ -487,5 +555,12 @@ def test_an_export_is_judged_against_chance_alone(export: Path, hospitals: Path)
 def test_a_path_that_is_no_encoder_is_said(tmp_path: Path, hospitals: Path):
     with pytest.raises(RunError, match=r"no such folder; expected a run of"):
         find_encoder(tmp_path / "gone")
-    with pytest.raises(RunError, match=r"no config\.json in it"):
-        find_encoder(hospitals / "sites")
+    neither = r"neither a run nor an export, no config\.json in it; expected a run .* or what `poly"
+    for options in ({}, {"seed": 0}):
+        with pytest.raises(RunError, match=neither):
+            find_encoder(hospitals / "sites", **options)
+    (tmp_path / "model.json").touch()
+    with pytest.raises(
+        RunError, match=r"a model that `polyclinic adopt` wrote, which `polyclinic p"
+    ):
+        find_encoder(tmp_path)

@@ -1,6 +1,6 @@
 """The heavy parts, imported when a command calls them, so that `--help` need not wait."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from polyclinic.run.augment import Augmented
     from polyclinic.run.data_check import Checked
     from polyclinic.run.predicting import Done
+
+
+def formats() -> tuple[str, ...]:
+    """The names of the formats that a site's folder may have."""
+    from polyclinic.data import readers
+
+    return tuple(readers.READERS)
 
 
 def scan_site(folder: Path, *, format: str = "auto", task: "TaskChoice" = "auto") -> "Scan":
@@ -150,6 +157,13 @@ def predict(model: Path, data: Path, out: Path, *, batch: int, resume: bool, tel
     loaded = load_adopted(model)
     inputs = find_inputs(data, task=loaded.task, layout=str(loaded.facts.get("format", "")))
     return predicting.predict(loaded, model, inputs, out, batch=batch, resume=resume, tell=tell)
+
+
+def left_out_line(left_out: Mapping[str, str]) -> str:
+    """See `polyclinic.run.prediction_items.left_out_line`."""
+    from polyclinic.run import prediction_items
+
+    return prediction_items.left_out_line(left_out)
 
 
 def train_painter(

@@ -45,6 +45,8 @@ def predict(
         "abstained": done.abstained,
         "unreadable": done.unreadable,
     }
+    if done.left_out and not (as_json or quiet):
+        click.echo(f"{engine.left_out_line(done.left_out)}; --json has all", err=True)
     if as_json:
         masks = None if done.masks is None else str(done.masks)
         emit(
@@ -54,9 +56,16 @@ def predict(
                 "masks": masks,
                 "images": done.images,
                 **counts,
+                "resumed": done.resumed,
+                "left_out": len(done.left_out),
+                "left_out_files": dict(done.left_out),
             }
         )
     elif not quiet:
+        if done.resumed == done.images:
+            click.echo("already complete: nothing was left to predict")
+        elif done.resumed:
+            click.echo(f"continued after {done.resumed} of {done.images} rows")
         click.echo(", ".join(f"{number} {what}" for what, number in counts.items()))
         click.echo(f"table: {done.table}")
         if done.masks is not None:

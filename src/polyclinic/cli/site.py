@@ -7,6 +7,7 @@ from typing import get_args, get_type_hints
 import click
 
 from polyclinic.cli import engine
+from polyclinic.cli.declared import known_format
 from polyclinic.cli.interrupt import resumable
 from polyclinic.config import SiteConfig
 from polyclinic.errors import DataError
@@ -30,7 +31,14 @@ def site() -> None:
     type=click.Path(path_type=Path),
     help="Folder for key, heads, logs and results.  [default: site-NAME]",
 )
-@click.option("--format", "format_", default="auto", show_default=True, help="See docs/data.md.")
+@click.option(
+    "--format",
+    "format_",
+    callback=known_format,
+    default="auto",
+    show_default=True,
+    help="See docs/data.md.",
+)
 @click.option(
     "--task", type=click.Choice(TASKS), default="auto", show_default=True, help="Likewise."
 )

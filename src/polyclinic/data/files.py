@@ -72,6 +72,12 @@ def list_files(folder: Path) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
     a site's data must be in the place that its hospital named, and a walk must end.
     Raises `DataError` when `folder` itself cannot be listed.
     """
+    files, refused = walk(folder)
+    return files, cap_findings(refused)
+
+
+def walk(folder: Path) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+    """As `list_files`, with everything that was refused one by one."""
     root = Path(os.path.realpath(folder))
     files: list[str] = []
     findings: list[Finding] = []
@@ -97,8 +103,11 @@ def list_files(folder: Path) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
                 pending.append(name)
             elif entry.is_file():
                 files.append(name)
+            else:
+                what = "is a pipe or a device; not opened"
+                findings.append(Finding("warning", name, what, "remove it"))
     findings.sort(key=lambda finding: finding.where)
-    return tuple(sorted(files)), cap_findings(findings)
+    return tuple(sorted(files)), tuple(findings)
 
 
 def _refusal(entry: "os.DirEntry[str]", name: str, root: Path) -> Finding | None:

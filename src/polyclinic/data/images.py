@@ -137,7 +137,10 @@ def _grey_if_equal(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _open(path: Path, name: str) -> Image.Image:
     if not is_image(path.name):
-        raise DataError(f"{name}: not one of the image files {', '.join(IMAGE_EXTENSIONS)}")
+        raise DataError(
+            f"{name}: not one of the image files {', '.join(IMAGE_EXTENSIONS)}, and no DICOM; "
+            "volumes (.nii, .nii.gz) and arrays (.npz) have readers of their own"
+        )
     try:
         # given a path, Pillow may map the file, and then turns some TIFFs wrongly
         with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:

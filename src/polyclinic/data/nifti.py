@@ -15,10 +15,13 @@ from polyclinic.errors import DataError
 
 MAX_VOXELS = 512**3
 """Larger volumes are refused: a file of a few bytes may declare, and unpack to, any size."""
+MAX_SIDE = 2**15 - 1
+"""Voxels along one axis: what NIfTI 1 can say. A header of NIfTI 2 may claim any number."""
 MAX_VOXEL_BYTES = 8
 ROOM = 2**26
 """Voxels that threads work on at the same time."""
 _FEW = 256
+_WITHIN = f" of at most {MAX_VOXELS} voxels, {MAX_SIDE} along an axis"
 _turn = threading.Condition()
 _in_work: list[int] = []
 """Voxels of the volumes that threads work on now."""
@@ -35,12 +38,11 @@ def read_volume(path: Path, name: str, channel: int | None = None) -> Volume:
     try:
         image, orientations = _open(path)
         shape = tuple(int(n) for n in image.shape)
-        while len(shape) > 3 and shape[-1] == 1 and channel is None:
-            shape = shape[:-1]
+        if channel is None:
+            shape = _without_ones(shape)
         expected = "one volume (X, Y, Z)" if channel is None else f"volumes up to number {channel}"
-        axes = 3 if channel is None else 4
-        if len(shape) != axes or 0 in shape or math.prod(shape[:3]) > MAX_VOXELS:
-            raise DataError(f"{name}: shape {image.shape}; expected {expected}")
+        if len(shape) != (3 if channel is None else 4) or not _bearable(shape):
+            raise DataError(f"{name}: shape {image.shape}; expected {expected}{_WITHIN}")
         stored = image.get_data_dtype()
         if stored.kind not in "biuf" or stored.itemsize > MAX_VOXEL_BYTES:
             raise DataError(f"{name}: voxels of type {stored}; expected numbers of up to 64 bits")
@@ -148,12 +150,34 @@ def from_axial(slices: Volume, affine: NDArray[Any]) -> Volume:
 
 
 def axial_depth(path: Path, name: str) -> int:
-    """How many axial slices the volume in `path` has, from its header; `DataError` as above."""
+    """How many axial slices the volume, or the volumes, in `path` have, from the header alone.
+
+    `DataError` as above, also of a shape that `read_volume` would refuse: who lists slices must not
+    list those that a header merely claims.
+    """
     try:
         image, orientations = _open(path)
+        shape = _without_ones(tuple(int(n) for n in image.shape))
+        if len(shape) not in (3, 4) or not _bearable(shape):
+            raise DataError(f"{name}: shape {image.shape}; expected (X, Y, Z, channels){_WITHIN}")
         turns: Any = orientations.io_orientation(image.affine)
         axis = int(np.flatnonzero(turns[:, 0] == 2)[0])
-        return int(image.shape[axis])
+        return shape[axis]
+    except DataError:
+        raise
     except Exception as error:  # as in `read_volume`
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{name}: not a readable NIfTI file ({reason})") from None
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without axes of length 1 after the third."""
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def _bearable(shape: tuple[int, ...]) -> bool:
+    """Whether no axis is empty, and one volume of this shape is within the limits."""
+    space = shape[:3]
+    return min(shape) > 0 and max(space) <= MAX_SIDE and math.prod(space) <= MAX_VOXELS

@@ -124,7 +124,7 @@ def save_adopted(model: Adopted, folder: Path) -> None:
     known = model.familiarity
     state |= {f"familiarity.{f.name}": getattr(known, f.name).cpu() for f in fields(known)}
     state["calibration.shift"] = model.calibration.shift.cpu()
-    save_state(state, folder / WEIGHTS, {"schema": SCHEMA})
+    save_state(state, folder / WEIGHTS, {"schema": SCHEMA}, for_others=True)
     facts = {
         "schema": SCHEMA,
         "preset": model.preset,
@@ -148,7 +148,8 @@ def load_adopted(folder: Path) -> Adopted:
     if not folder.is_dir():
         what = "a file" if folder.exists() else "no such folder"
         raise RunError(f"{folder}: {what}; {_EXPECTED}")
-    refuse_runnable(folder, _EXPECTED)
+    # Answers may lie below: thousands of masks, compressed ones among them.
+    refuse_runnable(folder, _EXPECTED, subfolders=False)
     if not (folder / FACTS).is_file():
         raise RunError(f"{folder}: no {FACTS} in it; {_EXPECTED}")
     try:

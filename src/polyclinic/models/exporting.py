@@ -12,6 +12,8 @@ before it is read, so that a model that came by e-mail is a file like any other.
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ _BEGINNINGS = (
     (b"#!", "a program"),
 )
 _MAX_HEADER = 100_000_000  # bytes; what safetensors itself allows
+_MAX_FILES = 1000  # of a folder; an exported one has three or four
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Exported:
 def save_export(exported: Exported, folder: Path) -> None:
     """Write weights and configuration into `folder`; `RunError` where the disk is full."""
     weights = folder / WEIGHTS
-    save_state(exported.state, weights, {"schema": SCHEMA})
+    save_state(exported.state, weights, {"schema": SCHEMA}, for_others=True)
     sizes = PRESETS[exported.preset]
     config = {
         "schema": SCHEMA,
@@ -80,9 +83,15 @@ def read_export(path: Path) -> Exported:
 
     Raises `RunError` where anything in it could run code, is missing, damaged, or of another kind.
     """
-    refuse_runnable(path)
+    refuse_runnable(path, subfolders=False)
+    if path.is_file() and path.name != WEIGHTS:
+        raise RunError(
+            f"{path}: expected the folder that `polyclinic export` wrote, or its {WEIGHTS}, got "
+            "another file"
+        )
     folder = path.parent if path.is_file() else path
     config = _config(folder / CONFIG)
+    refuse_runnable(path)  # only now: what is no export, such as a run, has heard so
     given = config.get("preset")
     preset = next((name for name in PRESETS if name == given), None)
     if preset is None:
@@ -120,23 +129,35 @@ def load_encoder(path: str | Path) -> Encoder:
     return encoder.eval()
 
 
-def refuse_runnable(path: Path, expected: str = _EXPECTED) -> None:
+def refuse_runnable(path: Path, expected: str = _EXPECTED, *, subfolders: bool = True) -> None:
     """Raise `RunError` where `path`, or a file in the folder `path`, can run code when loaded.
 
     The error says what was `expected`. Names are looked at, and the first bytes: a pickle that is
-    called .safetensors is a pickle. Hidden files and what lies in subfolders are left alone,
-    because nothing here opens them.
+    called .safetensors is a pickle. With `subfolders`, what lies there counts too, at any depth.
+    Hidden files and folders are left alone, and links to folders are not followed: nothing here
+    opens them. A folder of more files than can be looked at is refused as well.
     """
     if not path.exists():
         raise RunError(f"{path}: no such file or folder; {expected}")
-    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
-    for file in files:
-        kind = None if file.name.startswith(".") else _runnable(file)
-        if kind:
+    files = [path] if path.is_file() else _files_in(path, subfolders=subfolders)
+    for number, file in enumerate(files):
+        if number == _MAX_FILES:
+            raise RunError(
+                f"{path}: more than {_MAX_FILES} files in it, too many to see whether one could "
+                f"run code; {expected}, in a folder of its own"
+            )
+        if kind := _runnable(file):
             raise RunError(
                 f"{file}: {kind}; it could run code when it is loaded, so it was not opened; "
                 f"{expected}"
             )
+
+
+def _files_in(folder: Path, *, subfolders: bool) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(n for n in folders if subfolders and not n.startswith("."))
+        files = (Path(place, n) for n in sorted(names) if not n.startswith("."))
+        yield from (file for file in files if file.is_file())
 
 
 def _runnable(file: Path) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
 from polyclinic.data.writing import writing
@@ -30,13 +30,25 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def save_state(
-    state: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None
+    state: Mapping[str, Tensor],
+    path: Path,
+    metadata: dict[str, str] | None = None,
+    *,
+    for_others: bool = False,
 ) -> None:
-    """Write safetensors so that `path` is whole or absent, whatever happens meanwhile."""
+    """Write safetensors so that `path` is whole or absent, whatever happens meanwhile.
+
+    safetensors writes by way of a temporary file, which only its owner may read. What is to be
+    passed on is written `for_others`: the umask decides, as for any other file.
+    """
+    tensors = {k: v.contiguous() for k, v in state.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with writing(path) as part:
-            save_file({k: v.contiguous() for k, v in state.items()}, part, metadata)
+            if for_others:
+                part.write_bytes(save(tensors, metadata))
+            else:
+                save_file(tensors, part, metadata)
     except (OSError, SafetensorError) as error:
         raise disk_error(error, path) from None
 

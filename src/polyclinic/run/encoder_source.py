@@ -6,12 +6,14 @@ from typing import Any
 
 from polyclinic.config import Config, load_config
 from polyclinic.errors import RunError
+from polyclinic.models.adopted import FACTS
 from polyclinic.models.encoder import Preset
 from polyclinic.models.exporting import WEIGHTS, read_export
 from polyclinic.models.state import State, load_state
 from polyclinic.run.roles import lead_method
 
 CONFIG = "config.json"  # of a run and of an export, with other content
+_EXPECTED = "expected a run of `polyclinic run`, or what `polyclinic export` wrote"
 RUN_FILES = ("metrics.jsonl", "log.txt", "results.json")  # what a run has and no export does
 
 
@@ -40,11 +42,15 @@ def find_encoder(
     `RunError` where there is none, `ConfigError` where the run's configuration is damaged.
     """
     if not path.exists():
+        raise RunError(f"{path}: no such folder; {_EXPECTED}")
+    if (path / FACTS).is_file():
         raise RunError(
-            f"{path}: no such folder; expected a run of `polyclinic run`, or what "
-            "`polyclinic export` wrote"
+            f"{path}: a model that `polyclinic adopt` wrote, which `polyclinic predict` takes; "
+            f"here, {_EXPECTED}"
         )
     if not any((path / name).is_file() for name in RUN_FILES):
+        if path.is_dir() and not (path / CONFIG).is_file():
+            raise RunError(f"{path}: neither a run nor an export, no {CONFIG} in it; {_EXPECTED}")
         if method is not None or seed is not None:
             raise RunError(
                 f"{path}: not a run, so it holds one encoder only; leave --method and --seed out"

@@ -1,5 +1,6 @@
 """The card of an exported encoder, filled from the results of its run."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,6 +96,7 @@ def _scores(results: Row, method: str) -> list[str]:
 
 def _gains(results: Row, method: str, titles: Mapping[str, str]) -> list[str]:
     found = [g for g in results["gains"] if g["method"] == method]
+    found.sort(key=lambda g: math.inf if g["value"] is None else g["value"])
     if not found:
         return []
     rows = ["| Site | Judged by | Over | Gain | 95 % interval |", "|---|---|---|---|---|"]

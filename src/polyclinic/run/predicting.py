@@ -10,11 +10,11 @@ so does one on another number of cores.
 
 import hashlib
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from polyclinic.run.prediction_dicom import Drawer
 from polyclinic.run.prediction_items import ALONE, Inputs
 from polyclinic.run.prediction_masks import FOLDER as MASKS
 from polyclinic.run.prediction_masks import write_masks
-from polyclinic.run.prediction_rows import Decoded, Mask, Said, columns, row_of, why_not
+from polyclinic.run.prediction_rows import Decoded, Mask, Said, columns, kinds_of_rows, row_of
 from polyclinic.run.prediction_table import GrowingTable
 from polyclinic.run.progress import Progress, Tell, silent
 
@@ -45,7 +45,11 @@ TABLE = "predictions.csv"
 
 @dataclass(frozen=True)
 class Done:
-    """What predicting gave. The counts are of this call's rows, without those that it resumed."""
+    """What predicting gave. The counts are of the table's rows, also those of earlier calls.
+
+    `resumed` is how many rows earlier calls had written: all, where the table was complete.
+    `left_out` says of files without a row why: see `Inputs`.
+    """
 
     table: Path
     masks: Path | None
@@ -53,6 +57,8 @@ class Done:
     answered: int
     abstained: int
     unreadable: int
+    resumed: int = 0
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 @shortage_explained()
@@ -75,8 +81,8 @@ def predict(
     table, masks = _places(model, inputs, out)
     drawer = Drawer(model.classes, _identity(folder))
     fingerprint = _fingerprint(drawer.identity, inputs, batch)
-    counts = {"answered": 0, "abstained": 0, "unreadable": 0}
     with GrowingTable(table, columns(model), fingerprint, resume=resume) as growing:
+        resumed = growing.done
         if not growing.complete:
             groups = list(inputs.groups(batch))
             left = _after(groups, growing.done)
@@ -89,16 +95,11 @@ def predict(
                     for item, one, answer_ in zip(group, decoded, said, strict=True)
                 ]
                 growing.add(rows)
-                for one, answer_ in zip(decoded, said, strict=True):
-                    kind = "unreadable" if one.pixels is None else _kind(model, answer_)
-                    counts[kind] += 1
                 tell(Progress("predict", growing.done / len(inputs.items)))
         growing.finish()
-    return Done(table, masks, len(inputs.items), **counts)
-
-
-def _kind(model: Adopted, said: Said | None) -> str:
-    return "abstained" if said is None or why_not(model, said) else "answered"
+    kinds = Counter(kinds_of_rows(table))
+    counts = (kinds["answered"], kinds["abstained"], kinds["unreadable"])
+    return Done(table, masks, len(inputs.items), *counts, resumed, inputs.left_out)
 
 
 def _places(model: Adopted, inputs: Inputs, out: Path) -> tuple[Path, Path | None]:

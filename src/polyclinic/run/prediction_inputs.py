@@ -1,21 +1,27 @@
 """Finds what is to be predicted: every image of a file or a folder, labelled or not."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from polyclinic.data.dataset import Image, Item, Scan, Task
-from polyclinic.data.files import is_image, list_files
+from polyclinic.data.files import is_image, walk
 from polyclinic.data.images import read_image
-from polyclinic.data.readers import READERS, npz, scan_site
+from polyclinic.data.readers import READERS, bids, image_masks, manifest, msd, npz, scan_site
 from polyclinic.data.readers.archive import image_count, members
 from polyclinic.data.readers.dicom_files import DicomFiles, find_dicom
 from polyclinic.errors import DataError
-from polyclinic.run.prediction_items import ALONE, Inputs, Whole
+from polyclinic.run.prediction_items import ALONE, Inputs, Whole, left_out_line
 from polyclinic.run.prediction_volumes import LAYOUTS, find_volumes, is_volume
 
 _ONLY_LABELS = ("class-folders", "manifest")
 """Formats that add labels to images, and nothing that their pixels need."""
+_TABLES = (manifest.TABLE, bids.TABLE, msd.TABLE, image_masks.CLASS_NAMES)
+_NO_IMAGE = {
+    "segmentation": "a DICOM Segmentation, not an image",
+    "directory": "a DICOM directory, not an image",
+}
 
 Load = Callable[[Item], tuple[Image, Any]]
 
@@ -25,8 +31,9 @@ def find_inputs(path: Path, *, task: Task = "single-label", layout: str = "") ->
 
     A folder that is a site in one of the known formats is read as that, apart from its labels; any
     other is searched for images, DICOM, NIfTI and npz at any depth. `layout` is the format that
-    the model was fitted to: it says how unlabelled volumes have their channels. Raises `DataError`
-    where there is nothing, or one file alone that cannot be read.
+    the model was fitted to: it says how unlabelled volumes have their channels. Files that are no
+    input are in `left_out`. Raises `DataError` where there is nothing else, or one file alone that
+    cannot be read.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; expected images to predict on")
@@ -34,8 +41,12 @@ def find_inputs(path: Path, *, task: Task = "single-label", layout: str = "") ->
         inputs = _listed(path.parent, (path.name,), task, layout, {}, ALONE)
         if not inputs.items:
             read_image(path, path.name)  # says what the file is not
+            why = inputs.left_out.get(path.name, "not an image")
+            raise DataError(f"{path}: {why}; expected a file of images")
         inputs.scan.load(inputs.items[0])  # an error here, not a row
         return inputs
+    names, refused = walk(path)
+    not_read = {finding.where: finding.what for finding in refused}
     patients: Mapping[str, str] = {}
     known = next((name for name in (*LAYOUTS, "dicom-seg") if _recognised(path, name)), "")
     if not known:
@@ -47,18 +58,37 @@ def find_inputs(path: Path, *, task: Task = "single-label", layout: str = "") ->
             patients = {i.key: i.patient for i in found.items} if found.has_patient_ids else {}
             as_slices = found.format == "bids" and task == "segmentation"
             if found.format not in _ONLY_LABELS and not as_slices:
-                return Inputs(found, patients)
+                left_out = not_read | _unused(found, names)
+                return Inputs(found, patients, left_out=_sorted(left_out))
     layout = known if known in LAYOUTS else layout
-    inputs = _listed(path, list_files(path)[0], task, layout, patients)
+    inputs = _listed(path, names, task, layout, patients)
+    inputs = replace(inputs, left_out=_sorted({**not_read, **inputs.left_out}))
     if not inputs.items:
+        lost = f" ({left_out_line(inputs.left_out)})" if inputs.left_out else ""
         raise DataError(
-            f"{path}: no image in it; expected png, jpg, tif, bmp, webp, DICOM, NIfTI or npz"
+            f"{path}: no image in it; expected png, jpg, tif, bmp, webp, DICOM, NIfTI or npz{lost}"
         )
     return inputs
 
 
 def _recognised(folder: Path, name: str) -> bool:
     return READERS[name].recognise(folder) == 1
+
+
+def _unused(site: Scan, names: Sequence[str]) -> dict[str, str]:
+    """The files of a site that hold none of its images, nor labels, with what is said of them."""
+    used = {part for i in site.items for part in (i.key, *(i.key.rpartition(m)[0] for m in "#:"))}
+    masks = image_masks.MASK_FOLDERS if site.format == "image-masks" else ()
+    why = f"no image of the site, which was read as {site.format}"
+    return {
+        name: why
+        for name in names
+        if name not in used and name not in _TABLES and name.partition("/")[0] not in masks
+    }
+
+
+def _sorted(left_out: Mapping[str, str]) -> dict[str, str]:
+    return dict(sorted(left_out.items()))
 
 
 def _listed(
@@ -81,7 +111,8 @@ def _listed(
         if name.lower().endswith(".npz"):
             keys, loaders[name] = _archive(folder, name)
             units.append((name, [Item(key, key) for key in keys]))
-    dicom = find_dicom(folder, [n for n in names if n not in loaders and not is_volume(n)])
+    others = [n for n in names if not (is_image(n) or n in loaders or is_volume(n))]
+    dicom = find_dicom(folder, others)
     series, wholes = _series(dicom, task)
     for files in series:
         units.append((files[0], [Item(key, name) for name in files for key in dicom.keys(name)]))
@@ -103,7 +134,14 @@ def _listed(
     items = tuple(item for _, own in units for item in own)
     whose = {**volumes.patients, **of_dicom, **patients}
     scan = Scan(folder, format, "single-label", (), items, load)
-    return Inputs(scan, whose, {**volumes.wholes, **wholes})
+    taken = {*dicom.images, *_TABLES}
+    left_out = {name: "not an image" for name in others if name not in taken}
+    for header in dicom.others:
+        what = f"DICOM without an image ({header.modality or 'no modality'})"
+        left_out[header.name] = _NO_IMAGE.get(header.kind, what)
+    left_out |= {name: "holds no image" for name, own in units if not own}
+    left_out |= volumes.left_out
+    return Inputs(scan, whose, {**volumes.wholes, **wholes}, left_out)
 
 
 def _archive(folder: Path, name: str) -> tuple[list[str], Load]:

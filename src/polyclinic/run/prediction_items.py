@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
-from polyclinic.data.dataset import Item, Scan
+from polyclinic.data.dataset import Item, Scan, counted
 
 ALONE = "file"
 """Format of a scan of one file, in whose folder nothing else is looked at."""
+_SHOWN = 3
+"""Files left out that are named one by one in a line."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,13 @@ class Whole:
 @dataclass(frozen=True)
 class Inputs:
     """`scan` without labels that anybody looks at; by key, where there is one: the patient, and
-    the whole that a slice belongs to. Slices of a whole are next to each other."""
+    the whole that a slice belongs to. Slices of a whole are next to each other. `left_out` says of
+    files without an answer why; tables and masks of labels are not among them."""
 
     scan: Scan
     patients: Mapping[str, str] = field(default_factory=dict)
     wholes: Mapping[str, Whole] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -48,3 +52,15 @@ class Inputs:
                     run = []
         if run:
             yield run
+
+
+def left_out_line(left_out: Mapping[str, str]) -> str:
+    """How many files have no answer, and why the first of them have none.
+
+    >>> left_out_line({"a.txt": "not an image"})
+    '1 file left out: a.txt (not an image)'
+    """
+    shown = [f"{name} ({why})" for name, why in islice(left_out.items(), _SHOWN)]
+    if len(left_out) > _SHOWN:
+        shown.append(f"and {len(left_out) - _SHOWN} more")
+    return f"{counted(len(left_out), 'file')} left out: {', '.join(shown)}"

@@ -1,12 +1,17 @@
 """One image's answer as a row of the table."""
 
+import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from polyclinic.data.dataset import Item
+from polyclinic.data.dicom.header import reason_of
+from polyclinic.errors import RunError
 from polyclinic.models.adopted import Adopted
 from polyclinic.models.familiarity import UNFAMILIAR
 from polyclinic.run.prediction_items import Inputs
@@ -99,6 +104,20 @@ def why_not(model: Adopted, said: Said) -> str:
     if said.strangeness >= UNFAMILIAR:
         return "unfamiliar"
     return "unsure" if said.confidence < model.least_confidence else ""
+
+
+def kinds_of_rows(table: Path) -> Iterator[str]:
+    """`answered`, `abstained` or `unreadable`, for each row of a table that was written before."""
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                kind = "abstained" if row["abstain"] == "yes" else "answered"
+                yield "unreadable" if row["why"] == "unreadable" else kind
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise RunError(
+            f"{table}: not the table that was written ({reason_of(error)}); move it away and begin "
+            "again without --resume, or choose another --out"
+        ) from None
 
 
 def restored(labels: NDArray[np.generic], size: tuple[int, int]) -> NDArray[np.uint8]:

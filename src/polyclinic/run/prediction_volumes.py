@@ -28,6 +28,8 @@ class Volumes:
     load: Callable[[Item], tuple[Image, Any]] | None = None
     wholes: Mapping[str, Whole] = field(default_factory=dict)
     patients: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Files that no volume is made of, and why; those of labels are not among them."""
 
 
 def is_volume(name: str) -> bool:
@@ -43,7 +45,7 @@ def find_volumes(folder: Path, names: Sequence[str], task: Task, layout: str) ->
     of one volume: those of a case in `brats` and in `msd`; else each file is a volume. A volume
     whose header cannot be read is one item, which fails when it is loaded.
     """
-    stacks = _stacks(names, layout)
+    stacks, left_out = _stacks(names, layout)
     items: dict[str, tuple[Item, ...]] = {}
     wholes: dict[str, Whole] = {}
     patients: dict[str, str] = {}
@@ -54,7 +56,7 @@ def find_volumes(folder: Path, names: Sequence[str], task: Task, layout: str) ->
         try:
             depth = axial_depth(folder / first, first)
         except DataError as error:
-            unusable[volume] = str(error)
+            unusable[volume] = str(error).removeprefix(f"{volume}: ")
             items[volume] = (Item(volume, volume),)
             continue
         slices = range(depth)
@@ -74,7 +76,7 @@ def find_volumes(folder: Path, names: Sequence[str], task: Task, layout: str) ->
     def decode(volume: str) -> volumes.Slices:
         return _decode(folder, stacks[volume])
 
-    return Volumes(items, volumes.loader(decode, unusable), wholes, patients)
+    return Volumes(items, volumes.loader(decode, unusable), wholes, patients, left_out)
 
 
 def without_end(name: str) -> str:
@@ -83,16 +85,28 @@ def without_end(name: str) -> str:
     return name[: len(name) - len(end)]
 
 
-def _stacks(names: Sequence[str], layout: str) -> dict[str, tuple[str | None, ...]]:
-    """The files of each volume, one a channel, None where it has none; by the volume's name."""
+def _stacks(
+    names: Sequence[str], layout: str
+) -> tuple[dict[str, tuple[str | None, ...]], dict[str, str]]:
+    """The files of each volume, one a channel, None where it has none; by the volume's name.
+
+    And the files whose place in a volume another one has, with what is said of them.
+    """
     held: dict[str, dict[str, str]] = {}
     alone: dict[str, tuple[str | None, ...]] = {}
+    second: dict[str, str] = {}
+
+    def hold(case: str, kind: str, name: str) -> None:
+        first = held.setdefault(case, {}).setdefault(kind, name)
+        if first != name:
+            second[name] = f"its case has {first} as {kind} already"
+
     for name in names:
         if layout == "brats" and (kind := brats.kind_of(name)):
             case = name.rpartition("/")[0] or without_end(name).removesuffix(kind)[:-1]
-            held.setdefault(case, {}).setdefault(kind, name)
+            hold(case, kind, name)
         elif layout == "msd" and (part := _part(name)):
-            held.setdefault(part[0], {}).setdefault(part[1], name)
+            hold(*part, name)
         elif not (layout == "msd" and name.startswith("labels")):
             alone[name] = (name,)
     channels = brats.CHANNELS if layout == "brats" else [(f"{n:04}",) for n in range(_MOST)]
@@ -103,7 +117,7 @@ def _stacks(names: Sequence[str], layout: str) -> dict[str, tuple[str | None, ..
             found = found[:1]  # one channel is grey
         if any(found):
             stacks[case] = found
-    return stacks | alone
+    return stacks | alone, second
 
 
 def _part(name: str) -> tuple[str, str] | None:

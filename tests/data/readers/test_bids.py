@@ -58,6 +58,20 @@ def test_a_volume_that_cannot_be_read_stays_in_the_list(tmp_path):
         scan.load(scan.items[0])
 
 
+@pytest.mark.parametrize("shape", [(10, 10, 2_000_000_000), (30_000,) * 3])
+def test_a_volume_that_claims_any_size_is_one_image(tmp_path, claim_volume, shape):
+    folder = site(tmp_path)
+    name = "sub-1/anat/sub-1_T1w.nii.gz"
+    (folder / name).unlink()
+    claim_volume(folder / name.removesuffix(".gz"), shape)
+    scan = scan_site(folder)
+    first = scan.items[0]
+    assert [item.patient for item in scan.items] == ["sub-1", *["sub-2"] * 3]
+    assert [f.where for f in scan.findings if f.severity == "warning"] == [first.key]
+    with pytest.raises(DataError, match=r"^sub-1/anat/sub-1_T1w\.nii: shape \("):
+        scan.load(first)
+
+
 @pytest.mark.parametrize(
     ("table", "task", "expected"),
     [
