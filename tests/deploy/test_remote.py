@@ -261,6 +261,46 @@ def test_in_turn_refusals_below_the_quorum_end_the_run(joined, in_turn, tmp_path
         coordinate(in_turn.config, tmp_path / "run", remote(letters, in_turn))
 
 
+def test_an_answer_that_waits_for_the_next_message_is_fetched_with_a_nudge(
+    letters, deployment, tmp_path
+):
+    """As Flower does it for a site whose process was killed and started again."""
+    collect, held = letters.collect, {}
+
+    def one_behind(messages):
+        for message, answer in collect([m for m in messages if m not in held]):
+            if letters.sent[int(message)][0] == "north":
+                held[message] = answer
+            else:
+                yield message, answer
+        own = [m for m in held if m in messages]
+        for message in own[:-1]:  # the last waits for a message that comes after it
+            yield message, held.pop(message)
+
+    letters.collect = one_behind
+    sites = remote(letters, deployment, deadline=600.0)
+    result = coordinate(deployment.config, tmp_path / "run", sites)
+    assert [stage["who"] for stage in stages_of(result)] == ["3 of 3", "3 of 3"]
+    kinds = [task.kind for name, task in letters.sent if name == "north"]
+    assert kinds == ["train", "nudge"] * 2 + ["evaluate", "nudge"]
+    assert {task.kind for name, task in letters.sent if name != "north"} == {"train", "evaluate"}
+    lines = (letters.sites["north"].folder / "ledger.jsonl").read_text().splitlines()
+    assert [json.loads(line)["kind"] for line in lines] == [
+        "update", "nudge", "update", "nudge", "scores", "nudge"
+    ]  # fmt: skip
+    assert json.loads(lines[1])["bytes"] == 0
+
+
+def test_whoever_takes_long_is_nudged_once_at_a_time(letters, deployment, tmp_path):
+    letters.dead.add("north")
+    result = coordinate(
+        deployment.config, tmp_path / "run", remote(letters, deployment, deadline=600.0)
+    )
+    assert [stage["who"] for stage in stages_of(result)] == ["2 of 3: north absent"] * 2
+    kinds = [task.kind for name, task in letters.sent if name == "north"]
+    assert kinds == ["train", "nudge", "train", "nudge", "evaluate", "nudge"]
+
+
 def test_methods_that_need_the_data_are_refused(letters, deployment):
     sites = remote(letters, deployment)
     with pytest.raises(RunError, match=r"needs all data in one place"):

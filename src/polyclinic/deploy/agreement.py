@@ -70,7 +70,7 @@ def hold_to(agreement: Agreement, task: "Task") -> None:
     ):
         if value not in known:
             asked.append((name, value, known))
-    if task.kind != "evaluate":
+    if task.kind not in ("evaluate", "nudge"):
         plan, most = task.plans["train"], agreement.stages
         asked += [
             ("privacy", plan.privacy, agreement.privacy),

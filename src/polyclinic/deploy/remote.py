@@ -5,10 +5,14 @@ time, for one that has gone two minutes, and for one of which it knows neither u
 When it waits for nobody any more, it ends as soon as a quorum has answered. A site that is away,
 has failed or is late is absent from the stage, named with the reason. What arrives later is not
 used; the site takes part again in the next stage.
+
+Where the process that works at a site was killed, Flower delivers what it had answered only with
+the next message to that site. So a site that is there and does not answer for `NUDGE` seconds is
+sent one that asks for nothing.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -38,6 +42,7 @@ POLL = 1.0  # s
 SLACK = 3.0
 """A site is waited for this many times as long as it needed last time, and at least `LEAST`."""
 LEAST = 120.0  # s
+NUDGE = 60.0  # s
 PAUSE = 20.0  # s between questions whether a site's roster has been confirmed
 
 Answer = Mapping[str, Any] | str
@@ -88,6 +93,7 @@ class RemoteSites:
         self._roster = roster  # the keys of the sites that have joined
         self._took: dict[str, float] = {}  # s that a site's last answer took
         self._seen: dict[str, float] = {}  # when a site was there last
+        self._nudged: dict[str, float] = {}  # when a site was last sent what asks for nothing
 
     @property
     def names(self) -> Sequence[str]:
@@ -242,6 +248,7 @@ class RemoteSites:
         results: dict[str, bytes | PolyclinicError] = {}
         failed: dict[str, int] = {}
         flying: dict[str, tuple[str, float]] = {}  # message -> site, when it was sent
+        nudges: dict[str, tuple[str, float]] = {}  # the same of those that ask for nothing
         reasons = dict.fromkeys(tasks, "it was not there")
         began = self._clock()
         while len(results) < len(tasks):
@@ -251,7 +258,10 @@ class RemoteSites:
             for name in [n for n in tasks if n in reachable - on_the_way - results.keys()]:
                 flying[self._post.send(name, tasks[name])] = (name, self._clock())
                 reasons[name] = "its answer did not come in time"
-            for message, answer in self._post.collect([*flying]):
+            self._nudge(tasks, flying, nudges, reachable)
+            for message, answer in self._post.collect([*flying, *nudges]):
+                if nudges.pop(message, None):
+                    continue
                 name, sent = flying.pop(message)
                 if isinstance(answer, str):
                     reasons[name] = answer
@@ -291,6 +301,22 @@ class RemoteSites:
             if len(results) < len(tasks):
                 self._sleep(POLL)
         return {name: results.get(name, AbsentError(reasons[name])) for name in tasks}
+
+    def _nudge(
+        self,
+        tasks: Mapping[str, Task],
+        flying: Mapping[str, tuple[str, float]],
+        nudges: dict[str, tuple[str, float]],
+        reachable: Collection[str],
+    ) -> None:
+        """Send who is there and does not answer a message that asks for nothing, one at a time."""
+        waiting = {site for site, _ in nudges.values()}
+        for name, sent in list(flying.values()):
+            late = self._clock() - max(sent, self._nudged.get(name, sent)) > NUDGE
+            if late and name in reachable and name not in waiting:
+                task = replace(tasks[name], kind="nudge", plans={}, encoder=b"", content=b"")
+                self._nudged[name] = self._clock()
+                nudges[self._post.send(name, task)] = (name, self._nudged[name])
 
     def _waits_for(self, name: str, began: float, there: bool) -> bool:
         """Whether a stage that `began` then still waits for a site that has not answered."""

@@ -217,10 +217,17 @@ def signed_echo(site: Site, task: Task) -> bytes:
     return leave(message, site.ledger, label)
 
 
+def nudged(site: Site, task: Task) -> bytes:
+    """Nothing, which lets an answer on its way that waits for the next message (see `remote`)."""
+    label = Label(task.method, task.seed, task.stage + 1, kind=task.kind)
+    return leave(b"", site.ledger, label)
+
+
 WORK: dict[str, Callable[[Site, Task], bytes]] = {
     "train": train,
     "evaluate": evaluate,
     "echo": signed_echo,
+    "nudge": nudged,
     "keys": lambda site, task: site.secrecy.keys(task),
     "shares": lambda site, task: site.secrecy.shares(task),
     "unmasking": lambda site, task: site.secrecy.unmasking(task),

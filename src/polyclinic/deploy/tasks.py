@@ -24,7 +24,7 @@ from polyclinic.models.state import State
 from polyclinic.models.training import TrainPlan
 
 VERSION = 2
-Kind = Literal["train", "evaluate", "echo", "keys", "shares", "unmasking"]
+Kind = Literal["train", "evaluate", "echo", "keys", "shares", "unmasking", "nudge"]
 Field = str | int | bytes
 
 REFUSALS = {
@@ -53,6 +53,8 @@ class Task:
     `unmasking`), which say the same of what is trained; `exchange` names it, another one after
     each restart, and `content` is what the server sends of the round. Where sites compare what
     they are sent, `echo` comes before `train`, whose `content` holds the signatures.
+
+    A `nudge` asks for nothing.
     """
 
     kind: Kind
@@ -141,7 +143,7 @@ def from_fields(fields: Mapping[str, Any]) -> Task:
         raise KnowledgeError(f"the server asks with settings that are unknown: {error}") from None
     for name, plan in plans.items():
         _check_plan(plan, name)
-    wanted = set(PROTOCOLS) if fields["kind"] == "evaluate" else {"train"}
+    wanted = {"evaluate": set(PROTOCOLS), "nudge": set()}.get(fields["kind"], {"train"})
     if set(plans) != wanted:
         raise KnowledgeError(f"the server asks with plans for {', '.join(plans) or 'nothing'}")
     return Task(
