@@ -6,8 +6,7 @@ FOLDER/
   <part>.npz         one site: images, targets, splits
 """
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ from polyclinic.config import load_config as read_config
 from polyclinic.data.dataset import SPLITS, Item, SiteData
 from polyclinic.data.phantoms import blood
 from polyclinic.data.splits import split_items
+from polyclinic.federation.exchange import stage_plan
 from polyclinic.models.encoder import build_encoder
 from polyclinic.models.state import State, load_state, save_state, state_of
-from polyclinic.models.training import TrainPlan, site_plan
+from polyclinic.models.training import TrainPlan
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,7 @@ def load_config(folder: Path) -> Config:
 
 def plan_of(config: Config, stage: int) -> TrainPlan:
     """The local training of a stage, counted from 0, as Polyclinic's own federation plans it."""
-    plan = site_plan(config.data, config.local)
-    decay = 0.5 * (1 + math.cos(math.pi * stage / config.local.stages))
-    return replace(plan, learning_rate=plan.learning_rate * max(decay, 0.05))
+    return stage_plan(config, stage, config.local.stages)
 
 
 def load_start(folder: Path) -> State:

@@ -1,6 +1,5 @@
 """What the user says of a folder where its names alone say something else, or too little."""
 
-import difflib
 from collections.abc import Callable
 from typing import Any, get_args, get_type_hints
 
@@ -15,10 +14,8 @@ TASKS: tuple[str, ...] = get_args(get_type_hints(SiteConfig)["task"])
 def known_format(context: click.Context, parameter: click.Parameter, value: str) -> str:
     """`value`, where it is `auto` or a reader's name. No `click.Choice`: readers load slowly."""
     del context, parameter
-    if value != "auto" and value not in (names := engine.formats()):
-        close = difflib.get_close_matches(value, names, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise click.BadParameter(f"{value!r} is unknown; known: auto, {', '.join(names)}{hint}")
+    if value != "auto" and (wrong := engine.unknown_format(value)):
+        raise click.BadParameter(wrong)
     return value
 
 

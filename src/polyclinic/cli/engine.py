@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from polyclinic.run.predicting import Done
 
 
-def formats() -> tuple[str, ...]:
-    """The names of the formats that a site's folder may have."""
+def unknown_format(name: str) -> str:
+    """See `polyclinic.data.readers.unknown_format`."""
     from polyclinic.data import readers
 
-    return tuple(readers.READERS)
+    return readers.unknown_format(name)
 
 
 def scan_site(folder: Path, *, format: str = "auto", task: "TaskChoice" = "auto") -> "Scan":

@@ -1,7 +1,9 @@
 """`polyclinic server`: the coordinator's side of a federation across machines."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,6 +13,12 @@ from polyclinic.cli.interrupt import resumable
 STATE = Path("server")
 
 
+def _state(about: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option --state."""
+    folder = click.Path(path_type=Path)
+    return click.option("--state", type=folder, default=STATE, show_default=True, help=about)
+
+
 @click.group(short_help="Coordinate a federation across machines.")
 def server() -> None:
     """Coordinate a federation across machines: docs/deploy.md tells how."""
@@ -18,13 +26,7 @@ def server() -> None:
 
 @server.command(short_help="Start a federation's server, or go on with it.")
 @click.argument("federation", type=click.Path(path_type=Path))
-@click.option(
-    "--state",
-    type=click.Path(path_type=Path),
-    default=STATE,
-    show_default=True,
-    help="Folder for keys, invitations, logs and the run.",
-)
+@_state("Folder for keys, invitations, logs and the run.")
 @click.option("--background", is_flag=True, help="Return once it works; `server stop` ends it.")
 def start(federation: Path, state: Path, background: bool) -> None:
     """Start the server of FEDERATION, a TOML file, and run the federation to its end.
@@ -50,13 +52,7 @@ def start(federation: Path, state: Path, background: bool) -> None:
 @server.command(short_help="Invite a site again that has lost its folder.")
 @click.argument("federation", type=click.Path(path_type=Path))
 @click.argument("site")
-@click.option(
-    "--state",
-    type=click.Path(path_type=Path),
-    default=STATE,
-    show_default=True,
-    help="The server's folder.",
-)
+@_state("The server's folder.")
 def invite(federation: Path, site: str, state: Path) -> None:
     """Write a new invitation for SITE of FEDERATION, for one that has lost its folder or its own.
 
@@ -73,13 +69,7 @@ def invite(federation: Path, site: str, state: Path) -> None:
 
 
 @server.command(short_help="Stop a server; it can go on later.")
-@click.option(
-    "--state",
-    type=click.Path(path_type=Path),
-    default=STATE,
-    show_default=True,
-    help="The server's folder.",
-)
+@_state("The server's folder.")
 def stop(state: Path) -> None:
     """Stop the server that works in a folder. Nothing that was finished is lost."""
     stopped = engine.stop_working(state)

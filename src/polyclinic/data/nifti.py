@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from polyclinic.errors import DataError
 
+ENDS = (".nii.gz", ".nii")
 MAX_VOXELS = 512**3
 """Larger volumes are refused: a file of a few bytes may declare, and unpack to, any size."""
 MAX_SIDE = 2**15 - 1
@@ -27,6 +28,11 @@ _in_work: list[int] = []
 """Voxels of the volumes that threads work on now."""
 
 Volume = NDArray[Any]
+
+
+def is_volume(name: str) -> bool:
+    """Whether a file is called NIfTI."""
+    return name.lower().endswith(ENDS)
 
 
 def read_volume(path: Path, name: str, channel: int | None = None) -> Volume:

@@ -21,7 +21,6 @@ from polyclinic.errors import PrivacyError
 
 if TYPE_CHECKING:  # it brings PyTorch along, and whoever reads an invitation needs none
     from polyclinic.deploy.tasks import Task
-    from polyclinic.federation.wire import Writing
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,8 @@ def agreement_of(config: Config) -> Agreement:
 
 def hold_to(agreement: Agreement, task: "Task") -> None:
     """`PrivacyError` where a task is not one that the site agreed to."""
+    from polyclinic.federation.wire import writing_of
+
     asked: list[tuple[str, object, object]] = [("data", task.data, agreement.data)]
     for name, value, known in (
         ("methods", task.method, agreement.methods),
@@ -74,7 +75,7 @@ def hold_to(agreement: Agreement, task: "Task") -> None:
         plan, most = task.plans["train"], agreement.stages
         asked += [
             ("privacy", plan.privacy, agreement.privacy),
-            ("wire", task.how, _how(agreement)),
+            ("wire", task.how, writing_of(agreement.federation)),
             ("stages", (plan.stages, task.stage < most), (most, True)),
             ("secure", bool(task.exchange), agreement.federation.secure),
         ]
@@ -84,13 +85,6 @@ def hold_to(agreement: Agreement, task: "Task") -> None:
                 f"{task.about}: the server asks for another `{name}` than this site agreed to when "
                 f"it joined: expected {expected}, got {got}; nothing is done, ask the coordinator"
             )
-
-
-def _how(agreement: Agreement) -> "Writing":
-    from polyclinic.federation.wire import Writing
-
-    told = agreement.federation
-    return Writing(told.wire, told.compress, told.rank)
 
 
 def promise(privacy: PrivacyConfig, trainings: int) -> str:

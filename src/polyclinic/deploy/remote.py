@@ -248,7 +248,7 @@ class RemoteSites:
         results: dict[str, bytes | PolyclinicError] = {}
         failed: dict[str, int] = {}
         flying: dict[str, tuple[str, float]] = {}  # message -> site, when it was sent
-        nudges: dict[str, tuple[str, float]] = {}  # the same of those that ask for nothing
+        nudges: dict[str, str] = {}  # message that asks for nothing -> site
         reasons = dict.fromkeys(tasks, "it was not there")
         began = self._clock()
         while len(results) < len(tasks):
@@ -260,7 +260,8 @@ class RemoteSites:
                 reasons[name] = "its answer did not come in time"
             self._nudge(tasks, flying, nudges, reachable)
             for message, answer in self._post.collect([*flying, *nudges]):
-                if nudges.pop(message, None):
+                if message in nudges:
+                    del nudges[message]
                     continue
                 name, sent = flying.pop(message)
                 if isinstance(answer, str):
@@ -306,17 +307,16 @@ class RemoteSites:
         self,
         tasks: Mapping[str, Task],
         flying: Mapping[str, tuple[str, float]],
-        nudges: dict[str, tuple[str, float]],
+        nudges: dict[str, str],
         reachable: Collection[str],
     ) -> None:
         """Send who is there and does not answer a message that asks for nothing, one at a time."""
-        waiting = {site for site, _ in nudges.values()}
-        for name, sent in list(flying.values()):
+        for name, sent in flying.values():
             late = self._clock() - max(sent, self._nudged.get(name, sent)) > NUDGE
-            if late and name in reachable and name not in waiting:
+            if late and name in reachable and name not in nudges.values():
                 task = replace(tasks[name], kind="nudge", plans={}, encoder=b"", content=b"")
                 self._nudged[name] = self._clock()
-                nudges[self._post.send(name, task)] = (name, self._nudged[name])
+                nudges[self._post.send(name, task)] = name
 
     def _waits_for(self, name: str, began: float, there: bool) -> bool:
         """Whether a stage that `began` then still waits for a site that has not answered."""

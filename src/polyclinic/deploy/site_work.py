@@ -212,15 +212,17 @@ def evaluate(site: Site, task: Task) -> bytes:
 
 def signed_echo(site: Site, task: Task) -> bytes:
     """Before a stage: the site's signature under what it is asked and will be sent."""
-    message = echo.sign(site.folder, site.name, site.agreement, task)
-    label = Label(task.method, task.seed, task.stage + 1, kind=task.kind)
-    return leave(message, site.ledger, label)
+    return _leave(site, task, echo.sign(site.folder, site.name, site.agreement, task))
 
 
 def nudged(site: Site, task: Task) -> bytes:
     """Nothing, which lets an answer on its way that waits for the next message (see `remote`)."""
+    return _leave(site, task, b"")
+
+
+def _leave(site: Site, task: Task, message: bytes) -> bytes:
     label = Label(task.method, task.seed, task.stage + 1, kind=task.kind)
-    return leave(b"", site.ledger, label)
+    return leave(message, site.ledger, label)
 
 
 WORK: dict[str, Callable[[Site, Task], bytes]] = {

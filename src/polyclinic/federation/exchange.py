@@ -23,7 +23,7 @@ from polyclinic.federation.privacy.account import account_part
 from polyclinic.federation.secure.masking import Masking, pack_masked
 from polyclinic.federation.site import Trained, train_stage
 from polyclinic.federation.stages import Record, Stages, StageStore
-from polyclinic.federation.wire import PLAIN, Writing, compensated
+from polyclinic.federation.wire import PLAIN, Writing, compensated, writing_of
 from polyclinic.federation.workers import SiteWork
 from polyclinic.models.state import State
 from polyclinic.models.training import TrainPlan, site_plan
@@ -104,10 +104,7 @@ class Federation:
 
     def plan(self, stages: Stages, **changes: Any) -> TrainPlan:
         """The local training of the coming stage; learning rates fall with the stages."""
-        decay = 0.5 * (1 + math.cos(math.pi * stages.done / stages.total))
-        rate = self.config.local.learning_rate * max(decay, 0.05)
-        plan = site_plan(self.config.data, self.config.local)
-        return replace(plan, **{"learning_rate": rate} | changes)
+        return replace(stage_plan(self.config, stages.done, stages.total), **changes)
 
     def train(self, stages: Stages, plan: TrainPlan, *, exchange: bool = True) -> list[Update]:
         """Let every site train for a stage; updates in the order of the sites.
@@ -118,7 +115,7 @@ class Federation:
         schema = schema_of(self.start) if exchange else None
         broadcast = self.broadcast(stages) if exchange else b""
         label = self.label(stages)
-        how = self.writing()
+        how = writing_of(self.config.federation)
         doors = {name: Door(label, how, self._broadcast, self.ledger(name)) for name in self.names}
         updates: list[Update] = []
         for name, result in self.workers.map(site_stage, self.tasks(stages, plan, schema, doors)):
@@ -137,7 +134,7 @@ class Federation:
         fewer than a quorum. The length of a change is held against those before it in the stage.
         """
         schema, label, encoder = schema_of(self.start), self.label(stages), stages.encoders[""]
-        how = self.writing()
+        how = writing_of(self.config.federation)
         self._broadcast = digest(encode(encoder))
         order = np.random.default_rng(derive(self.seed, self.method, "order", stages.done))
         updates: list[Update] = []
@@ -215,11 +212,6 @@ class Federation:
                 "the server again when they can take part"
             )
         return updates
-
-    def writing(self) -> Writing:
-        """How sites write their changes."""
-        told = self.config.federation
-        return Writing(told.wire, told.compress, told.rank)
 
     def label(self, stages: Stages) -> Label:
         """What the sites' updates of the coming stage are about."""
@@ -358,6 +350,13 @@ class Federation:
         self._began, self._absent, self.used = now, [], set()
         self._charged = {}
         return after
+
+
+def stage_plan(config: Config, done: int, total: int) -> TrainPlan:
+    """The local training of the stage after `done` of `total`; learning rates fall as a cosine."""
+    decay = 0.5 * (1 + math.cos(math.pi * done / total))
+    rate = config.local.learning_rate * max(decay, 0.05)
+    return replace(site_plan(config.data, config.local), learning_rate=rate)
 
 
 def site_stage(

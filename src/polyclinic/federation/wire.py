@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from polyclinic.config import Compression, Wire
+from polyclinic.config import Compression, FederationConfig, Wire
 from polyclinic.federation.low_rank import Shapes, factors, product, sent_shapes
 from polyclinic.models.state import State
 
@@ -48,6 +48,11 @@ class Writing:
 
 
 PLAIN = Writing()
+
+
+def writing_of(told: FederationConfig) -> Writing:
+    """How the sites of a federation write their changes."""
+    return Writing(told.wire, told.compress, told.rank)
 
 
 def layout(shapes: Shapes, wire: Wire) -> Layout:

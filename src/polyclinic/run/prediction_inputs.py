@@ -8,12 +8,13 @@ from typing import Any
 from polyclinic.data.dataset import Image, Item, Scan, Task
 from polyclinic.data.files import is_image, walk
 from polyclinic.data.images import read_image
+from polyclinic.data.nifti import is_volume
 from polyclinic.data.readers import READERS, bids, image_masks, manifest, msd, npz, scan_site
 from polyclinic.data.readers.archive import image_count, members
 from polyclinic.data.readers.dicom_files import DicomFiles, find_dicom
 from polyclinic.errors import DataError
 from polyclinic.run.prediction_items import ALONE, Inputs, Whole, left_out_line
-from polyclinic.run.prediction_volumes import LAYOUTS, find_volumes, is_volume
+from polyclinic.run.prediction_volumes import LAYOUTS, find_volumes
 
 _ONLY_LABELS = ("class-folders", "manifest")
 """Formats that add labels to images, and nothing that their pixels need."""

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from polyclinic.data.dataset import Image, Item, Task
-from polyclinic.data.nifti import Volume, axial, axial_depth, read_volume
+from polyclinic.data.nifti import ENDS, Volume, axial, axial_depth, read_volume
 from polyclinic.data.readers import brats, msd, volumes
 from polyclinic.errors import DataError
 from polyclinic.run.prediction_items import Whole
 
-ENDS = (".nii.gz", ".nii")
 LAYOUTS = ("brats", "msd")
 """Formats in which several files are the channels of one volume."""
 _MOST = 3  # channels
@@ -30,11 +29,6 @@ class Volumes:
     patients: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Files that no volume is made of, and why; those of labels are not among them."""
-
-
-def is_volume(name: str) -> bool:
-    """Whether a file is called NIfTI."""
-    return name.lower().endswith(ENDS)
 
 
 def find_volumes(folder: Path, names: Sequence[str], task: Task, layout: str) -> Volumes:

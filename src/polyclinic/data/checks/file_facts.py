@@ -5,7 +5,7 @@ from pathlib import Path
 from polyclinic.data.checks.check import FileFacts
 from polyclinic.data.checks.identity import dicom_identity, image_identity
 from polyclinic.data.images import quiet_decoders
-from polyclinic.data.nifti import grid
+from polyclinic.data.nifti import grid, is_volume
 
 IMAGE_KINDS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _HEAD = 352  # bytes; the mark of NIfTI ends there
@@ -45,7 +45,7 @@ def file_facts(folder: Path, name: str) -> FileFacts:
         return _image(path, name, kind)
     if kind == "DICOM":
         return FileFacts(name, kind, identity=dicom_identity(path))
-    if name.lower().endswith((".nii", ".nii.gz")):
+    if is_volume(name):
         return FileFacts(name, kind, grid=grid(path))
     return FileFacts(name, kind, empty=not head)
 

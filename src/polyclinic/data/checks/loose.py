@@ -5,14 +5,13 @@ from pathlib import Path
 from polyclinic.data.dataset import Finding, Image, Item, Scan
 from polyclinic.data.files import is_image, list_files
 from polyclinic.data.images import read_image
-from polyclinic.data.nifti import axial, axial_depth, read_volume
+from polyclinic.data.nifti import axial, axial_depth, is_volume, read_volume
 from polyclinic.data.readers import volumes
 from polyclinic.data.readers.dicom_files import find_dicom
 from polyclinic.errors import DataError
 
 UNRECOGNISED = "unrecognised"
 """The format of such a folder."""
-VOLUMES = (".nii", ".nii.gz")
 
 
 def loose_scan(folder: Path, reason: str) -> Scan:
@@ -22,8 +21,8 @@ def loose_scan(folder: Path, reason: str) -> Scan:
     one patient. `reason` says why the folder cannot be used as a site.
     """
     names, refused = list_files(folder)
-    of_volumes = [name for name in names if name.lower().endswith(VOLUMES)]
-    dicom = find_dicom(folder, [name for name in names if name not in of_volumes])
+    of_volumes = [name for name in names if is_volume(name)]
+    dicom = find_dicom(folder, [name for name in names if not is_volume(name)])
     keys = {name: [name] for name in names if is_image(name)}
     keys |= {name: list(dicom.keys(name)) for name in dicom.images}
     unusable: dict[str, str] = {}

@@ -19,7 +19,7 @@ from polyclinic.data.readers.corpus import scan_corpus
 from polyclinic.data.readers.reader import Reader, TaskChoice
 from polyclinic.errors import DataError
 
-__all__ = ["READERS", "Reader", "TaskChoice", "scan_corpus", "scan_site"]
+__all__ = ["READERS", "Reader", "TaskChoice", "scan_corpus", "scan_site", "unknown_format"]
 
 READERS: dict[str, Reader] = {
     reader.name: reader
@@ -42,11 +42,8 @@ def scan_site(folder: Path, *, format: str = "auto", task: TaskChoice = "auto") 
     With `auto` the format and the task are recognised. Raises `DataError` where there is no such
     folder, nothing in it, no or more than one format that fits, or nothing usable in that format.
     """
-    if format != "auto" and format not in READERS:
-        close = difflib.get_close_matches(format, READERS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        known = ", ".join(READERS)
-        raise DataError(f"{folder}: format {format!r} is unknown; known: auto, {known}{hint}")
+    if wrong := unknown_format(format):
+        raise DataError(f"{folder}: format {wrong}")
     if not folder.exists():
         raise DataError(f"{folder}: no such folder; expected a folder with a site's images")
     if not folder.is_dir():
@@ -61,6 +58,15 @@ def scan_site(folder: Path, *, format: str = "auto", task: TaskChoice = "auto") 
     if not scan.items:
         raise DataError(f"{folder}: no image that could be used, read as {scan.format}")
     return scan
+
+
+def unknown_format(name: str) -> str:
+    """What is wrong with the name of a format; "" for `auto` and for those that there are."""
+    if name == "auto" or name in READERS:
+        return ""
+    close = difflib.get_close_matches(name, READERS, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{name!r} is unknown; known: auto, {', '.join(READERS)}{hint}"
 
 
 def _recognise(folder: Path, seen: list[str]) -> str:

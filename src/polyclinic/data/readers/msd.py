@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from polyclinic.data.dataset import IGNORE, Finding, Item, Scan, counted
 from polyclinic.data.files import cap_findings, list_files, plain, read_text
-from polyclinic.data.nifti import Volume, axial, read_volume, room, values_of
+from polyclinic.data.nifti import ENDS, Volume, axial, read_volume, room, values_of
 from polyclinic.data.readers import volumes
 from polyclinic.data.readers.reader import Reader, TaskChoice, require_task
 from polyclinic.errors import DataError
@@ -20,7 +20,6 @@ TABLE = "dataset.json"
 IMAGES, LABELS = "imagesTr", "labelsTr"
 MAX_CHANNELS = 3
 
-_ENDS = (".nii.gz", ".nii")
 _IGNORED = "ignore"
 
 
@@ -145,7 +144,7 @@ def _cases(files: tuple[str, ...], table: _Table) -> tuple[dict[str, _Case], lis
 def _stems(files: tuple[str, ...], parent: str) -> dict[str, str]:
     found = {}
     for name in files:
-        end = next((end for end in _ENDS if name.endswith(end)), None)
+        end = next((end for end in ENDS if name.endswith(end)), None)
         if end and name.startswith(f"{parent}/") and name.count("/") == 1:
             found[name.removeprefix(f"{parent}/").removesuffix(end)] = name
     return found
