@@ -1,6 +1,7 @@
 """Do faults cost a federation a round, or make its result wrong?
 
     python benchmarks/faults.py            # hours; goes on where it was killed
+    python benchmarks/faults.py --lanes 3  # three federations at a time: most of a round is waiting
     python benchmarks/faults.py --smoke    # a few minutes: does it work?
 
 A server and three sites, real processes on this machine, TLS and Flower between them, train three
@@ -29,12 +30,15 @@ Claim: 100 faults lose no round and give no wrong result.
 import argparse
 import functools
 import json
+import math
 import os
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import records
@@ -42,6 +46,7 @@ from faults_federation import SITES, can_mount, settings
 from faults_plan import CHEAPEST, FULL, KINDS, faults_of
 from faults_reference import references
 from faults_round import clean, play
+from faults_unit import end_with_parent
 from faults_verdict import summary, whole_rounds
 
 PACKAGES = ["polyclinic", "torch", "flwr"]
@@ -55,19 +60,28 @@ INSIDE = "POLYCLINIC_FAULTS_INSIDE"
 
 @dataclass(frozen=True)
 class Study:
-    """What is played: `number` faults or more, so many in `a_round`, of `kinds`."""
+    """What is played: `number` faults or more, so many in `a_round`, of `kinds`.
+
+    Of several lanes, each plays the rounds whose index has its own remainder.
+    """
 
     seed: int
     number: int
     a_round: int
     stages: int
     kinds: Sequence[str]
+    lane: int = 0
+    lanes: int = 1
 
     @property
     def about(self) -> dict[str, Any]:
         """What may not change while it goes on."""
-        kinds = list(self.kinds)
-        return {"seed": self.seed, "kinds": kinds, "a_round": self.a_round, "stages": self.stages}
+        kept = ("seed", "kinds", "a_round", "stages", "lane", "lanes")
+        return {name: value for name, value in asdict(self).items() if name in kept}
+
+    def after(self, played: Sequence[int]) -> int:
+        """The index of the next round of this lane."""
+        return max(played, default=self.lane - self.lanes) + self.lanes
 
 
 def main() -> None:
@@ -83,14 +97,20 @@ def main() -> None:
     number, each, stages = arguments.faults, arguments.a_round, STAGES
     if arguments.smoke:
         number, each, stages = 2, 2, 1
-    rows = _measure(work, Study(arguments.seed, number, each, stages, kinds))
+    lane, lanes = arguments.lane or 0, arguments.lanes
+    study = Study(arguments.seed, math.ceil(number / lanes), each, stages, kinds, lane, lanes)
+    if arguments.lane is not None:
+        _measure(work, study)
+        return
+    rows = _measure(work, study) if lanes == 1 else _side_by_side(work, study)
     undisturbed = [row["seconds"] for row in rows if row["row"] == "undisturbed"]
     figures = summary([row for row in rows if row["row"] != "undisturbed"], number)
     result = records.circumstances(PACKAGES, seed=arguments.seed) | {
         "sites": len(SITES),
         "stages_a_round": stages,
         "faults_a_round": each,
-        "undisturbed_seconds": undisturbed[0],
+        "federations_at_a_time": lanes,
+        "undisturbed_seconds": statistics.median(undisturbed),
         "left_out": left_out,
         **figures,
     }
@@ -112,8 +132,13 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs/faults"), help="rows go here")
     parser.add_argument("--out", type=Path, help="default benchmarks/results/faults.json")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND")
+    parser.add_argument("--lanes", type=int, default=1, help="federations at a time (default 1)")
+    parser.add_argument("--lane", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--smoke", action="store_true", help="one round, two faults")
-    return parser.parse_args(words)
+    found = parser.parse_args(words)
+    if found.smoke:
+        found.lanes = 1
+    return found
 
 
 def _kinds(arguments: argparse.Namespace) -> tuple[list[str], dict[str, str]]:
@@ -127,6 +152,28 @@ def _kinds(arguments: argparse.Namespace) -> tuple[list[str], dict[str, str]]:
     if not kinds:
         raise SystemExit(f"none of the kinds of faults can be had here: {json.dumps(left_out)}")
     return kinds, left_out
+
+
+def _side_by_side(work: Path, study: Study) -> list[dict[str, Any]]:
+    """A process a lane, each with its own folder; the rows of all."""
+    command = [sys.executable, *sys.argv]
+    lanes = [
+        Popen(
+            [*command, "--lane", str(lane), "--work", str(work / f"lane-{lane}")],
+            preexec_fn=end_with_parent,
+        )
+        for lane in range(study.lanes)
+    ]
+    failed = [lane for lane, process in enumerate(lanes) if process.wait()]
+    if failed:
+        raise SystemExit(f"{work}: these lanes failed: {failed}; see above, and start it again")
+    return [
+        row
+        for lane in range(study.lanes)
+        for row in Journal(
+            work / f"lane-{lane}" / "rows.jsonl", replace(study, lane=lane).about
+        ).rows
+    ]
 
 
 def _measure(work: Path, study: Study) -> list[dict[str, Any]]:
@@ -145,7 +192,7 @@ def _measure(work: Path, study: Study) -> list[dict[str, Any]]:
     undisturbed = _undisturbed(work, journal, a_round)
     limit = max(LEAST, PATIENCE * undisturbed)
     while (happened := len(whole_rounds(journal.rows)[0])) < study.number:
-        index = 1 + max((row.get("round", -1) for row in journal.rows), default=-1)
+        index = study.after([row["round"] for row in journal.rows if "round" in row])
         print(f"{happened} of {study.number} faults; round {index}", flush=True)
         journal.note({"row": "begun", "round": index})
         folder = _fresh(work, f"round-{index:03d}")

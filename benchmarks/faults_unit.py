@@ -50,7 +50,7 @@ class Unit:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, cwd=self._folder, env=self._environment, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True, preexec_fn=_end_with_benchmark,
+                stdout=log, stderr=log, start_new_session=True, preexec_fn=end_with_parent,
             )  # fmt: skip
 
     def end(self) -> None:
@@ -65,5 +65,6 @@ class Unit:
             self._process.wait()
 
 
-def _end_with_benchmark() -> None:
+def end_with_parent() -> None:
+    """For `preexec_fn`: SIGTERM when the process that started this one ends."""
     ctypes.CDLL(None).prctl(_PARENT_DIED, signal.SIGTERM)

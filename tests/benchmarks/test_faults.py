@@ -467,6 +467,45 @@ def test_a_benchmark_that_was_killed_goes_on_with_the_next_round(played, tmp_pat
     assert (result["faults"], result["rounds"], result["rounds_cut_short"]) == (4, 1, 1)
 
 
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Processes of the benchmark that are calls of its `main`."""
+
+    class Called:
+        def __init__(self, command, **_):
+            monkeypatch.setattr(sys, "argv", command[1:])
+            self.code = 0
+            try:
+                faults.main()
+            except SystemExit:
+                self.code = 1
+
+        def wait(self):
+            return self.code
+
+    monkeypatch.setattr(faults, "Popen", Called)
+
+
+def test_lanes_share_the_rounds_of_one_seed_among_them(played, in_this_process, tmp_path):
+    result, calls = played("--faults", "10", "--lanes", "2")
+    assert set(calls) == {"undisturbed", *(f"round-{n:03d}" for n in range(4))}
+    assert (result["faults"], result["rounds"], result["pass"]) == (16, 4, True)
+    assert result["federations_at_a_time"] == 2
+    alone = [fault for n in range(4) for fault in faults_of(0, n, 4, KINDS[:5] + KINDS[6:])]
+    assert [f for n in range(4) for f in calls[f"round-{n:03d}"]["faults"]] == alone
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {"lane-0", "lane-1"}
+
+
+def test_a_lane_that_fails_is_named(played, in_this_process, monkeypatch):
+    def fail(_, study):
+        if study.lane == 1:
+            raise SystemExit("no disk")
+
+    monkeypatch.setattr(faults, "_measure", fail)
+    with pytest.raises(SystemExit, match=r"these lanes failed: \[1\]"):
+        played("--lanes", "2")
+
+
 def test_a_smoke_test_plays_one_round_of_two_cheap_faults(played):
     result, calls = played("--smoke")
     assert list(calls) == ["undisturbed", "round-000"]

@@ -94,6 +94,7 @@ def build_sample(
                             "seeds": _seeds(number, seeds, rng),
                         }
                     )
+            talks = name not in ("local", "mim")
             for seed in seeds:
                 for stage in range(1, 9):
                     reached = value - 0.15 * 0.7**stage
@@ -106,9 +107,9 @@ def build_sample(
                             "received": None if name == "local" and stage == 1 else reached - 0.01,
                             "trained": reached + float(rng.normal(0, 0.003)),
                             "loss": 0.7**stage,
+                            "bytes_up": 2_801_600 if talks else 0,
                         }
                     )
-            talks = name not in ("local", "mim")
             rows["communication"].append(
                 {
                     "method": name,

@@ -54,6 +54,18 @@ def test_curves_have_one_marker_per_point(courses: list[list[float]]) -> None:
     assert len(marks) == sum(map(len, courses)) + len(courses[0])
 
 
+def test_whole_numbers_along_x_stay_whole_and_others_get_round_ticks() -> None:
+    def labels(*along: float) -> list[str | None]:
+        lines = [plots.Line("m", 0, tuple((x, 0.5) for x in along))]
+        root = tree(plots.curves([("one", lines)], axis="MB", **ABOUT))
+        return [t.text for t in root.findall(".//text") if t.attrib.get("text-anchor") == "middle"]
+
+    assert labels(1, 2, 3) == ["1", "2", "3", "MB"]
+    assert labels(1, 30)[:3] == ["1", "5", "9"]
+    assert labels(0, 0.81, 1.62) == ["0.0", "0.5", "1.0", "1.5", "MB"]
+    assert labels(0.5) == ["0.5", "MB"]
+
+
 @pytest.mark.parametrize("size", [2, 9, 40])
 def test_confusion_shows_shares_of_rows(size: int) -> None:
     matrix = [[3 if i == j else 1 for j in range(size)] for i in range(size)]

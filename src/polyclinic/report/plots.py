@@ -125,7 +125,9 @@ def curves(
     """Lines over the same x, one panel beside the other with a shared y axis."""
     everything = [point for _, lines in panels for line in lines for point in line.points]
     low, high = _range([y for _, y in everything])
-    first, last = min(x for x, _ in everything), max(x for x, _ in everything)
+    along = [x for x, _ in everything]
+    first, last = min(along), max(along)
+    marked = _marked(first, last, whole=all(x % 1 == 0 for x in along))
     left, gap, top, bottom = 36, 14, 22, height - 34
     panel = (width - left - 8 - gap * (len(panels) - 1)) / len(panels)
     parts = []
@@ -145,9 +147,8 @@ def curves(
             if index == 0:
                 label = number(tick, high - low)
                 parts.append(_text("tick", left - 5, y(tick) + 3.5, label, anchor="end"))
-        step = max(1, math.ceil((last - first) / 8))
-        for stage in range(int(first), int(last) + 1, step):
-            parts.append(_text("tick", x(stage), bottom + 14, str(stage), anchor="middle"))
+        for place, label in marked:
+            parts.append(_text("tick", x(place), bottom + 14, label, anchor="middle"))
         for line in reversed(lines):  # the first method is drawn last, on top
             places = [(x(a), y(b)) for a, b in line.points]
             path = "M" + "L".join(f"{_n(a)},{_n(b)}" for a, b in places)
@@ -268,6 +269,16 @@ def number(value: float, span: float) -> str:
     decimals = 0 if span > 4 else 1 if span > 0.6 else 2 if span > 0.06 else 3
     text = f"{value:.{decimals}f}"
     return text.replace("-", MINUS) if float(text) else text.replace("-", "")
+
+
+def _marked(first: float, last: float, *, whole: bool) -> list[tuple[float, str]]:
+    """Where a plot has ticks along x, and their labels; whole numbers stay whole."""
+    if whole:
+        step = max(1, math.ceil((last - first) / 8))
+        return [(float(n), str(n)) for n in range(int(first), int(last) + 1, step)]
+    if first == last:
+        return [(first, number(first, 1.0))]
+    return [(place, number(place, last - first)) for place in ticks(first, last, 5)]
 
 
 def _fits(low: float, high: float, step: float, most: int) -> bool:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from markupsafe import Markup
+
 from polyclinic.report import formats, plots, wording
 from polyclinic.report.rows import Row, pick, primary, tone
 from polyclinic.run.roles import BASELINES, REFERENCE
@@ -165,6 +167,46 @@ def curves(results: Row) -> list[dict[str, Any]]:
         metric = wording.metric(site["metric"])
         found.append({"site": site["name"], "metric": metric, "plot": plot})
     return found
+
+
+def quality_by_bytes(results: Row) -> Markup | None:
+    """Mean validation score of the encoder as received against what all sites had sent by then.
+
+    Only stages at which every site of the method was asked count, so that all means are over the
+    same sites. Bytes are in MB, of one seed; methods that send nothing are not shown.
+    """
+    lines = []
+    for series, method in enumerate(results["methods"]):
+        rows = pick(results.get("curves", []), method=method["name"])
+        if any(row.get("bytes_up") for row in rows):
+            points = _score_by_bytes(rows, len(results["sites"]))
+            lines.append(plots.Line(method["title"], series, points))
+    lines = [line for line in lines if len(line.points) > 1]
+    if not lines:
+        return None
+    last = "; ".join(
+        f"{line.label}: {formats.score(line.points[-1][1])} after {line.points[-1][0]:.2f} MB"
+        for line in lines
+    )
+    return plots.curves(
+        [("mean validation score, as received", lines)],
+        ident="quality-by-bytes",
+        title="Quality against bytes",
+        desc=last,
+        axis="MB sent by all sites before",
+    )
+
+
+def _score_by_bytes(rows: list[Row], sites: int) -> tuple[tuple[float, float], ...]:
+    seeds = len({row["seed"] for row in rows})
+    sent, points = 0.0, []
+    for stage in sorted({row["stage"] for row in rows}):
+        here = pick(rows, stage=stage)
+        scores = [row["received"] for row in here if row["received"] is not None]
+        if len(scores) == sites * seeds:
+            points.append((sent / seeds / 1e6, sum(scores) / len(scores)))
+        sent += sum(row.get("bytes_up", 0) for row in here)
+    return tuple(points)
 
 
 def _means_by_stage(rows: list[Row], key: str) -> tuple[tuple[float, float], ...]:

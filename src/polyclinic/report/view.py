@@ -21,7 +21,13 @@ from polyclinic.report.record_view import (
     timing,
 )
 from polyclinic.report.rows import Row, pick, primary, sign
-from polyclinic.report.score_view import comparisons, curves, forests, score_table
+from polyclinic.report.score_view import (
+    comparisons,
+    curves,
+    forests,
+    quality_by_bytes,
+    score_table,
+)
 from polyclinic.report.site_view import site_panels
 from polyclinic.run.roles import BASELINES, lead_method
 
@@ -47,6 +53,7 @@ def view(results: Mapping[str, Any], run: Path) -> dict[str, Any]:
         "comparisons": comparisons(results, lead),
         "held_out": held_out(results),
         "curves": curves(results),
+        "quality_by_bytes": quality_by_bytes(results),
         "panels": site_panels(results, run, lead),
         "privacy": privacy(results),
         "audit": audit(run),

@@ -276,6 +276,7 @@ def _curves(records: Iterable[Record]) -> list[Record]:
             "received": said["received_score"],
             "trained": said["trained_score"],
             "loss": said["loss"],
+            "bytes_up": said.get("bytes_up", 0),
         }
         for r in records
         if r["kind"] == "stage"
