@@ -1,6 +1,8 @@
 """What a site does with what it is asked, what it keeps, and how little leaves when it fails."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -157,3 +159,15 @@ def test_the_data_are_prepared_as_the_federation_wants(letters):
     site = letters.sites["north"].prepared(DataConfig(image_size=32))
     assert site.images.shape[-2:] == (32, 32)
     assert site.name == "north"
+
+
+def test_a_message_loads_nothing_that_only_judging_needs():
+    """A process answers each message, so what it loads is paid for every time."""
+    program = (
+        "import sys; import polyclinic.deploy.site_work; "
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert {"sklearn", "scipy", "monai", "pandas", "pydicom"}.isdisjoint(done.stdout.split())

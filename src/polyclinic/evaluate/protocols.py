@@ -12,10 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from polyclinic.config import DataConfig, EvaluationConfig, LocalConfig
@@ -59,6 +55,8 @@ def linear_probe(
     del plan  # nothing of the encoder is trained
     if site.task == "segmentation":
         return dense_linear_probe(preset, state, site, DENSE_PENALTIES, *seed)
+    from sklearn.preprocessing import StandardScaler  # not for every message of a site
+
     encoder = encoder_with(preset, state)
     train_rows, val_rows, test_rows = (site.split[s] for s in ("train", "val", "test"))
     features = np.zeros((len(site), encoder.config.embedding))
@@ -137,6 +135,10 @@ def fit_linear(
     site: SiteData, features: NDArray[np.float64], targets: NDArray[np.generic], penalty: float
 ) -> Any:
     """Logistic regression, one for each of several labels, or ridge, with L2 of 1 / `penalty`."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.multiclass import OneVsRestClassifier
+
     if site.task == "regression":
         return Ridge(alpha=1 / penalty).fit(features, targets)
     model = LogisticRegression(C=penalty, class_weight="balanced", max_iter=300, tol=1e-3)
