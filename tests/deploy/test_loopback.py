@@ -1,7 +1,6 @@
 """The whole, as real processes on this machine: TLS, Flower, three sites, and kills.
 
-Takes a minute or two on an idle machine, so it runs where POLYCLINIC_LOOPBACK is set
-(`make loopback`).
+The example always runs; what takes minutes where POLYCLINIC_LOOPBACK is set (`make loopback`).
 """
 
 import json
@@ -12,19 +11,24 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from polyclinic.data.phantoms import write_phantoms
 from polyclinic.deploy.folders import running
+from polyclinic.deploy.settings import load_deployment
 from polyclinic.run.experiment import run_experiment
 
 pytest.importorskip("flwr")
-pytestmark = pytest.mark.skipif(
+takes_minutes = pytest.mark.skipif(
     not os.environ.get("POLYCLINIC_LOOPBACK"), reason="takes minutes; `make loopback` runs it"
 )
 NAMES = ("north", "south", "west")
 PATIENCE = 900.0  # s
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def free_port() -> int:
@@ -34,15 +38,14 @@ def free_port() -> int:
 
 
 class Federation:
-    """A server and three sites, started by the commands that a user gives."""
+    """A server and three sites, started by the commands that a user gives.
 
-    def __init__(self, folder: Path, hospitals: Path, **settings: object) -> None:
-        self.folder, self.hospitals = folder, hospitals
-        text = (hospitals / "federation.toml").read_text().replace("8443", str(free_port()))
-        text = text.replace('"corpus"', json.dumps(str(hospitals / "corpus")))
-        for key, value in settings.items():
-            text = text.replace("deadline = 600", f"{key} = {value}\ndeadline = 600")
-        (folder / "federation.toml").write_text(text)
+    `text` is that of federation.toml, `data` holds a folder a site, `names` are theirs.
+    """
+
+    def __init__(self, folder: Path, text: str, data: Path, names: Sequence[str]) -> None:
+        self.folder, self.data, self.names = folder, data, names
+        (folder / "federation.toml").write_text(text.replace("8443", str(free_port())))
 
     def call(self, *arguments: str) -> str:
         command = [sys.executable, "-m", "polyclinic", *arguments]
@@ -59,7 +62,7 @@ class Federation:
         invite = self.folder / "server" / "invites" / f"{name}.invite"
         if invite.exists():
             shutil.copy(invite, self.folder)
-        data = str(self.hospitals / name)
+        data = str(self.data / name)
         self.call("site", "join", f"{name}.invite", "--data", data, "--background")
 
     def pid(self, name: str) -> int:
@@ -92,13 +95,14 @@ class Federation:
 
     def stop(self) -> None:
         self.call("server", "stop")
-        for name in NAMES:
+        for name in self.names:
             if (self.folder / f"site-{name}").exists():
                 self.call("site", "stop", f"site-{name}")
 
 
 @pytest.fixture
-def federation(tmp_path, hospitals, monkeypatch):
+def started(tmp_path, monkeypatch):
+    """(text, data, names) -> a federation in `tmp_path`, which ends with the test."""
     for key, value in {
         "POLYCLINIC_CACHE": str(tmp_path / "cache"),
         "POLYCLINIC_DEVICE": "cpu",
@@ -108,13 +112,27 @@ def federation(tmp_path, hospitals, monkeypatch):
         monkeypatch.setenv(key, value)
     made = []
 
-    def make(**settings: object) -> Federation:
-        made.append(Federation(tmp_path, hospitals, **settings))
+    def make(text: str, data: Path, names: Sequence[str]) -> Federation:
+        made.append(Federation(tmp_path, text, data, names))
         return made[-1]
 
     yield make
     for one in made:
         one.stop()
+
+
+@pytest.fixture
+def federation(started, hospitals):
+    """(settings of the server) -> the federation of the test hospitals."""
+
+    def make(**settings: object) -> Federation:
+        text = (hospitals / "federation.toml").read_text()
+        text = text.replace('"corpus"', json.dumps(str(hospitals / "corpus")))
+        for key, value in settings.items():
+            text = text.replace("deadline = 600", f"{key} = {value}\ndeadline = 600")
+        return started(text, hospitals, NAMES)
+
+    return make
 
 
 def until(condition, what: str) -> None:
@@ -124,6 +142,26 @@ def until(condition, what: str) -> None:
         time.sleep(0.2)
 
 
+def test_the_example_ends_with_the_encoder_of_one_process(started, tmp_path, exact):
+    """The commands of docs/deploy.md, over fewer images than the example makes up."""
+    example = ROOT / "examples" / "three_sites" / "federation.toml"
+    write_phantoms(tmp_path / "data", seed=0, images_per_site=24, corpus_images=16, image_size=32)
+    f = started(example.read_text(), tmp_path / "data" / "sites", ("chest", "skin", "blood"))
+    config = load_deployment(f.folder / "federation.toml").config
+    f.start()
+    for name in f.names:
+        f.join(name)
+    sites = tuple(replace(site, path=f.data / site.name) for site in config.sites)
+    run_experiment(replace(config, sites=sites), tmp_path / "here")
+    here = tmp_path / "here" / "seed-0" / "universal" / "encoders" / "encoder.safetensors"
+    result = f.result()
+    assert [stage["who"] for stage in result["runs"][0]["stages"]] == ["3 of 3", "3 of 3"]
+    assert f.encoder() == here.read_bytes()
+    f.stop()
+    until(lambda: f.processes() == [], "processes were left behind")
+
+
+@takes_minutes
 def test_killed_and_started_again_it_ends_with_the_encoder_of_one_process(
     federation, simulated, tmp_path, exact
 ):
@@ -152,6 +190,7 @@ def test_killed_and_started_again_it_ends_with_the_encoder_of_one_process(
     until(lambda: f.processes() == [], "processes were left behind")
 
 
+@takes_minutes
 def test_without_a_site_that_was_killed_the_run_goes_on(federation):
     f = federation(quorum=2)
     text = (f.folder / "federation.toml").read_text()
@@ -167,6 +206,7 @@ def test_without_a_site_that_was_killed_the_run_goes_on(federation):
     assert stages[-1]["absent"][0]["reason"]
 
 
+@takes_minutes
 def test_with_budgets_and_masks_a_killed_federation_goes_on(federation):
     """Differential privacy and secure aggregation together, with a site and the server killed."""
     f = federation(quorum=3)
