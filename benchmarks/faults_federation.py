@@ -78,7 +78,7 @@ class Federation:
         stages: int,
         surroundings: Callable[[str], Mapping[str, str]] = lambda _: {},
     ) -> None:
-        self.folder, self.data = folder, data
+        self.folder, self.data, self.stages = folder, data, stages
         self.port = free_port()
         self.left_behind: list[str] = []
         self.proxies = {name: Proxy(self.port) for name in SITES}
@@ -120,6 +120,13 @@ class Federation:
     def finished(self) -> bool:
         """Whether the run has come to its end, and the server has noticed."""
         return self.units[SERVER].succeeded and bool(self.result.get("finished"))
+
+    @property
+    def progress(self) -> float:
+        """The share of the stages and the judging that is in the server's journal."""
+        path = self.state(SERVER) / "run" / "metrics.jsonl"
+        done = path.read_text(encoding="utf-8").count('"kind": "stage"') if path.exists() else 0
+        return done / (self.stages + 1)
 
     def look(self) -> None:
         """Keep all units up; a site is started when its invitation has come."""

@@ -31,8 +31,9 @@ def play(
 ) -> Record:
     """Run a federation in `folder` under `faults`; what became of it.
 
-    Moments are shares of `undisturbed` (s), counted from when all sites have joined. `note` gets a
-    row for each fault as it happens. After `limit` s more nothing is waited for.
+    Moments are shares of `undisturbed` (s), counted from when all sites have joined, or of the
+    stages, whichever comes first. `note` gets a row for each fault as it happens. After `limit` s
+    nothing more is waited for.
     """
     folder.mkdir(parents=True)
     clocks = {fault.victim for fault in faults if fault.kind == CLOCK}
@@ -81,10 +82,12 @@ def _disturb(
     while not federation.finished and time.monotonic() < began + limit:
         federation.look()
         now = time.monotonic() - began
+        # a machine that is less busy than it was comes to an end before all moments have come
+        share = max(now / undisturbed, federation.progress) if undisturbed else 0.0
         for over, end in [pair for pair in lasting if pair[0] <= now]:
             end()
             lasting.remove((over, end))
-        for fault in [fault for fault in waiting if fault.at * undisturbed <= now]:
+        for fault in [fault for fault in waiting if fault.at <= share]:
             try:
                 about, ending = inject(fault, federation)
             except NotThereError:  # at the next look

@@ -385,6 +385,17 @@ def test_without_rounds_there_are_no_figures_and_no_claim():
     assert not found["pass"]
 
 
+def test_progress_is_the_share_of_stages_and_judging_in_the_journal(tmp_path):
+    federation = Federation(tmp_path, tmp_path / "data", 3)
+    assert federation.progress == 0
+    journal = tmp_path / "server" / "run" / "metrics.jsonl"
+    journal.parent.mkdir(parents=True)
+    rows = [{"kind": "pretraining"}, {"kind": "stage", "stage": 1}, {"kind": "stage", "stage": 2}]
+    journal.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert federation.progress == 0.5
+    federation.end()
+
+
 # the journal of the benchmark
 
 
