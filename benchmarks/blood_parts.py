@@ -19,7 +19,7 @@ from polyclinic.config import load_config as read_config
 from polyclinic.data.dataset import SPLITS, Item, SiteData
 from polyclinic.data.phantoms import blood
 from polyclinic.data.splits import split_items
-from polyclinic.federation.exchange import stage_plan
+from polyclinic.federation.plans import stage_plan
 from polyclinic.models.encoder import build_encoder
 from polyclinic.models.state import State, load_state, save_state, state_of
 from polyclinic.models.training import TrainPlan
@@ -114,7 +114,7 @@ def load_config(folder: Path) -> Config:
 
 def plan_of(config: Config, stage: int) -> TrainPlan:
     """The local training of a stage, counted from 0, as Polyclinic's own federation plans it."""
-    return stage_plan(config, stage, config.local.stages)
+    return stage_plan(config, stage)
 
 
 def load_start(folder: Path) -> State:

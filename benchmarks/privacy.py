@@ -29,7 +29,8 @@ from polyclinic.config import Config, PrivacyConfig, SiteConfig, UniversalConfig
 from polyclinic.evaluate.audit.bounds import best_least_epsilon
 from polyclinic.federation.aggregation import add
 from polyclinic.federation.audit.planted import mechanism_canaries
-from polyclinic.federation.audit.stages import plan_of, stage_of, weighting_of
+from polyclinic.federation.audit.stages import stage_of
+from polyclinic.federation.plans import plan_of, weighting_of
 from polyclinic.models.device import fixed_precision
 from polyclinic.models.encoder import build_encoder
 from polyclinic.models.state import state_of

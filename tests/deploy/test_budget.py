@@ -10,7 +10,7 @@ from polyclinic.config import PrivacyConfig
 from polyclinic.deploy import budget, coordinator, site_work
 from polyclinic.deploy.agreement import agreement_of, promise
 from polyclinic.deploy.coordinator import coordinate
-from polyclinic.deploy.folders import ACCOUNTS, read_record
+from polyclinic.deploy.folders import ACCOUNTS, ASKED, read_record
 from polyclinic.deploy.remote import RemoteSites
 from polyclinic.deploy.status import states
 from polyclinic.deploy.tasks import to_fields
@@ -20,6 +20,7 @@ from polyclinic.federation import exchange
 from polyclinic.federation.exchange import Door, site_stage
 from polyclinic.federation.knowledge import SCORES_SCHEMA, encode, schema_of, unpack
 from polyclinic.federation.ledger import Label, digest
+from polyclinic.federation.plans import plan_of
 from polyclinic.federation.privacy import account, clients, stage
 from polyclinic.federation.privacy.statement import statement
 from polyclinic.federation.stages import StageStore
@@ -76,7 +77,7 @@ def task_of(config, start, seed=0):
     """The task of a first stage, as the server writes it."""
     post = Reading()
     sites = RemoteSites(post, config, quorum=1, deadline=1.0, tell=lambda _: None)
-    plan = replace(protocol_plan(config), stages=2, privacy=config.privacy)
+    plan = plan_of(config, "universal")
     door = Door(Label("universal", seed, 1), broadcast=digest(encode(start)))
     seeds = (seed, "universal", 0, "north")
     given = ("small", start, None, plan, schema_of(start), seeds, door)
@@ -151,10 +152,11 @@ def test_encoder_and_accounts_are_the_same_as_in_one_process(
     assert there["site_privacy"] == []
 
 
-def test_no_score_leaves_a_site_with_a_budget(quick, letters, asked):
+def test_no_score_leaves_a_site_with_a_budget(quick, letters, asked, private):
     answer_of(letters, asked)
-    plans = dict.fromkeys(PROTOCOLS, replace(asked.plans["train"], privacy=PrivacyConfig()))
-    fields = answer_of(letters, replace(asked, kind="evaluate", plans=plans))
+    plans = dict.fromkeys(PROTOCOLS, protocol_plan(private.config))
+    about = {"stage": 2, "plans": plans, "bootstrap": private.config.evaluation.bootstrap}
+    fields = answer_of(letters, replace(asked, kind="evaluate", **about))
     told = unpack(fields["knowledge"], SCORES_SCHEMA, "north").scalars
     assert all(value != value for value in told.values())
     out = letters.sites["north"].folder / "results" / "seed-0" / "universal" / "scores.json"
@@ -174,7 +176,9 @@ def test_what_is_asked_again_is_answered_from_the_disk_and_charged_once(
     assert spent(letters) == once
 
 
-def test_killed_between_recording_and_sending_the_spend_stays(quick, letters, asked, monkeypatch):
+def test_killed_between_recording_and_sending_the_spend_stays(
+    quick, letters, asked, start, monkeypatch
+):
     real = exchange.leave
 
     def killed(*_):
@@ -191,8 +195,10 @@ def test_killed_between_recording_and_sending_the_spend_stays(quick, letters, as
     answer = answer_of(letters, asked)  # the same request, after the restart
     assert spent(letters) == once
     assert verify(ledger).sent == {digest(answer["knowledge"])}
-    answer_of(letters, with_plan(asked, learning_rate=0.5))  # another one
-    assert spent(letters)["epsilon"] > once["epsilon"]
+    other = encode({name: value + 1e-3 for name, value in start.items()})
+    other = replace(asked, encoder=other, broadcast=digest(other))
+    assert answer_of(letters, other) == {"refusal": "privacy"}
+    assert spent(letters) == once
 
 
 def test_killed_before_the_spend_is_recorded_nothing_leaves(quick, letters, asked, monkeypatch):
@@ -230,9 +236,13 @@ def test_images_that_changed_meanwhile_are_no_second_release_under_the_same_nois
 def test_a_server_that_begins_again_from_the_start_finds_the_budget_spent(
     quick, letters, asked, start
 ):
-    """It says each time that nothing was done: stage 1, no head, other encoders."""
+    """It says each time that nothing was done: stage 1, no head, other encoders.
+
+    Even a site that has lost what it was asked before charges each of them.
+    """
     refused = None
     for number in range(10):
+        (letters.sites["north"].folder / ASKED).unlink(missing_ok=True)
         encoder = encode({k: v + number * 1e-3 for k, v in start.items()})
         found = answer_of(letters, replace(asked, encoder=encoder, broadcast=digest(encoder)))
         if "refusal" in found:
@@ -333,8 +343,11 @@ def test_trainings_on_the_same_images_add_up(quick, joined, private, start):
 
 
 def test_noise_differs_between_sites_and_requests(letters, asked, start):
+    """The encoders are nearly the same, so what differs in the changes is the noise."""
+    other = encode({name: value + 1e-6 for name, value in start.items()})
     one = unpack(answer_of(letters, asked)["knowledge"], schema_of(start), "north").tensors
-    again = answer_of(letters, with_plan(asked, learning_rate=0.0))  # nothing moves: all is noise
+    (letters.sites["north"].folder / ASKED).unlink()
+    again = answer_of(letters, replace(asked, encoder=other, broadcast=digest(other)))
     two = unpack(again["knowledge"], schema_of(start), "north").tensors
     assert not all(torch.equal(one[k], two[k]) for k in one)
 

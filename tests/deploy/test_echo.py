@@ -230,7 +230,7 @@ def test_it_begins_when_the_rosters_are_confirmed(letters, compared, tmp_path):
 def test_where_too_few_sign_the_run_stops_and_says_who(letters, compared, tmp_path):
     for name in ("south", "west"):
         site = letters.sites[name]
-        agreed = replace(site.agreement, stages=9)
+        agreed = replace(site.agreement, threshold=9)
         letters.sites[name] = replace(site, agreement=agreed)
     said = r"every site failed \(north: 1 sites have signed, and it takes 2; south: .*"
     with pytest.raises(RunError, match=said):

@@ -7,6 +7,7 @@ import socket
 import ssl
 import stat
 import threading
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -75,7 +76,7 @@ def serving(keys, join=lambda *_: 1, roster=dict):
 def invited(tmp_path, keys, port=1, clock=None, agreed=None):
     register = Register(tmp_path, **({"clock": clock} if clock else {}))
     ca = (keys / "ca.crt").read_text()
-    agreed = agreed or Agreement(("north", "south"), ("universal",), (0,), 2)
+    agreed = agreed or Agreement(("north", "south"), ("universal",), (0,))
     register.invite(["north", "south"], "tiny", "127.0.0.1", port, ca, 7, agreed)
     return register, read_invite(tmp_path / "invites" / "north.invite")
 
@@ -278,11 +279,31 @@ def test_while_the_superlink_starts_again_the_door_says_so(keys):
 
 def test_too_much_and_too_odd_is_refused(keys, monkeypatch):
     monkeypatch.setattr(door_module, "LONGEST_REQUEST", 10)
+    monkeypatch.setattr(door_module, "LONGEST_ANSWER", 20)
     with serving(keys) as port:
-        assert post(keys, port, "/v1/fleet/push-object", b"x" * 11)[0] == 413
+        assert post(keys, port, "/v1/fleet/pull-messages", b"x" * 11)[0] == 413
+        assert post(keys, port, "/v1/fleet/push-object", b"x" * 21)[0] == 413
         assert post(keys, port, JOIN, b"x" * 17000)[0] == 413
         for body in (b"{", b"[]", b"{}", b'{"site": 1, "code": "", "key": ""}'):
             assert post(keys, port, JOIN, body)[0] == 400
+
+
+def test_who_only_holds_connections_gets_so_many_and_no_more(keys, monkeypatch):
+    monkeypatch.setattr(door_module, "MOST_CONNECTIONS", 2)
+    with serving(keys) as port:
+        held = [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
+        time.sleep(0.5)  # until they are taken
+        with pytest.raises(OSError, match=r"."):
+            post(keys, port, "/v1/fleet/pull-messages", b"x")
+        for connection in held:
+            connection.close()
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with suppress(OSError):
+                assert post(keys, port, "/v1/fleet/pull-messages", b"x")[0] == 207
+                break
+        else:
+            pytest.fail("connections that ended are still counted")
 
 
 def test_a_server_with_another_certificate_is_not_trusted(tmp_path, keys):
@@ -371,7 +392,6 @@ def test_the_preflight_says_what_will_be_spent(tmp_path, keys, monkeypatch):
         ("north", "south", "west"),
         ("universal", "fedavg"),
         (0,),
-        2,
         federation=FederationConfig(secure=True),
         privacy=PrivacyConfig(epsilon=8.0),
         threshold=3,
@@ -399,7 +419,7 @@ def test_the_preflight_says_what_will_be_spent(tmp_path, keys, monkeypatch):
 
 def test_an_invitation_to_something_else_is_written_anew(tmp_path, keys):
     _, first = invited(tmp_path, keys)
-    agreed = Agreement(("north", "south"), ("universal",), (0, 1), 2)
+    agreed = Agreement(("north", "south"), ("universal",), (0, 1))
     _, second = invited(tmp_path, keys, agreed=agreed)
     assert second.agreement == agreed != first.agreement
     assert second.code != first.code

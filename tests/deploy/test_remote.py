@@ -121,19 +121,81 @@ def test_how_long_a_site_is_waited_for(letters, deployment):
 
     def limit(name, there):
         clock.now = 0.0
-        while sites._waits_for(name, 0.0, there):
+        while sites._waits_for(name, "train", 0.0, there):
             clock.now += 10.0
         return clock.now
 
     assert limit("north", True) == pytest.approx(1000, abs=10)  # nothing is known of it
     assert limit("north", False) == pytest.approx(1000, abs=10)
-    sites._took["north"], sites._seen["north"] = 100.0, 50.0
+    sites._took["north", "train"], sites._seen["north"] = 100.0, 50.0
     assert limit("north", True) == pytest.approx(300, abs=10)
     assert limit("north", False) == pytest.approx(50 + LEAST, abs=10)
-    sites._took["north"] = 1.0
+    sites._took["north", "train"] = 1.0
     assert limit("north", True) == pytest.approx(LEAST, abs=10)
-    sites._took["north"] = 5000.0
+    sites._took["north", "train"] = 5000.0
     assert limit("north", True) == pytest.approx(1000, abs=10)
+
+
+def test_quick_judging_does_not_shorten_the_wait_for_training(letters, deployment):
+    sites = remote(letters, deployment, deadline=3600.0)
+    sites._took["north", "train"], sites._took["north", "evaluate"] = 1500.0, 20.0
+    assert sites._waits_for("north", "train", 0.0, there=True)
+    sites._clock.now = 4000.0
+    assert not sites._waits_for("north", "train", 0.0, there=True)
+    sites._clock.now = 200.0
+    assert not sites._waits_for("north", "evaluate", 0.0, there=True)
+
+
+def test_who_was_away_when_the_others_judged_is_asked_once_more_at_the_end(
+    letters, deployment, tmp_path
+):
+    """And gets the encoder then."""
+    collect, lost = letters.collect, []
+
+    def late(messages):
+        for message, answer in collect(messages):
+            name, task = letters.sent[int(message)]
+            if name == "west" and task.kind == "evaluate" and len(lost) < ATTEMPTS:
+                lost.append(message)
+                yield message, "its node failed (2)"
+            else:
+                yield message, answer
+
+    letters.collect = late
+    result = coordinate(deployment.config, tmp_path / "run", remote(letters, deployment))
+    (run,) = json.loads(result.read_text())["runs"]
+    assert len(lost) == ATTEMPTS
+    assert [(judged["site"], judged["absent"]) for judged in run["judged"]] == [
+        ("north", None),
+        ("south", None),
+        ("west", None),
+    ]
+    assert (letters.sites["west"].folder / "results" / "seed-0" / "universal").is_dir()
+
+
+def test_a_server_killed_while_sites_judge_does_not_wait_for_a_quorum_of_the_rest(
+    letters, deployment, tmp_path, monkeypatch
+):
+    record = RunDirectory.record
+
+    def interrupted(self, entry):
+        if entry["kind"] == "judged-at-site" and entry["site"] == "west":
+            raise KeyboardInterrupt
+        record(self, entry)
+
+    monkeypatch.setattr(RunDirectory, "record", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        coordinate(deployment.config, tmp_path / "run", remote(letters, deployment))
+    monkeypatch.setattr(RunDirectory, "record", record)
+    letters.away.add("west")
+    result = coordinate(deployment.config, tmp_path / "run", remote(letters, deployment))
+    (run,) = json.loads(result.read_text())["runs"]
+    absent = {judged["site"]: judged["absent"] for judged in run["judged"]}
+    assert absent == {"north": None, "south": None, "west": "it was not there"}
+    letters.away.clear()
+    again = coordinate(deployment.config, tmp_path / "run", remote(letters, deployment))
+    (run,) = json.loads(again.read_text())["runs"]
+    assert {judged["absent"] for judged in run["judged"]} == {None}
 
 
 def test_a_site_whose_node_fails_is_asked_again_but_not_for_ever(letters, deployment, tmp_path):
@@ -298,7 +360,7 @@ def test_whoever_takes_long_is_nudged_once_at_a_time(letters, deployment, tmp_pa
     )
     assert [stage["who"] for stage in stages_of(result)] == ["2 of 3: north absent"] * 2
     kinds = [task.kind for name, task in letters.sent if name == "north"]
-    assert kinds == ["train", "nudge", "train", "nudge", "evaluate", "nudge"]
+    assert kinds == ["train", "nudge"] * 2 + ["evaluate", "nudge"] * 2  # once more at the end
 
 
 def test_methods_that_need_the_data_are_refused(letters, deployment):

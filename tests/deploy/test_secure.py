@@ -11,7 +11,7 @@ from safetensors.numpy import load
 from polyclinic.config import FederationConfig, PrivacyConfig, SiteConfig
 from polyclinic.deploy import coordinator, remote_rounds, secret_site
 from polyclinic.deploy.coordinator import coordinate
-from polyclinic.deploy.folders import ACCOUNTS, EXCHANGES, read_record, write_record
+from polyclinic.deploy.folders import ACCOUNTS, ASKED, EXCHANGES, read_record, write_record
 from polyclinic.deploy.remote import RemoteSites
 from polyclinic.deploy.roster import FILE, confirm, fingerprint
 from polyclinic.deploy.secret_site import MASKED
@@ -468,6 +468,7 @@ def test_a_repeated_stage_with_another_head_for_one_site_is_refused_by_it(
     assert ("west", 1, False) in trained
     honest, (heads,) = letters.send, letters.sites["west"].folder.glob("heads/*/*")
     kept = {path.name for path in heads.iterdir()}
+    (letters.sites["west"].folder / ASKED).unlink()  # which would refuse it first
     tampering(letters, "train", "west", lambda task: replace(task, head=0))
     with pytest.raises(RunError, match=r"was being unmasked .* only east, north, south are there"):
         coordinate(secret.config, tmp_path / "run", remote(letters, secret))
@@ -475,6 +476,7 @@ def test_a_repeated_stage_with_another_head_for_one_site_is_refused_by_it(
     assert ("west", 1, True) not in trained
     assert {path.name for path in heads.iterdir()} == kept
     letters.send = honest  # and an honest repetition goes on
+    (letters.sites["west"].folder / ASKED).unlink()
     result = coordinate(secret.config, tmp_path / "run", remote(letters, secret))
     assert [stage["who"] for stage in stages_of(result)] == ["4 of 4", "4 of 4"]
 

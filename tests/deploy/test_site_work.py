@@ -1,6 +1,7 @@
 """What a site does with what it is asked, what it keeps, and how little leaves when it fails."""
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,14 +11,16 @@ import torch
 from safetensors.torch import load_file
 
 from polyclinic.config import DataConfig
+from polyclinic.deploy.folders import ASKED
 from polyclinic.deploy.remote import RemoteSites
-from polyclinic.deploy.site_work import respond
+from polyclinic.deploy.site_work import respond, respond_from
 from polyclinic.deploy.tasks import REFUSALS, from_fields, read_answer, to_fields
 from polyclinic.errors import KnowledgeError
 from polyclinic.evaluate.protocols import PROTOCOLS, protocol_plan
 from polyclinic.federation.exchange import Door, site_stage
 from polyclinic.federation.knowledge import SCORES_SCHEMA, encode, schema_of, unpack
 from polyclinic.federation.ledger import Label, digest
+from polyclinic.federation.plans import plan_of
 from polyclinic.models.encoder import build_encoder
 from polyclinic.models.state import state_of
 
@@ -32,11 +35,18 @@ def asked(letters, deployment, start):
     """The task of a first stage, as the server writes it."""
     config = deployment.config
     sites = RemoteSites(letters, config, quorum=1, deadline=1.0, tell=lambda _: None)
-    plan = replace(protocol_plan(config), stages=config.local.stages)
+    plan = plan_of(config, "universal")
     door = Door(Label("universal", 0, 1), broadcast=digest(encode(start)))
     task = ("small", start, None, plan, schema_of(start), (0, "universal", 0, "north"), door)
     list(sites.map(site_stage, [("north", task)]))
+    (letters.sites["north"].folder / ASKED).unlink()
     return letters.sent[0][1]
+
+
+def stage(site, asked, number, head):
+    """The task of a later stage."""
+    plan = plan_of(site.agreement, asked.method, number)
+    return replace(asked, stage=number, head=head, plans={"train": plan})
 
 
 def answer_of(letters, task, name="north"):
@@ -81,18 +91,19 @@ def test_what_the_server_may_not_ask_is_refused(letters, asked, field, value, te
 
 def test_the_head_stays_and_the_stage_after_goes_on_with_it(letters, asked):
     site = letters.sites["north"]
-    letters.sites["north"] = replace(site, agreement=replace(site.agreement, stages=3))
-    asked = replace(asked, plans={"train": replace(asked.plans["train"], stages=3)})
+    local = replace(site.agreement.local, stages=3)
+    site = replace(site, agreement=replace(site.agreement, local=local))
+    letters.sites["north"] = site
     heads = site.folder / "heads" / "seed-0" / "universal"
-    for stage, head, left in ((0, 0, {1}), (1, 1, {1, 2}), (1, 1, {1, 2}), (2, 2, {2, 3})):
-        fields = answer_of(letters, replace(asked, stage=stage, head=head))
+    for number, head, left in ((0, 0, {1}), (1, 1, {1, 2}), (1, 1, {1, 2}), (2, 2, {2, 3})):
+        fields = answer_of(letters, stage(site, asked, number, head))
         assert set(fields) == {"knowledge"}
         assert {p.name for p in heads.iterdir()} == {f"stage-{n:03d}.safetensors" for n in left}
 
 
 def test_a_stage_that_is_asked_for_again_gives_the_same_bytes(letters, asked):
     answer_of(letters, asked)
-    second = replace(asked, stage=1, head=1)
+    second = stage(letters.sites["north"], asked, 1, 1)
     assert answer_of(letters, second) == answer_of(letters, second)
 
 
@@ -131,7 +142,8 @@ def test_a_bug_is_a_word_too(letters, asked, monkeypatch):
 @pytest.fixture
 def judging(asked, deployment):
     plans = dict.fromkeys(PROTOCOLS, protocol_plan(deployment.config))
-    return replace(asked, kind="evaluate", plans=plans)
+    stages, bootstrap = deployment.config.local.stages, deployment.config.evaluation.bootstrap
+    return replace(asked, kind="evaluate", stage=stages, plans=plans, bootstrap=bootstrap)
 
 
 def test_judging_keeps_everything_and_tells_two_numbers(letters, judging, start):
@@ -153,6 +165,90 @@ def test_a_site_may_keep_its_scores(letters, judging):
     assert all(value != value for value in told.values())
     out = letters.sites["north"].folder / "results" / "seed-0" / "universal"
     assert json.loads((out / "scores.json").read_text())["scores"][0]["value"] is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"batch_size": 2}, "batch_size"),
+        ({"max_steps": 1}, "max_steps"),
+        ({"epochs": 0}, "epochs"),
+        ({"learning_rate": 1e-9}, "learning_rate"),
+        ({"anchor": "none"}, "anchor"),
+        ({"own_norms": True}, "own_norms"),
+    ],
+)
+def test_another_training_than_agreed_is_refused(letters, asked, changes, what):
+    plans = {"train": replace(asked.plans["train"], **changes)}
+    assert answer_of(letters, replace(asked, plans=plans)) == {"refusal": "privacy"}
+    assert f"another `{what}` than this site agreed to" in letters.logs["north"][-1]
+
+
+def test_a_rate_that_another_machine_rounds_otherwise_is_the_same(letters, asked):
+    rate = math.nextafter(asked.plans["train"].learning_rate, 1)
+    plans = {"train": replace(asked.plans["train"], learning_rate=rate)}
+    assert set(answer_of(letters, replace(asked, plans=plans))) == {"knowledge"}
+
+
+def sent(task, encoder):
+    content = encode(encoder)
+    return replace(task, encoder=content, broadcast=digest(content))
+
+
+def test_a_stage_is_trained_for_one_encoder(letters, asked, start):
+    first = answer_of(letters, asked)
+    assert answer_of(letters, asked) == first
+    other = sent(asked, {name: value + 1e-3 for name, value in start.items()})
+    assert answer_of(letters, other) == {"refusal": "privacy"}
+    assert "asked for this before, with another encoder" in letters.logs["north"][-1]
+
+
+def test_an_encoder_that_goes_round_may_come_again_a_few_times(letters, asked, start):
+    site = letters.sites["north"]
+    universal = replace(site.agreement.universal, exchange="cyclic")
+    letters.sites["north"] = replace(site, agreement=replace(site.agreement, universal=universal))
+    moved = [{name: value + n * 1e-3 for name, value in start.items()} for n in range(4)]
+    answers = [set(answer_of(letters, sent(asked, encoder))) for encoder in moved]
+    assert answers == 3 * [{"knowledge"}] + [{"refusal"}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [({"stage": 0}, "stages"), ({"bootstrap": 9}, "bootstrap"), ({"encoder": b"x"}, "encoder")],
+)
+def test_only_a_final_encoder_is_judged_as_agreed(letters, judging, changes, what):
+    assert answer_of(letters, replace(judging, **changes)) == {"refusal": "privacy"}
+    assert f"another `{what}` than this site agreed to" in letters.logs["north"][-1]
+
+
+def test_one_encoder_is_judged_and_no_other(letters, judging, start):
+    told = answer_of(letters, judging)
+    other = sent(judging, {name: value + 1e-3 for name, value in start.items()})
+    assert answer_of(letters, other) == {"refusal": "privacy"}
+    kept = load_file(
+        letters.sites["north"].folder / "results" / "seed-0" / "universal" / "encoder.safetensors"
+    )
+    assert torch.equal(kept["stem.weight"], start["stem.weight"])
+    assert answer_of(letters, judging) == told
+
+
+@pytest.mark.parametrize("broken", ['{"name": "Jane Doe"}', "{", '{"agreement": {"x": 1}}', "[]"])
+def test_of_a_broken_folder_one_word_leaves_too(tmp_path, asked, broken):
+    folder = tmp_path / "Jane Doe"
+    folder.mkdir()
+    (folder / "site.json").write_text(broken)
+    log = []
+    assert respond_from(folder, to_fields(asked), log.append) == {"refusal": "folder"}
+    assert "Jane Doe" in log[-1]
+    assert "folder" in REFUSALS
+
+
+def test_whatever_happens_no_text_leaves(tmp_path, asked, monkeypatch):
+    def fail(_):
+        raise ValueError("Jane Doe")
+
+    monkeypatch.setattr("polyclinic.deploy.site_work.load_site", fail)
+    assert respond_from(tmp_path, to_fields(asked), lambda _: None) == {"refusal": "bug"}
 
 
 def test_the_data_are_prepared_as_the_federation_wants(letters):

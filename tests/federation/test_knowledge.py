@@ -80,8 +80,9 @@ SMUGGLED = {
         {"examples": 10**400},
         r"scalar `examples` is 1000+, not a finite number",
     ),
-    "no example": ({}, {"examples": 0}, r"scalar `examples` is 0, expected 1 or more"),
-    "negative weight": ({}, {"examples": -5.0}, r"scalar `examples` is -5.0, expected 1 or more"),
+    "no example": ({}, {"examples": 0}, r"scalar `examples` is 0, expected 1 to 16777216"),
+    "negative weight": ({}, {"examples": -5.0}, r"scalar `examples` is -5.0, expected 1 to"),
+    "the whole mean": ({}, {"examples": 1e300}, r"scalar `examples` is 1e\+300, expected 1 to"),
 }
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from polyclinic.config import FederationConfig, PrivacyConfig, UniversalConfig
 from polyclinic.errors import ConfigError, DataError, PrivacyError, RunError
-from polyclinic.federation.audit.stages import plan_of
 from polyclinic.federation.audit.updates import narrowed
+from polyclinic.federation.plans import plan_of
 from polyclinic.federation.privacy.stage import UNTOLD
 from polyclinic.run.auditing import audit as auditing
 from polyclinic.run.auditing.audit import (

@@ -35,6 +35,8 @@ from polyclinic.run.work import Meter
 
 RESULT = "federation.json"
 SCHEMA = "polyclinic.federation/1"
+JUDGED, NOT_JUDGED = "judged-at-site", "not-judged-at-site"
+"""Kinds of record: a site has judged a final encoder; it was asked to and was away or refused."""
 Record = dict[str, Any]
 
 
@@ -72,6 +74,10 @@ def coordinate(config: Config, out: Path, sites: RemoteSites, tell: Tell = silen
                         encoders = train_method(directory, sites, own, corpus, method, seed, known)
                     _judge(directory, sites, encoders, method, seed)
                     directory.write_json(RESULT, summary(directory, finished=False))
+            for seed in config.seeds:
+                for method in config.methods:  # who was away before may be there now
+                    encoders = kept_encoders(directory, method, seed, sites.names)
+                    _judge(directory, sites, encoders or {}, method, seed)
             return directory.write_json(RESULT, summary(directory, finished=True))
 
 
@@ -102,11 +108,7 @@ def summary(directory: RunDirectory[Config], *, finished: bool) -> Record:
                             (r for r in own if r["kind"] == "stage"), key=lambda r: int(r["stage"])
                         )
                     ],
-                    "judged": [
-                        {"site": r["site"], "scores": r["scores"], "absent": r["absent"]}
-                        for r in own
-                        if r["kind"] == "judged-at-site"
-                    ],
+                    "judged": _judged(own),
                 }
             )
     _, of_sites = statements(directory, names)
@@ -120,6 +122,12 @@ def summary(directory: RunDirectory[Config], *, finished: bool) -> Record:
         "site_privacy": of_sites,
         "runs": runs,
     }
+
+
+def _judged(records: list[Record]) -> list[Record]:
+    """What each site said of the final encoder, or why it said nothing when it was asked last."""
+    last = {r["site"]: r for r in records if r["kind"] in (JUDGED, NOT_JUDGED)}
+    return [{k: r[k] for k in ("site", "scores", "absent")} for r in last.values()]
 
 
 def _claims(config: Config) -> list[str]:
@@ -179,7 +187,10 @@ def _judge(
     method: str,
     seed: int,
 ) -> None:
-    """Let each site judge the final encoder once; what it does not want to tell is None."""
+    """Let each site that has not yet done so judge the final encoder.
+
+    What a site does not want to tell is None. One that is away is asked again the next time.
+    """
     units = {name: f"seed-{seed}/{method}/judged-at/{name}" for name in sites.names}
     todo = [name for name in sites.names if units[name] not in directory.records]
     if not todo:
@@ -187,16 +198,13 @@ def _judge(
     encoder: State = encoders[todo[0]]
     plans = dict.fromkeys(map(str, PROTOCOLS), protocol_plan(directory.config))
     for name, found in sites.evaluate(encoder, todo, method, seed, plans):
-        absent = str(found) if isinstance(found, PolyclinicError) else None
-        scores = {} if isinstance(found, PolyclinicError) else found
-        directory.record(
-            {
-                "unit": units[name],
-                "kind": "judged-at-site",
-                "method": method,
-                "seed": seed,
-                "site": name,
-                "scores": {k: v if v == v else None for k, v in scores.items()},
-                "absent": absent,
-            }
-        )
+        about = {"method": method, "seed": seed, "site": name}
+        if isinstance(found, PolyclinicError):
+            before = sum(unit.startswith(f"{units[name]}/") for unit in directory.records)
+            unit = f"{units[name]}/away-{before + 1}"
+            why = {"scores": {}, "absent": str(found)}
+            directory.record({"unit": unit, "kind": NOT_JUDGED, **about, **why})
+        else:
+            scores = {k: v if v == v else None for k, v in found.items()}
+            record = {"unit": units[name], "kind": JUDGED, **about, "scores": scores}
+            directory.record({**record, "absent": None})

@@ -40,7 +40,10 @@ PASSED_ON = frozenset(
 """What of Flower's interface a node uses once it has been registered."""
 
 LONGEST_JOIN = 16 * 2**10  # bytes
-LONGEST_REQUEST = 2**30  # bytes
+LONGEST_REQUEST = 2**20  # bytes
+LONGEST_ANSWER = 2**30  # bytes; what a site sends, in one piece
+ANSWERS = frozenset({"/v1/fleet/push-object", "/v1/fleet/push-messages"})
+MOST_CONNECTIONS = 256
 DROPPED = 64 * 2**10  # bytes; so much of what is refused is read, and the rest is not
 SILENCE = 60.0  # s after which a connection that says nothing is closed
 _HOP = frozenset(
@@ -96,6 +99,22 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
     tls: ssl.SSLContext
 
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
     def finish_request(self, request: Any, client_address: Any) -> None:
         # here, in the connection's own thread: who stays silent keeps nobody else waiting
         request.settimeout(SILENCE)
@@ -122,7 +141,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = self._length()
         own = {JOIN: self._join, ROSTER: self._roster}
-        longest = LONGEST_JOIN if self.path in own else LONGEST_REQUEST
+        longest = LONGEST_ANSWER if self.path in ANSWERS else LONGEST_REQUEST
+        longest = LONGEST_JOIN if self.path in own else longest
         known = self.path in own or self.path in PASSED_ON
         if not known or length is None or length > longest:
             self.close_connection = True

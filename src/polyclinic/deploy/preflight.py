@@ -84,7 +84,7 @@ def _aggregation(agreement: Agreement) -> Checked:
     federation, sites = agreement.federation, len(agreement.sites)
     if not federation.secure:
         text = "open: the server sees this site's change"
-        if agreement.exchange == "cyclic" and "universal" in agreement.methods:
+        if agreement.universal.exchange == "cyclic" and "universal" in agreement.methods:
             text += ", and the next site is sent the encoder that this one has trained"
         if federation.echo:
             text += (

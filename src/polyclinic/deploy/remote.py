@@ -1,7 +1,8 @@
 """The sites of a federation, reached by messages: what `Workers` is for sites on this machine.
 
-The rule of a stage: it waits for a site that is there three times as long as the site needed last
-time, for one that has gone two minutes, and for one of which it knows neither until the deadline.
+The rule of a stage: it waits for a site that is there three times as long as the site needed for
+the stage before, for one that has gone two minutes, and for one of which it knows neither until the
+deadline. Judging is timed by judging, in the same way.
 When it waits for nobody any more, it ends as soon as a quorum has answered. A site that is away,
 has failed or is late is absent from the stage, named with the reason. What arrives later is not
 used; the site takes part again in the next stage.
@@ -91,7 +92,7 @@ class RemoteSites:
         self.quorum, self._deadline = quorum, deadline
         self._tell, self._clock, self._sleep = tell, clock, sleep
         self._roster = roster  # the keys of the sites that have joined
-        self._took: dict[str, float] = {}  # s that a site's last answer took
+        self._took: dict[tuple[str, str], float] = {}  # s, by site and kind of the last answer
         self._seen: dict[str, float] = {}  # when a site was there last
         self._nudged: dict[str, float] = {}  # when a site was last sent what asks for nothing
 
@@ -206,7 +207,10 @@ class RemoteSites:
         seed: int,
         plans: Mapping[str, TrainPlan],
     ) -> Iterator[tuple[str, Mapping[str, float] | PolyclinicError]]:
-        """Let sites judge a final encoder: (site, the scores that it tells) in order."""
+        """Let sites judge a final encoder: (site, the scores that it tells) in order.
+
+        There is no quorum: who is away can be asked later.
+        """
         content = encode(encoder)
         task = Task(
             kind="evaluate",
@@ -222,7 +226,7 @@ class RemoteSites:
             broadcast=digest(content),
             encoder=content,
         )
-        for name, result in self.ask(dict.fromkeys(names, task)).items():
+        for name, result in self.ask(dict.fromkeys(names, task), quorum=0).items():
             try:
                 if isinstance(result, PolyclinicError):
                     raise result
@@ -273,7 +277,7 @@ class RemoteSites:
                 try:
                     results[name] = read_answer(answer, name)
                     if first.kind in ("train", "evaluate"):  # other rounds take a moment
-                        self._took[name] = self._clock() - sent
+                        self._took[name, first.kind] = self._clock() - sent
                 except KnowledgeError as error:
                     results[name] = error
             good = [name for name, result in results.items() if isinstance(result, bytes)]
@@ -293,10 +297,10 @@ class RemoteSites:
                 began = self._clock()  # the deadline is for sites, not for people
                 continue
             if len(good) >= quorum and not any(
-                self._waits_for(name, began, name in reachable) for name in missing
+                self._waits_for(name, first.kind, began, name in reachable) for name in missing
             ):
                 for name in missing:
-                    self._took.pop(name, None)  # it may have become slower for good
+                    self._took.pop((name, first.kind), None)  # it may have become slower for good
                     self._seen.setdefault(name, began - self._deadline)  # it was waited for
                 break
             if len(results) < len(tasks):
@@ -318,11 +322,11 @@ class RemoteSites:
                 self._nudged[name] = self._clock()
                 nudges[self._post.send(name, task)] = name
 
-    def _waits_for(self, name: str, began: float, there: bool) -> bool:
+    def _waits_for(self, name: str, kind: str, began: float, there: bool) -> bool:
         """Whether a stage that `began` then still waits for a site that has not answered."""
         now = self._clock()
         if there:
-            known = self._took.get(name)
+            known = self._took.get((name, kind))
             limit = self._deadline if known is None else max(LEAST, SLACK * known)
             return now - began <= min(self._deadline, limit)
         if name not in self._seen:

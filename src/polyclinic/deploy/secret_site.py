@@ -25,10 +25,11 @@ from polyclinic.deploy.folders import (
     write_record,
 )
 from polyclinic.deploy.roster import needed_roster, private_identity
-from polyclinic.deploy.session import how_of, terms_of, weighting_of
+from polyclinic.deploy.session import how_of, terms_of
 from polyclinic.deploy.tasks import Task
 from polyclinic.errors import KnowledgeError
 from polyclinic.federation.ledger import Label, Ledger, digest, leave
+from polyclinic.federation.plans import weighting_of
 from polyclinic.federation.secure.keeping import from_record, to_record
 from polyclinic.federation.secure.masking import Masking
 from polyclinic.federation.secure.member import Member, accept, advertise, reveal, share_keys

@@ -11,10 +11,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from polyclinic.config import Weighting
 from polyclinic.deploy.agreement import Agreement
 from polyclinic.deploy.tasks import Task
 from polyclinic.federation.ledger import digest
+from polyclinic.federation.plans import weighting_of
 from polyclinic.federation.secure.masking import quantisation
 from polyclinic.federation.secure.messages import Terms
 from polyclinic.federation.secure.quantise import Quantisation
@@ -39,11 +39,6 @@ def terms_of(agreement: Agreement, task: Task, roster: Mapping[str, str]) -> Ter
         agreement.threshold,
         {site: bytes.fromhex(key) for site, key in roster.items()},
     )
-
-
-def weighting_of(agreement: Agreement, method: str) -> Weighting:
-    """By what a method weighs sites."""
-    return agreement.weighting if method == "universal" else "size"
 
 
 def how_of(agreement: Agreement, method: str) -> Quantisation:

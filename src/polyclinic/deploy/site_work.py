@@ -16,6 +16,7 @@ from polyclinic.config import DataConfig, SiteConfig, build_table
 from polyclinic.data.dataset import SiteData
 from polyclinic.deploy import echo
 from polyclinic.deploy.agreement import Agreement, hold_to
+from polyclinic.deploy.asked import only
 from polyclinic.deploy.budget import accounted
 from polyclinic.deploy.folders import (
     ACCOUNTS,
@@ -97,8 +98,25 @@ def load_site(folder: Path) -> Site:
         ) from None
 
 
+def respond_from(
+    folder: Path, fields: Mapping[str, Any], log: Callable[[str], None]
+) -> dict[str, Field]:
+    """Do what the server asks of the site in `folder`: the fields of the answer.
+
+    Never raises: Flower would send the text of the error, which may hold a path or a name.
+    """
+    try:
+        return respond(load_site(folder), fields, log)
+    except PolyclinicError as error:
+        log(f"nothing leaves but the word 'folder': {error}")
+        return refusal("folder")
+    except Exception:
+        log(f"nothing leaves but the word 'bug': {traceback.format_exc()}")
+        return refusal("bug")
+
+
 def respond(site: Site, fields: Mapping[str, Any], log: Callable[[str], None]) -> dict[str, Field]:
-    """Do what the server asks: the fields of the answer. Never raises; `log` stays at the site."""
+    """Do what the server asks: the fields of the answer; what `log` is told stays at the site."""
     began = time.time()
     try:
         task = from_fields(fields)
@@ -111,6 +129,8 @@ def respond(site: Site, fields: Mapping[str, Any], log: Callable[[str], None]) -
         write_status(site.folder / f"work-{STATUS}", {"doing": about, "since": began})
         with _precision(site):
             hold_to(site.agreement, task)
+            if task.kind in ("train", "evaluate"):
+                only(site.folder, site.agreement, task)
             content = WORK[task.kind](site, task)
         log(f"{about}: done in {time.time() - began:.1f} s, {len(content)} bytes leave")
         write_status(site.folder / f"work-{STATUS}", {"done": about, "at": time.time()})

@@ -29,6 +29,7 @@ Field = str | int | bytes
 
 REFUSALS = {
     "asked": "it was asked for something that it does not do; are both of one version?",
+    "folder": "the folder in which it works cannot be read",
     "data": "its data cannot be used",
     "training": "its training failed",
     "privacy": "its privacy budget, or what it agreed to when it joined, does not allow this",

@@ -1,6 +1,5 @@
 """A federation in one process: who trains, what travels, what is kept, for one method and seed."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from polyclinic.federation.arrival import Parcel, admit, agree, length, too_long
 from polyclinic.federation.distillation import DistilPlan, distil
 from polyclinic.federation.knowledge import Knowledge, Schema, encode, pack, schema_of
 from polyclinic.federation.ledger import Label, Ledger, digest, leave
+from polyclinic.federation.plans import stage_plan
 from polyclinic.federation.pooled import train_pooled
 from polyclinic.federation.privacy.account import account_part
 from polyclinic.federation.secure.masking import Masking, pack_masked
@@ -26,7 +26,7 @@ from polyclinic.federation.stages import Record, Stages, StageStore
 from polyclinic.federation.wire import PLAIN, Writing, compensated, writing_of
 from polyclinic.federation.workers import SiteWork
 from polyclinic.models.state import State
-from polyclinic.models.training import TrainPlan, site_plan
+from polyclinic.models.training import TrainPlan
 from polyclinic.seeding import derive
 
 
@@ -103,8 +103,8 @@ class Federation:
         return self.store.latest(total) or Stages(0, total, encoders)
 
     def plan(self, stages: Stages, **changes: Any) -> TrainPlan:
-        """The local training of the coming stage; learning rates fall with the stages."""
-        return replace(stage_plan(self.config, stages.done, stages.total), **changes)
+        """Plain training in the coming stage; learning rates fall with the stages."""
+        return replace(stage_plan(self.config, stages.done), **changes)
 
     def train(self, stages: Stages, plan: TrainPlan, *, exchange: bool = True) -> list[Update]:
         """Let every site train for a stage; updates in the order of the sites.
@@ -350,13 +350,6 @@ class Federation:
         self._began, self._absent, self.used = now, [], set()
         self._charged = {}
         return after
-
-
-def stage_plan(config: Config, done: int, total: int) -> TrainPlan:
-    """The local training of the stage after `done` of `total`; learning rates fall as a cosine."""
-    decay = 0.5 * (1 + math.cos(math.pi * done / total))
-    rate = config.local.learning_rate * max(decay, 0.05)
-    return replace(site_plan(config.data, config.local), learning_rate=rate)
 
 
 def site_stage(

@@ -41,6 +41,9 @@ SCALARS = frozenset({"examples", "loss", "received_score", "trained_score"})
 for all but the first: a metric may be undefined, and a site under differential privacy tells none
 (its `examples` are 1)."""
 
+MOST_EXAMPLES = 2**24
+"""Training images of a site at most; of more, one site would be the whole mean by saying so."""
+
 SCORES = frozenset({"linear_probe", "fine_tune"})
 """Numbers that a site may tell after judging a final encoder on its own test images: its primary
 metric by each protocol, NaN where it is undefined or the site keeps it to itself."""
@@ -186,5 +189,9 @@ def check_scalars(scalars: Mapping[str, object], schema: Schema, who: str) -> No
         # compared, not converted: an integer may be too long for a float
         if not (abs(value) <= sys.float_info.max or undefined):
             raise KnowledgeError(f"{who}: scalar `{name}` is {value!r:.40}, not a finite number")
-        if name == "examples" and value < 1:  # the server weights a site by it
-            raise KnowledgeError(f"{who}: scalar `examples` is {value}, expected 1 or more")
+        if (
+            name == "examples" and not 1 <= value <= MOST_EXAMPLES
+        ):  # the server weights a site by it
+            raise KnowledgeError(
+                f"{who}: scalar `examples` is {value!r:.40}, expected 1 to {MOST_EXAMPLES}"
+            )

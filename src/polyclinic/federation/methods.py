@@ -7,8 +7,6 @@ make every method resumable: a killed run goes on after its last finished stage.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
 
 from polyclinic.errors import PrivacyError
 from polyclinic.federation.aggregation import (
@@ -20,11 +18,11 @@ from polyclinic.federation.aggregation import (
     server_step,
 )
 from polyclinic.federation.exchange import Federation, Update
+from polyclinic.federation.plans import plan_of
 from polyclinic.federation.privacy.clients import noisy_mean
 from polyclinic.federation.secure.stage import train_sum
 from polyclinic.federation.site import with_norms
 from polyclinic.federation.stages import Stages
-from polyclinic.models.pretraining import pretrain_plan
 from polyclinic.models.state import State
 from polyclinic.models.training import TrainPlan
 
@@ -59,25 +57,24 @@ def scratch(fed: Federation) -> Encoders:
 
 def fedavg(fed: Federation) -> Encoders:
     """Federated averaging (McMahan et al. 2017) of the encoder; heads stay private."""
-    return fed.everywhere(_averaged(fed).encoders[""])
+    return fed.everywhere(_averaged(fed, "fedavg").encoders[""])
 
 
 def fedprox(fed: Federation) -> Encoders:
     """FedAvg with a proximal term at the sites (Li et al. 2020)."""
-    stages = _averaged(fed, anchor="proximal", anchor_weight=fed.config.fedprox.mu)
-    return fed.everywhere(stages.encoders[""])
+    return fed.everywhere(_averaged(fed, "fedprox").encoders[""])
 
 
 def fedbn(fed: Federation) -> Encoders:
     """FedAvg whose sites keep the encoder's normalisation to themselves (FedBN, Li et al. 2021)."""
-    stages = _averaged(fed, own_norms=True)
+    stages = _averaged(fed, "fedbn")
     shared = stages.encoders[""]
     return {name: with_norms(shared, stages.heads.get(name, {})) for name in fed.names}
 
 
 def fedmim(fed: Federation) -> Encoders:
     """Masked image modelling at the sites, averaged: their images serve, their labels do not."""
-    return fed.everywhere(_averaged(fed, masking=pretrain_plan(fed.config.mim)).encoders[""])
+    return fed.everywhere(_averaged(fed, "fedmim").encoders[""])
 
 
 def universal(fed: Federation) -> Encoders:
@@ -91,16 +88,11 @@ def universal(fed: Federation) -> Encoders:
     combine = aggregator(c.aggregation, c.trim)
     stages = fed.begin({"": fed.start})
     while not stages.finished:
-        plan = fed.plan(
-            stages,
-            head_first=c.head_first,
-            anchor=c.anchor,
-            anchor_weight=c.anchor_weight,
-        )
+        plan = plan_of(fed.config, "universal", stages.done)
         received = stages.encoders[""]
         distils = c.distil_every and (stages.done + 1) % c.distil_every == 0
         if c.exchange == "cyclic":
-            updates, teachers = fed.train_in_turn(stages, _within_budget(fed, stages, plan))
+            updates, teachers = fed.train_in_turn(stages, plan)
             last = stages.done + 1 == stages.total
             encoder = mean(teachers, [1.0] * len(teachers)) if last else teachers[-1]
             memory = State({})
@@ -162,11 +154,12 @@ TITLES: dict[str, str] = {
 }
 
 
-def _averaged(fed: Federation, **plan: Any) -> Stages:
-    """All stages of averaging by size."""
+def _averaged(fed: Federation, method: str) -> Stages:
+    """All stages of averaging by size, with a method's local training."""
     stages = fed.begin({"": fed.start})
     while not stages.finished:
-        change, updates, _ = _combined(fed, stages, fed.plan(stages, **plan), mean, "size")
+        plan = plan_of(fed.config, method, stages.done)
+        change, updates, _ = _combined(fed, stages, plan, mean, "size")
         stages = fed.finish(stages, {"": add(stages.encoders[""], change)}, updates)
     return stages
 
@@ -180,7 +173,6 @@ def _combined(
     differential privacy of whole sites, there is no account.
     """
     privacy = fed.config.privacy
-    plan = _within_budget(fed, stages, plan)
     if fed.config.federation.secure:
         return *train_sum(fed, stages, plan, weighting), {}
     updates = fed.train(stages, plan)
@@ -196,11 +188,6 @@ def _combined(
         change, account = noisy_mean(changes, sites, privacy, total, stages.memory, *about)
         return change, updates, account
     return combine(changes, _weights(updates, weighting)), updates, {}
-
-
-def _within_budget(fed: Federation, stages: Stages, plan: TrainPlan) -> TrainPlan:
-    """The plan with the privacy that all its stages share."""
-    return replace(plan, privacy=fed.config.privacy, stages=stages.total)
 
 
 def _weights(updates: Sequence[Update], weighting: str) -> list[float]:

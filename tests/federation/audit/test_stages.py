@@ -7,32 +7,10 @@ import torch
 
 from polyclinic.config import PrivacyConfig
 from polyclinic.errors import PrivacyError
-from polyclinic.federation.audit.stages import plan_of, stage_of, weighting_of
+from polyclinic.federation.audit.stages import stage_of
 from polyclinic.federation.site import train_stage
-from polyclinic.federation.stages import Stages
 
 pytestmark = pytest.mark.usefixtures("exact")
-
-
-@pytest.mark.parametrize("method", ["universal", "fedavg", "fedprox"])
-def test_the_plan_is_that_of_the_methods_first_stage(federate, monkeypatch, method):
-    from polyclinic.federation import methods
-
-    fed, _ = federate(method)
-    asked, weightings = [], []
-
-    def stop(fed, stages, plan, _, weighting):
-        asked.append(replace(plan, privacy=fed.config.privacy, stages=stages.total))
-        weightings.append(weighting)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(methods, "_combined", stop)
-    with pytest.raises(KeyboardInterrupt):
-        methods.METHODS[method](fed)
-    assert asked == [plan_of(fed.config, method)]
-    assert weightings == [weighting_of(fed.config, method)]
-    base = fed.plan(Stages(0, fed.config.local.stages, {}))
-    assert plan_of(fed.config, "local") == replace(base, stages=fed.config.local.stages)
 
 
 def test_without_a_budget_it_is_the_sites_own_stage(make_site, start, plan):

@@ -370,7 +370,7 @@ def test_what_a_site_is_told_of_masks_can_go_to_another_process(masking):
 def test_a_site_that_is_too_large_for_weights_by_size_says_so():
     masking = Masking(Masks([(1, bytes(32))]), quantisation("size", 4, 1.0), "size")
     many = {**SCALARS, "examples": 2.0 * MOST_EXAMPLES}
-    with pytest.raises(KnowledgeError, match=r"site 'north' sends nothing: a site's weight is 3"):
+    with pytest.raises(KnowledgeError, match=r"examples` is 33554432.0, expected 1 to 16777216"):
         pack_masked(Knowledge(CHANGE, many), SCHEMA, "north", masking)
 
 

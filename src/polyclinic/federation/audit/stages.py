@@ -1,12 +1,11 @@
 """A site's stage as a federation makes it, with everything kept that an audit compares it with."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from polyclinic.config import Config, Weighting
 from polyclinic.data.dataset import SiteData
 from polyclinic.errors import PrivacyError
 from polyclinic.federation.aggregation import subtract
@@ -19,7 +18,7 @@ from polyclinic.models.device import device
 from polyclinic.models.encoder import Preset
 from polyclinic.models.loading import encoder_with
 from polyclinic.models.state import State, state_of
-from polyclinic.models.training import Batches, TrainPlan, site_plan
+from polyclinic.models.training import Batches, TrainPlan
 from polyclinic.seeding import derive
 
 MOST_VIEWS = 768
@@ -39,29 +38,6 @@ class Stage:
     views: Tensor
     noise: float = 0.0
     epsilon: float = math.inf
-
-
-def plan_of(config: Config, method: str) -> TrainPlan:
-    """The local training of a method's first stage, whose learning rate is the highest.
-
-    There is no federation here to ask; a test compares it with what the methods themselves ask for.
-    """
-    u = config.universal
-    plan = replace(
-        site_plan(config.data, config.local), stages=config.local.stages, privacy=config.privacy
-    )
-    if method == "universal":
-        return replace(
-            plan, head_first=u.head_first, anchor=u.anchor, anchor_weight=u.anchor_weight
-        )
-    if method == "fedprox":
-        return replace(plan, anchor="proximal", anchor_weight=config.fedprox.mu)
-    return plan
-
-
-def weighting_of(config: Config, method: str) -> Weighting:
-    """How a method weighs sites: averaging by size, and `universal` as it is configured."""
-    return config.universal.weighting if method == "universal" else "size"
 
 
 def noise_of(site: SiteData, plan: TrainPlan) -> tuple[Sampling, float]:

@@ -15,16 +15,19 @@ from safetensors.numpy import load, save
 
 from polyclinic.errors import KnowledgeError
 from polyclinic.federation.aggregation import WEIGHTINGS
-from polyclinic.federation.knowledge import Knowledge, Schema, check_scalars, pack
+from polyclinic.federation.knowledge import (
+    MOST_EXAMPLES,
+    Knowledge,
+    Schema,
+    check_scalars,
+    pack,
+)
 from polyclinic.federation.secure.member import Masks, mask
 from polyclinic.federation.secure.primitives import Bits, Words
 from polyclinic.federation.secure.quantise import Quantisation, to_mean, to_words
 from polyclinic.models.state import State
 
 Shapes = Mapping[str, tuple[int, ...]]
-
-MOST_EXAMPLES = 2**24
-"""Training images beyond which a site is too heavy for weights by size."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from polyclinic.config import Config, SiteConfig
 from polyclinic.data.dataset import SiteData, counted
 from polyclinic.data.readers import TaskChoice
 from polyclinic.errors import ConfigError, DataError, RunError
-from polyclinic.federation.audit.stages import plan_of, weighting_of
+from polyclinic.federation.plans import plan_of, weighting_of
 from polyclinic.federation.privacy.accounting import need
 from polyclinic.federation.privacy.stage import require_guarantee
 from polyclinic.federation.privacy.units import units_of
