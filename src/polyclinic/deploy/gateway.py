@@ -7,6 +7,7 @@ nothing else. Those requests carry the signature of the node's key, which the Su
 
 import http.client
 import json
+import socket
 import ssl
 import threading
 import time
@@ -60,7 +61,7 @@ class Door:
     listen: str
     port: int
     keys: Path  # folder with ca.crt, server.crt, server.key
-    superlink: Callable[[], int]  # its port on this machine; another one after a restart
+    superlink: Callable[[], int]  # its port on this machine
     join: Join
     roster: Callable[[], dict[str, str]]  # of the sites that have joined
 
@@ -95,6 +96,11 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
     tls: ssl.SSLContext
+
+    def __init__(self, address: tuple[str, int], handler: Any) -> None:
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        super().__init__(address, handler)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         # here, in the connection's own thread: who stays silent keeps nobody else waiting
