@@ -222,21 +222,30 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def serving(keys: Path, join=lambda *_: 1, roster=dict):
-    behind = ThreadingHTTPServer(("127.0.0.1", 0), Superlink)
+def behind(keys: Path):
+    """What stands behind the gateway, alone; gives its port."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Superlink)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(keys / "server.crt", keys / "server.key")
-    behind.socket = context.wrap_socket(behind.socket, server_side=True)
-    thread = threading.Thread(target=behind.serve_forever)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        inside = behind.server_address[1]
-        with gateway(Door("127.0.0.1", 0, keys, lambda: inside, join, roster)) as port:
-            yield port
+        yield server.server_address[1]
     finally:
-        behind.shutdown()
-        behind.server_close()
+        server.shutdown()
+        server.server_close()
         thread.join()
+
+
+@contextmanager
+def serving(keys: Path, join=lambda *_: 1, roster=dict):
+    """A gateway with something behind it; gives the gateway's port."""
+    with (
+        behind(keys) as inside,
+        gateway(Door("127.0.0.1", 0, keys, lambda: inside, join, roster)) as port,
+    ):
+        yield port
 
 
 def invited(tmp_path, keys, port=1, clock=None, agreed=None):
