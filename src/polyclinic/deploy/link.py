@@ -11,13 +11,13 @@ import urllib.request
 
 from polyclinic.errors import ConfigError
 
-_HERE = "127.0.0.1,localhost,::1"
+_HERE = ("127.0.0.1", "localhost", "::1")
 
 
 def no_proxy() -> str:
     """What is reached without a proxy: whatever the surroundings say, and this machine."""
     said = urllib.request.getproxies_environment().get("no", "")
-    return f"{said},{_HERE}" if said else _HERE
+    return ",".join(filter(None, (said, *_HERE)))
 
 
 def trusting(authority: str) -> ssl.SSLContext:
@@ -40,7 +40,7 @@ def opened(
     `ConfigError` where they name no proxy that can be used.
     """
     proxy = urllib.request.getproxies_environment().get("https")
-    if not proxy or urllib.request.proxy_bypass_environment(address, {"no": no_proxy()}):
+    if not proxy or address in _HERE or urllib.request.proxy_bypass(address):
         return http.client.HTTPSConnection(address, port, context=context, timeout=seconds)
     parts = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     try:
