@@ -22,7 +22,7 @@ pytest.importorskip("flwr")
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch):
-    for name in ("https_proxy", "no_proxy"):
+    for name in ("https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
 
@@ -95,13 +95,19 @@ def test_what_needs_no_proxy_is_reached_without(tmp_path, keys, monkeypatch):
         assert request(replace(invite, port=port), "GET", HEALTH)[0] == 200
 
 
-@pytest.mark.parametrize("named", ["socks5://127.0.0.1:1", "http://:3128", "http://a:b:c"])
-def test_a_proxy_that_cannot_be_used_is_named(tmp_path, keys, monkeypatch, named):
-    monkeypatch.setenv("https_proxy", named)
+@pytest.mark.parametrize(
+    "named", ["socks5://me:secret@127.0.0.1:1", "http://:3128", "http://a:b:c", "http://[::"]
+)
+@pytest.mark.parametrize("variable", ["https_proxy", "ALL_PROXY"])
+def test_a_proxy_that_cannot_be_used_is_named(tmp_path, keys, monkeypatch, variable, named):
+    monkeypatch.setenv(variable, named)
     _, invite = invited(tmp_path, keys)
     elsewhere = replace(invite, address="server.invalid")
-    with pytest.raises(ConfigError, match=r"https_proxy: expected http://HOST:PORT, got .*no_prox"):
+    with pytest.raises(
+        ConfigError, match=r"https_proxy: expected http://HOST:PORT, got .*no_prox"
+    ) as found:
         request(elsewhere, "GET", HEALTH)
+    assert "secret" not in str(found.value)
 
 
 def test_a_proxy_that_is_away_is_one_line(tmp_path, elsewhere, monkeypatch):

@@ -36,20 +36,22 @@ def opened(
 ) -> http.client.HTTPSConnection:
     """A connection that is made when it is first used; silence for `seconds` ends it.
 
-    `https_proxy` and `no_proxy` in the surroundings count, in either case of letters. Raises
-    `ConfigError` where they name no proxy that can be used.
+    `https_proxy`, else `all_proxy`, and `no_proxy` in the surroundings count, in either case of
+    letters. Raises `ConfigError` where they name no proxy that can be used.
     """
-    proxy = urllib.request.getproxies_environment().get("https")
+    named = urllib.request.getproxies_environment()
+    proxy = named.get("https") or named.get("all")
     if not proxy or address in _HERE or urllib.request.proxy_bypass(address):
         return http.client.HTTPSConnection(address, port, context=context, timeout=seconds)
-    parts = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     try:
+        parts = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         host, where = parts.hostname, parts.port or 80
     except ValueError:
-        host, where = None, 0
-    if parts.scheme != "http" or not host:
+        host = None
+    if not host or parts.scheme != "http":
+        shown = proxy.rpartition("@")[2]  # without name and password
         raise ConfigError(
-            f"https_proxy: expected http://HOST:PORT, got {proxy!r}; name a proxy that does "
+            f"https_proxy: expected http://HOST:PORT, got {shown!r}; name a proxy that does "
             f"CONNECT, or add {address} to no_proxy"
         )
     link = http.client.HTTPSConnection(host, where, context=context, timeout=seconds)
