@@ -549,7 +549,7 @@ def _check_echo(config: Config, where: str) -> None:
 
 def _check(config: Config, where: str) -> None:
     """Refuse values of the right type that no run can use."""
-    if not _is_name(config.name):
+    if not is_name(config.name):
         raise ConfigError(f"{where}: name {config.name!r}: use letters, digits, - and _")
     names = [site.name for site in config.sites]
     if not names:
@@ -557,7 +557,7 @@ def _check(config: Config, where: str) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{where}: two sites are called `{name}`; names must differ")
-        if not _is_name(name):
+        if not is_name(name):
             raise ConfigError(f"{where}: site name {name!r}: use letters, digits, - and _")
     _check_folders(config, where)
     for name in config.hold_out:
@@ -603,6 +603,6 @@ def _check(config: Config, where: str) -> None:
         )
 
 
-def _is_name(text: str) -> bool:
+def is_name(text: str) -> bool:
     """Whether `text` is fit to name a site or a folder: letters, digits, `-` and `_`."""
     return text.replace("-", "").replace("_", "").isalnum()

@@ -1,6 +1,10 @@
 """Three tiny hospitals on disk, a federation of them, and sites that need no network."""
 
+import ssl
+import threading
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +15,9 @@ from PIL import Image
 from polyclinic.deploy import coordinator
 from polyclinic.deploy.agreement import Agreement, agreement_of
 from polyclinic.deploy.folders import ACCOUNTS, EXCHANGES, write_record
+from polyclinic.deploy.gateway import Door, gateway
+from polyclinic.deploy.invites import Register, read_invite
+from polyclinic.deploy.keys import ensure_certificates
 from polyclinic.deploy.roster import ensure_identity
 from polyclinic.deploy.settings import Deployment, load_deployment
 from polyclinic.deploy.site_work import Site, load_site, respond
@@ -187,3 +194,63 @@ def quick(monkeypatch):
     monkeypatch.setattr(exchange, "train_stage", stage)
     monkeypatch.setattr(coordinator, "_judge", lambda *_: None)
     return stage
+
+
+class Superlink(BaseHTTPRequestHandler):
+    """What stands behind the gateway: says back what it was asked."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        content = f"{self.path} {self.headers.get('flwr-signature')} ".encode() + body
+        self.send_response(207)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a server's certificates."""
+    folder = tmp_path_factory.mktemp("keys")
+    ensure_certificates(folder, "127.0.0.1")
+    return folder
+
+
+@contextmanager
+def behind(keys: Path):
+    """What stands behind the gateway, alone; gives its port."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Superlink)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(keys / "server.crt", keys / "server.key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def serving(keys: Path, join=lambda *_: 1, roster=dict):
+    """A gateway with something behind it; gives the gateway's port."""
+    with (
+        behind(keys) as inside,
+        gateway(Door("127.0.0.1", 0, keys, lambda: inside, join, roster)) as port,
+    ):
+        yield port
+
+
+def invited(tmp_path, keys, port=1, clock=None, agreed=None):
+    register = Register(tmp_path, **({"clock": clock} if clock else {}))
+    ca = (keys / "ca.crt").read_text()
+    agreed = agreed or Agreement(("north", "south"), ("universal",), (0,))
+    register.invite(["north", "south"], "tiny", "127.0.0.1", port, ca, 7, agreed)
+    return register, read_invite(tmp_path / "invites" / "north.invite")

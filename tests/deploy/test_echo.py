@@ -9,11 +9,11 @@ from polyclinic.config import FederationConfig
 from polyclinic.deploy import remote
 from polyclinic.deploy.coordinator import coordinate
 from polyclinic.deploy.echo import echoes
-from polyclinic.deploy.preflight import _aggregation
 from polyclinic.deploy.remote import RemoteSites
 from polyclinic.deploy.roster import FILE, confirm, fingerprint
 from polyclinic.deploy.site_work import respond
 from polyclinic.deploy.tasks import decode, to_fields
+from polyclinic.deploy.terms import comparison
 from polyclinic.errors import RunError
 from polyclinic.federation.knowledge import encode
 from polyclinic.federation.ledger import digest
@@ -238,5 +238,5 @@ def test_where_too_few_sign_the_run_stops_and_says_who(letters, compared, tmp_pa
 
 
 def test_a_site_is_told_before_it_joins(letters):
-    said = _aggregation(letters.sites["north"].agreement).text
-    assert "of an encoder that 2 of 3 sites have signed" in said
+    said = comparison(letters.sites["north"].agreement).text
+    assert "it trains an encoder that 2 of 3 sites have signed" in said

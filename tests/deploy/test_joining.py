@@ -1,84 +1,31 @@
 """Invitations, keys, and the one door: good once, for the right key, and for nothing else."""
 
 import http.client
-import importlib.util
 import json
 import socket
 import ssl
 import stat
-import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from polyclinic.cli import main
-from polyclinic.config import FederationConfig, PrivacyConfig
 from polyclinic.deploy import gateway as door_module
 from polyclinic.deploy import site as site_module
 from polyclinic.deploy.agreement import Agreement, agreement_of
 from polyclinic.deploy.gateway import HEALTH, JOIN, ROSTER, Door, gateway
 from polyclinic.deploy.invites import Register, read_invite
 from polyclinic.deploy.keys import ensure_certificates, ensure_site_key, is_public_key
-from polyclinic.deploy.preflight import preflight
 from polyclinic.deploy.roster import check_roster, ensure_identity
 from polyclinic.deploy.server import invite_again
 from polyclinic.deploy.site import join, request
-from polyclinic.errors import ConfigError, DataError, KnowledgeError, RunError
+from polyclinic.errors import ConfigError, KnowledgeError, RunError
+
+from .conftest import Superlink, invited, serving
 
 pytest.importorskip("flwr")
-
-
-class Superlink(BaseHTTPRequestHandler):
-    """What stands behind the gateway: says back what it was asked."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        content = f"{self.path} {self.headers.get('flwr-signature')} ".encode() + body
-        self.send_response(207)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("keys")
-    ensure_certificates(folder, "127.0.0.1")
-    return folder
-
-
-@contextmanager
-def serving(keys, join=lambda *_: 1, roster=dict):
-    behind = ThreadingHTTPServer(("127.0.0.1", 0), Superlink)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(keys / "server.crt", keys / "server.key")
-    behind.socket = context.wrap_socket(behind.socket, server_side=True)
-    thread = threading.Thread(target=behind.serve_forever)
-    thread.start()
-    try:
-        inside = behind.server_address[1]
-        with gateway(Door("127.0.0.1", 0, keys, lambda: inside, join, roster)) as port:
-            yield port
-    finally:
-        behind.shutdown()
-        behind.server_close()
-        thread.join()
-
-
-def invited(tmp_path, keys, port=1, clock=None, agreed=None):
-    register = Register(tmp_path, **({"clock": clock} if clock else {}))
-    ca = (keys / "ca.crt").read_text()
-    agreed = agreed or Agreement(("north", "south"), ("universal",), (0,))
-    register.invite(["north", "south"], "tiny", "127.0.0.1", port, ca, 7, agreed)
-    return register, read_invite(tmp_path / "invites" / "north.invite")
 
 
 def post(keys, port, path, body=b"", headers=None):
@@ -346,75 +293,10 @@ def test_who_talks_no_tls_disturbs_nobody(keys, capfd):
     assert capfd.readouterr().err == ""
 
 
-def found(tmp_path, invite, describe=lambda _: "32 images"):
-    checked = preflight(invite, tmp_path, tmp_path, describe)
-    return {c.what: (c.good, c.text) for c in checked}
-
-
-def test_the_preflight_finds_what_is_in_the_way(tmp_path, keys):
-    with serving(keys) as port:
-        invited(tmp_path, keys, port)
-        path = tmp_path / "invites" / "north.invite"
-        checked = found(tmp_path, path)
-        assert [what for what, (good, _) in checked.items() if good is False] == []
-        assert set(checked) == {
-            *("Flower", "data", "disk", "invitation", "privacy", "aggregation"),
-            *("certificate", "server", "clock"),
-        }
-    assert "cannot be reached" in found(tmp_path, path)["server"][1]
-
-    def broken(_):
-        raise DataError("no images")
-
-    assert found(tmp_path, path, broken)["data"] == (False, "no images")
-    assert found(tmp_path, tmp_path / "gone")["invitation"][0] is False
-
-
-def test_a_clock_that_is_off_is_found(tmp_path, keys, monkeypatch):
-    monkeypatch.setattr(
-        door_module._Handler, "date_time_string", lambda _: "Sat, 01 Jan 2000 00:00:00 GMT"
-    )
-    with serving(keys) as port:
-        invited(tmp_path, keys, port)
-        good, text = found(tmp_path, tmp_path / "invites" / "north.invite")["clock"]
-    assert good is False
-    assert "at most 60 s are allowed" in text
-
-
 def test_without_flower_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"install polyclinic\[deploy\]"):
         site_module.work(tmp_path, print)
-
-
-def test_the_preflight_says_what_will_be_spent(tmp_path, keys, monkeypatch):
-    agreed = Agreement(
-        ("north", "south", "west"),
-        ("universal", "fedavg"),
-        (0,),
-        federation=FederationConfig(secure=True),
-        privacy=PrivacyConfig(epsilon=8.0),
-        threshold=3,
-    )
-    invited(tmp_path, keys, agreed=agreed)
-    checked = found(tmp_path, tmp_path / "invites" / "north.invite")
-    good, text = checked["privacy"]
-    assert good
-    assert text == (
-        "epsilon at most 8 at delta 1e-05 for each record, in each of 2 trainings; together at "
-        "most 16 at delta 2e-05"
-    )
-    assert "the server sees the sum of 3 sites or more of 3" in checked["aggregation"][1]
-    real = importlib.util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda n: None if n == "opacus" else real(n))
-    good, text = found(tmp_path, tmp_path / "invites" / "north.invite")["privacy"]
-    assert good is False
-    assert text.endswith("install polyclinic[privacy]")
-    (tmp_path / "data").mkdir()
-    options = {"format": "auto", "task": "auto", "tells_scores": True}
-    path = tmp_path / "invites" / "north.invite"
-    with pytest.raises(ConfigError, match=r"needs the extra `privacy`"):
-        join(path, tmp_path / "site", data=tmp_path / "data", **options)
 
 
 def test_an_invitation_to_something_else_is_written_anew(tmp_path, keys):

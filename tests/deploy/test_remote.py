@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from polyclinic.deploy.coordinator import coordinate, took_part
-from polyclinic.deploy.preflight import _aggregation
 from polyclinic.deploy.remote import ATTEMPTS, LEAST, RemoteSites
+from polyclinic.deploy.terms import aggregation
 from polyclinic.errors import RunError
 from polyclinic.federation.exchange import site_stage
 from polyclinic.run.directory import RunDirectory
@@ -278,7 +278,7 @@ def test_in_turn_the_encoder_is_the_same_as_in_one_process(joined, in_turn, simu
     assert encoders(tmp_path / "there") == encoders(tmp_path / "here") != {}
     assert [stage["who"] for stage in stages_of(result)] == ["3 of 3", "3 of 3"]
     for site in letters.sites.values():
-        assert "the next site is sent the encoder" in _aggregation(site.agreement).text
+        assert "the next site is sent the encoder" in aggregation(site.agreement).text
 
 
 def test_in_turn_a_site_that_is_away_is_passed_over_and_named(joined, in_turn, tmp_path):

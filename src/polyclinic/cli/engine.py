@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from polyclinic.config import Config
+from polyclinic.config import Config, SiteConfig
 from polyclinic.run.progress import Tell
 
 if TYPE_CHECKING:
     from polyclinic.data.dataset import Scan
     from polyclinic.data.readers.reader import TaskChoice
-    from polyclinic.deploy.preflight import Checked as SiteChecked
     from polyclinic.deploy.status import State
+    from polyclinic.deploy.terms import Checked as SiteChecked
     from polyclinic.federation.verification import Verified
     from polyclinic.inpaint.files.output import Written
     from polyclinic.models.adopted import Adopted
@@ -402,15 +402,21 @@ def server_ready(state: Path) -> bool:
     return server.ready(state)
 
 
-def invited_site(invite: Path) -> str:
-    """The name in an invitation."""
-    from polyclinic.deploy import invites
+def usual_site_folder(invite: Path) -> Path:
+    """See `polyclinic.deploy.site.usual_folder`."""
+    from polyclinic.deploy import site
 
-    return invites.read_invite(invite).site
+    return site.usual_folder(invite)
 
 
 def join_federation(
-    invite: Path, state: Path, *, data: Path, format: str, task: str, tells_scores: bool
+    invite: Path,
+    state: Path,
+    *,
+    data: Path,
+    format: str,
+    task: str,
+    tells_scores: bool | None,
 ) -> str:
     """See `polyclinic.deploy.site.join`."""
     from polyclinic.deploy import site
@@ -439,15 +445,26 @@ def site_ready(state: Path) -> bool:
     return site.ready(state)
 
 
-def preflight(invite: Path, data: Path, state: Path) -> "Iterator[SiteChecked]":
+def preflight(invite: Path, state: Path | None) -> "Iterator[SiteChecked]":
     """See `polyclinic.deploy.preflight.preflight`."""
     from polyclinic.deploy import preflight as checks
 
-    def describe(folder: Path) -> str:
-        scan = scan_site(folder)
-        return f"{scan.format}, {scan.task}, {len(scan.items)} images"
+    return checks.preflight(invite, state)
 
-    return checks.preflight(invite, data, state, describe)
+
+def check_site_data(
+    invite: Path, data: Path, *, format: str, task: "TaskChoice", tell: Tell
+) -> "list[SiteChecked]":
+    """See `polyclinic.deploy.preflight.check_data`."""
+    from polyclinic.deploy import preflight as checks
+    from polyclinic.run.progress import Progress, time_left
+
+    site, left = SiteConfig(data.name or "data", data, format, task), time_left()
+
+    def done(share: float) -> None:
+        tell(Progress("prepare", share, seconds_left=left(share)))
+
+    return list(checks.check_data(invite, site, done))
 
 
 def in_background(arguments: Sequence[str], log: Path, ready: Callable[[], bool]) -> int:
@@ -457,15 +474,22 @@ def in_background(arguments: Sequence[str], log: Path, ready: Callable[[], bool]
     return background.in_background(arguments, log, ready)
 
 
-def stop_working(state: Path) -> bool:
-    """See `polyclinic.deploy.folders.stop`."""
-    from polyclinic.deploy import folders
+def stop_server(state: Path) -> bool:
+    """See `polyclinic.deploy.server.stop`."""
+    from polyclinic.deploy import server
 
-    return folders.stop(state)
+    return server.stop(state)
+
+
+def stop_site(state: Path) -> bool:
+    """See `polyclinic.deploy.site.stop`."""
+    from polyclinic.deploy import site
+
+    return site.stop(state)
 
 
 def deployed_states(folders: Sequence[Path]) -> "list[State]":
     """See `polyclinic.deploy.status.states`; all of the working folder where none is named."""
     from polyclinic.deploy import status
 
-    return status.states(folders or status.find_folders(Path()))
+    return status.states(folders) if folders else status.states_in(Path())

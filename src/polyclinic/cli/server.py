@@ -72,7 +72,7 @@ def invite(federation: Path, site: str, state: Path) -> None:
 @_state("The server's folder.")
 def stop(state: Path) -> None:
     """Stop the server that works in a folder. Nothing that was finished is lost."""
-    stopped = engine.stop_working(state)
+    stopped = engine.stop_server(state)
     click.echo("stopped" if stopped else "it was not running")
 
 

@@ -2,18 +2,19 @@
 
 import sys
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import TYPE_CHECKING
 
 import click
 
 from polyclinic.cli import engine
-from polyclinic.cli.declared import known_format
+from polyclinic.cli.declared import declared
 from polyclinic.cli.interrupt import resumable
-from polyclinic.config import SiteConfig
+from polyclinic.cli.progress import telling
 from polyclinic.errors import DataError
 
-TASKS = get_args(get_type_hints(SiteConfig)["task"])
-_MARKS = {True: "good", None: "warning", False: "wrong"}
+if TYPE_CHECKING:
+    from polyclinic.data.readers.reader import TaskChoice
+    from polyclinic.deploy.terms import Checked
 
 
 @click.group(short_help="Take part in a federation across machines.")
@@ -31,18 +32,13 @@ def site() -> None:
     type=click.Path(path_type=Path),
     help="Folder for key, heads, logs and results.  [default: site-NAME]",
 )
+@declared
 @click.option(
-    "--format",
-    "format_",
-    callback=known_format,
-    default="auto",
-    show_default=True,
-    help="See docs/data.md.",
+    "--keep-scores/--tell-scores",
+    "keeps_scores",
+    default=None,
+    help="Whether the server is told how encoders score here.  [default: as before, at first told]",
 )
-@click.option(
-    "--task", type=click.Choice(TASKS), default="auto", show_default=True, help="Likewise."
-)
-@click.option("--keep-scores", is_flag=True, help="Do not tell the server how encoders score here.")
 @click.option("--background", is_flag=True, help="Return once it works; `site stop` ends it.")
 def join(
     invite: Path,
@@ -50,7 +46,7 @@ def join(
     state: Path | None,
     format_: str,
     task: str,
-    keep_scores: bool,
+    keeps_scores: bool | None,
     background: bool,
 ) -> None:
     """Join the federation of INVITE, the coordinator's file, and work for it until stopped.
@@ -58,11 +54,14 @@ def join(
     The site's key is made here and stays here; so do images, labels, heads and predictions.
     Called again, it goes on with the key that is there.
     """
-    state = state or Path(f"site-{engine.invited_site(invite)}")
+    state = state or engine.usual_site_folder(invite)
+    tells = None if keeps_scores is None else not keeps_scores
     name = engine.join_federation(
-        invite, state, data=data, format=format_, task=task, tells_scores=not keep_scores
+        invite, state, data=data, format=format_, task=task, tells_scores=tells
     )
-    options = ["--format", format_, "--task", task, *(["--keep-scores"] if keep_scores else [])]
+    options = ["--format", format_, "--task", task]
+    if keeps_scores is not None:
+        options.append("--keep-scores" if keeps_scores else "--tell-scores")
     arguments = ["site", "join", str(invite), "--data", str(data), "--state", str(state), *options]
     if background:
         pid = engine.in_background(
@@ -80,20 +79,32 @@ def join(
     "--data", type=click.Path(path_type=Path), required=True, help="The folder of the site's data."
 )
 @click.option(
-    "--state", type=click.Path(path_type=Path), default=".", help="Where the site's folder will be."
+    "--state",
+    type=click.Path(path_type=Path),
+    help="Where the site's folder will be.  [default: site-NAME]",
 )
+@declared
 @click.pass_context
-def check(context: click.Context, invite: Path, data: Path, state: Path) -> None:
-    """See whether INVITE can be followed: data, disk, certificate, clock, way to the server.
+def check(
+    context: click.Context,
+    invite: Path,
+    data: Path,
+    state: Path | None,
+    format_: str,
+    task: "TaskChoice",
+) -> None:
+    """See what joining by INVITE agrees to, and whether anything is in the way.
 
-    Nothing is sent but a question whether the server is there. Exit code 3 where something is
-    wrong.
+    All images are read, as the federation wants them. Nothing is sent but a question whether the
+    server is there. Exit code 3 where something is wrong.
     """
-    wrong = []
-    for checked in engine.preflight(invite, data, state):
-        click.echo(f"{_MARKS[checked.good]:8} {checked.what}: {checked.text}")
-        if checked.good is False:
-            wrong.append(checked.what)
+    wrong = False
+    for checked in engine.preflight(invite, state):
+        wrong |= _show(checked)
+    with telling() as tell:
+        found = engine.check_site_data(invite, data, format=format_, task=task, tell=tell)
+    for checked in found:
+        wrong |= _show(checked)
     if wrong:
         context.exit(DataError.exit_code)
 
@@ -125,8 +136,14 @@ def roster(state: Path, confirm: str | None) -> None:
 @click.argument("state", type=click.Path(path_type=Path))
 def stop(state: Path) -> None:
     """Stop the site that works in the folder STATE."""
-    stopped = engine.stop_working(state)
+    stopped = engine.stop_site(state)
     click.echo("stopped" if stopped else "it was not running")
+
+
+def _show(checked: "Checked") -> bool:
+    """Print a line; whether it is about something wrong."""
+    click.echo(f"{checked.mark:8} {checked.what}: {checked.text}")
+    return checked.mark == "wrong"
 
 
 def _say(line: str) -> None:

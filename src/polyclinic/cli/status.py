@@ -19,7 +19,16 @@ PAUSE = 1.0  # s
 def status(folders: tuple[Path, ...], wait: bool, as_json: bool) -> None:
     """Show what the servers and sites of FOLDERS are doing, or of all folders in this one."""
     found = engine.deployed_states(folders)
-    while wait and (busy := [s for s in found if s.kind == "server" and not s.finished]):
+    while wait:
+        servers = [state for state in found if state.kind == "server"]
+        if not servers:
+            raise RunError(
+                f"{', '.join(str(state.folder) for state in found)}: no server to wait for; name "
+                "the folder of one, or change to where it was started"
+            )
+        busy = [state for state in servers if not state.finished]
+        if not busy:
+            break
         if stopped := [state.folder for state in busy if not state.running]:
             raise RunError(
                 f"{stopped[0]}: its server has stopped before the end; look into "

@@ -4,21 +4,26 @@ No telemetry, no search for updates, nothing installed at run time, and a home f
 inside ours.
 """
 
+import contextlib
 import json
 import os
 import shlex
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from polyclinic.deploy.folders import write_private
+from polyclinic.deploy.link import no_proxy
 from polyclinic.errors import ConfigError, RunError
 
 SERVER, SITE = "POLYCLINIC_SERVER", "POLYCLINIC_SITE"
 """Variables that tell the parts of us that run inside Flower which folder is theirs."""
 CONNECTION = "polyclinic"
 APP = "polyclinic_app"
+DATABASE = Path("superlink", "state.db")
+PATIENCE = 120.0  # s
 _PROGRAM = """#!/bin/sh
 exec {python} -c 'import sys
 {first}from {module} import {function}
@@ -51,9 +56,14 @@ def require() -> None:
 
 
 def surroundings(home: Path, programs: Path, **ours: str) -> dict[str, str]:
-    """The environment of Flower's programs, which find `programs` by name and no others."""
+    """The environment of Flower's programs, which find `programs` by name and no others.
+
+    A proxy that it names is not asked for this machine: its ports are nobody else's business.
+    """
     quiet = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
-    return {**os.environ, **quiet, "PATH": str(programs), "FLWR_HOME": str(home.absolute()), **ours}
+    direct = dict.fromkeys(("NO_PROXY", "no_proxy"), no_proxy())
+    where = {"PATH": str(programs), "FLWR_HOME": str(home.absolute())}
+    return {**os.environ, **quiet, **direct, **where, **ours}
 
 
 def superlink(folder: Path, port: int) -> list[str]:
@@ -64,7 +74,7 @@ def superlink(folder: Path, port: int) -> list[str]:
         *("--ssl-ca-certfile", str(keys / "ca.crt")),
         *("--ssl-certfile", str(keys / "server.crt")),
         *("--ssl-keyfile", str(keys / "server.key")),
-        *("--database", str(folder / "superlink" / "state.db")),
+        *("--database", str(folder / DATABASE)),
         *("--host", "127.0.0.1"),
         *("--port", str(port)),
         "--enable-supernode-auth",
@@ -146,12 +156,41 @@ def write_programs(folder: Path, programs: Mapping[str, tuple[str, str]]) -> Pat
 
 
 def register(folder: Path, site: str, key: str, environment: dict[str, str]) -> int:
-    """Make a site's public key known to the SuperLink: its node number."""
+    """Make a site's public key known to the SuperLink: its node number.
+
+    The same number again for a key that is known: whoever asked before may have been killed, or
+    given up, before the number was noted.
+    """
     public = folder / "superlink" / "keys" / f"{site}.pub"
     write_private(public, (key.strip() + "\n").encode())
     options = [str(public), CONNECTION, "--name", site, "--format", "json"]
-    answer = _flwr(["supernode", "register", *options], environment)
+    try:
+        answer = _flwr(["supernode", "register", *options], environment)
+    except RunError:
+        if (node := registered(folder, key)) is None:
+            raise
+        return node
     return int(answer["node-id"])
+
+
+def registered(folder: Path, key: str) -> int | None:
+    """The number of the node that the SuperLink knows by a site's public key; None without one.
+
+    Read from its database: `flwr supernode list` tells numbers, and neither keys nor names.
+    """
+    from cryptography.hazmat.primitives import serialization
+
+    pem = serialization.load_ssh_public_key(key.encode("ascii")).public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    database = (folder / DATABASE).absolute().as_uri()
+    question = "SELECT node_id FROM node WHERE public_key = ? AND status != 'unregistered'"
+    try:
+        with contextlib.closing(sqlite3.connect(f"{database}?mode=ro", 10, uri=True)) as link:
+            row = link.execute(question, (pem,)).fetchone()
+    except sqlite3.Error:
+        return None  # the error that made us look says more
+    return None if row is None else int(row[0]) % 2**64  # SQLite has signed numbers alone
 
 
 def submit(app: Path, environment: dict[str, str]) -> int:
@@ -161,9 +200,15 @@ def submit(app: Path, environment: dict[str, str]) -> int:
 
 def _flwr(arguments: Sequence[str], environment: dict[str, str]) -> dict[str, str]:
     command = [_program("flwr"), *arguments]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise RunError(
+            f"Flower has not answered `{shlex.join(command[1:3])}` within {PATIENCE:.0f} s; try "
+            "again when the server's machine has less to do, its logs/superlink.log says more"
+        ) from None
     start = done.stdout.find("{")
     try:
         found, _ = json.JSONDecoder().raw_decode(done.stdout[max(start, 0) :])

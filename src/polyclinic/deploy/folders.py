@@ -41,10 +41,10 @@ def write_private(path: Path, content: bytes, *, lasting: bool = False) -> None:
 
     With `lasting` it is on the disk when this returns, and survives a power cut.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    made(path.parent)
     part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
     try:
+        part.unlink(missing_ok=True)
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
             if lasting:
@@ -86,13 +86,27 @@ def read_record(path: Path) -> Record:
     return content
 
 
+def made(folder: Path) -> Path:
+    """`folder`, which only its owner may look into, made where it is not there yet.
+
+    `RunError` where that cannot be, as where a file has its name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise RunError(
+            f"{folder}: no folder can be made there ({error.strerror}); choose another --state"
+        ) from None
+    return folder
+
+
 @contextlib.contextmanager
 def working_in(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process; `RunError` where another one does.
 
     The lock goes with the process, however that ends; the file names it for `stop`.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    made(folder)
     with (folder / PID).open("a+") as file:
         # whoever asks whether somebody works here holds the lock for a moment
         for _ in range(10):
@@ -118,7 +132,7 @@ def held(folder: Path) -> Iterator[None]:
     """Hold what lies in `folder` for this process, after whoever holds it now."""
     import fcntl
 
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    made(folder)
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

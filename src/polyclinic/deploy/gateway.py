@@ -7,6 +7,7 @@ nothing else. Those requests carry the signature of the node's key, which the Su
 
 import http.client
 import json
+import socket
 import ssl
 import threading
 import time
@@ -63,7 +64,7 @@ class Door:
     listen: str
     port: int
     keys: Path  # folder with ca.crt, server.crt, server.key
-    superlink: Callable[[], int]  # its port on this machine; another one after a restart
+    superlink: Callable[[], int]  # its port on this machine
     join: Join
     roster: Callable[[], dict[str, str]]  # of the sites that have joined
 
@@ -100,6 +101,8 @@ class _Server(ThreadingHTTPServer):
     tls: ssl.SSLContext
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
         super().__init__(address, handler)
         self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
 

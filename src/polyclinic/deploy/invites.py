@@ -16,13 +16,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from polyclinic.config import build_table
+from polyclinic.config import build_table, is_name
+from polyclinic.deploy.address import wrong_address
 from polyclinic.deploy.agreement import Agreement
 from polyclinic.deploy.folders import Record, held, read_record, write_private, write_record
-from polyclinic.errors import ConfigError, KnowledgeError
+from polyclinic.deploy.link import trusting
+from polyclinic.deploy.settings import DEPLOYABLE
+from polyclinic.errors import ConfigError, KnowledgeError, RunError
 
 SCHEMA = "polyclinic.invite/2"
 FILE = "sites.json"
+_FAR = 1e11  # s since 1970: some thousand years
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,35 @@ def read_invite(path: Path) -> Invite:
             "install the version of polyclinic that the server has"
         )
     invite: Invite = build_table(Invite, table, path.parent, str(path))
+    _check(invite, path)
     return invite
+
+
+def _check(invite: Invite, path: Path) -> None:
+    """Refuse what no server of ours writes: it becomes names of files, lines on a terminal, a way
+    to the network."""
+    agreement = invite.agreement
+    wrong = next((n for n in (invite.site, *agreement.sites) if not is_name(n)), None)
+    unknown = next((m for m in agreement.methods if m not in DEPLOYABLE), None)
+    if wrong is not None:
+        text = f"site: expected letters, digits, - and _, got {wrong[:80]!r}"
+    elif invite.site not in agreement.sites:
+        text = f"site: expected one of {', '.join(agreement.sites)}, got {invite.site!r}"
+    elif unknown is not None:
+        text = f"methods: expected some of {', '.join(DEPLOYABLE)}, got {unknown[:80]!r}"
+    elif reason := wrong_address(invite.address):
+        text = f"address: {reason}"
+    elif not 0 < invite.port < 65536:
+        text = f"port: expected 1 to 65535, got {invite.port}"
+    elif not 0 < invite.expires < _FAR:
+        text = f"expires: expected seconds since 1970, got {invite.expires}"
+    else:
+        try:
+            trusting(invite.ca)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}; ask the coordinator for it again") from None
+        return
+    raise ConfigError(f"{path}: {text}; ask the coordinator for it again")
 
 
 class Register:
@@ -74,7 +106,7 @@ class Register:
         """The node number of each site that has joined."""
         return {
             name: int(entry["node"])
-            for name, entry in read_record(self.path).items()
+            for name, entry in read_sites(self.path).items()
             if "node" in entry
         }
 
@@ -82,7 +114,7 @@ class Register:
         """The public key for secure aggregation of each site that has joined."""
         return {
             name: str(entry["identity"])
-            for name, entry in read_record(self.path).items()
+            for name, entry in read_sites(self.path).items()
             if "identity" in entry
         }
 
@@ -99,7 +131,7 @@ class Register:
         """Write an invitation for each site that has not joined; a good one is left alone."""
         made = []
         with self._alone():
-            sites = read_record(self.path)
+            sites = read_sites(self.path)
             for name in names:
                 entry = sites.get(name, {})
                 path = self.invites / f"{name}.invite"
@@ -111,7 +143,7 @@ class Register:
                     continue
                 code, expires = secrets.token_urlsafe(24), self._clock() + days * 86400
                 sites[name] = {"digest": digest_of(code), "expires": expires}
-                write_record(self.path, sites)
+                write_record(self.path, sites, lasting=True)
                 invite = Invite(
                     SCHEMA, federation, name, address, port, ca, code, expires, agreement
                 )
@@ -125,9 +157,9 @@ class Register:
         The next `invite` writes it another one. True where the site had joined.
         """
         with self._alone():
-            sites = read_record(self.path)
+            sites = read_sites(self.path)
             entry = sites.pop(site, {})
-            write_record(self.path, sites)
+            write_record(self.path, sites, lasting=True)
             (self.invites / f"{site}.invite").unlink(missing_ok=True)
         return "node" in entry
 
@@ -136,12 +168,13 @@ class Register:
     ) -> int:
         """Let a site in, once: its node number; `KnowledgeError` where the code is not good.
 
-        `enrol(site, key)` makes the key known and gives the number; `identity` is kept for the
-        roster. The same site may ask again with the same keys, because an answer may get lost on
-        its way.
+        `enrol(site, key)` makes the key known and gives the number, and the same one where the key
+        is known already: the server may be killed before it has noted it. `identity` is kept for
+        the roster. The same site may ask again with the same keys, because an answer may get lost
+        on its way.
         """
         with self._alone():
-            sites: Record = read_record(self.path)
+            sites = read_sites(self.path)
             entry = sites.get(site)
             digest = entry["digest"] if entry else digest_of("")
             # compared in constant time, and for an unknown site too
@@ -156,9 +189,11 @@ class Register:
                 return int(entry["node"])
             if entry["expires"] < self._clock():
                 raise KnowledgeError("this invitation has expired; ask for another one")
+            if any(other.get("key") == key for other in sites.values()):
+                raise KnowledgeError("this key is that of another site; join from a new folder")
             node = enrol(site, key)
             sites[site] = {**entry, "node": str(node), "key": key, "identity": identity}
-            write_record(self.path, sites)
+            write_record(self.path, sites, lasting=True)
             (self.invites / f"{site}.invite").unlink(missing_ok=True)
             return node
 
@@ -175,6 +210,31 @@ def _says(path: Path, address: str, port: int, agreement: Agreement) -> bool:
     except ConfigError:  # of an earlier version
         return False
     return (invite.address, invite.port, invite.agreement) == (address, port, agreement)
+
+
+def read_sites(path: Path) -> dict[str, Record]:
+    """Who was invited and who has joined, by site; `RunError` where the file is not of our making.
+
+    Of each the digest of its code and when that expires; of who has joined the keys as well.
+    """
+    sites = read_record(path)
+    for name, entry in sites.items():
+        known = isinstance(entry, dict) and (
+            isinstance(entry.get("digest"), str)
+            and isinstance(entry.get("expires"), int | float)
+            and ("node" not in entry or _has_joined(entry))
+        )
+        if not known:
+            raise RunError(
+                f"{path}: expected what is known of each site, got {entry!r:.40} for {name!r}; "
+                "restore it from a backup"
+            )
+    return sites
+
+
+def _has_joined(entry: Record) -> bool:
+    texts = all(isinstance(entry.get(part), str) for part in ("node", "key", "identity"))
+    return texts and str(entry["node"]).isdecimal()
 
 
 def digest_of(code: str) -> str:

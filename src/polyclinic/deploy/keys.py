@@ -4,6 +4,7 @@ Elliptic curves throughout: P-256 for TLS, P-384 for the signature with which a 
 authenticated. Private keys are files that only their owner may read, and none of them is sent.
 """
 
+import contextlib
 import datetime
 import ipaddress
 from pathlib import Path
@@ -19,7 +20,8 @@ def ensure_certificates(folder: Path, address: str) -> None:
     """Make an authority, and with it the server's certificate for `address` and this machine.
 
     Files: `ca.crt`, `ca.key`, `server.crt`, `server.key`. An authority that is there is kept, so
-    that invitations stay good; the server's certificate is made again for another address.
+    that invitations stay good; the server's certificate is made again for another address, and
+    where it is broken. `RunError` where the authority is.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -43,10 +45,7 @@ def ensure_certificates(folder: Path, address: str) -> None:
 
     authority, certificate = folder / "ca.key", folder / "server.crt"
     if authority.exists() and (folder / "ca.crt").exists():
-        loaded = serialization.load_pem_private_key(authority.read_bytes(), None)
-        if not isinstance(loaded, ec.EllipticCurvePrivateKey):
-            raise RunError(f"{authority}: expected the key that polyclinic made; restore it")
-        ca_key = loaded
+        ca_key = _pair(authority, folder / "ca.crt")[0]
     else:
         ca_key = ec.generate_private_key(ec.SECP256R1())
         root = (
@@ -58,15 +57,18 @@ def ensure_certificates(folder: Path, address: str) -> None:
             )
             .sign(ca_key, hashes.SHA256())
         )
-        write_private(authority, _pem(ca_key))
-        write_private(folder / "ca.crt", root.public_bytes(serialization.Encoding.PEM))
+        write_private(authority, _pem(ca_key), lasting=True)
+        pem = root.public_bytes(serialization.Encoding.PEM)
+        write_private(folder / "ca.crt", pem, lasting=True)
         certificate.unlink(missing_ok=True)
     names = _alternatives(address)
     if certificate.exists() and (folder / "server.key").exists():
-        have = x509.load_pem_x509_certificate(certificate.read_bytes())
-        found = have.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        if found == names:
-            return
+        # a broken one is no loss: sites trust the authority, which signs another
+        with contextlib.suppress(RunError, ValueError, x509.ExtensionNotFound):
+            _, have = _pair(folder / "server.key", certificate)
+            found = have.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            if found == names:
+                return
     key = ec.generate_private_key(ec.SECP256R1())
     signed = (
         begun("Polyclinic server", key.public_key())
@@ -88,10 +90,11 @@ def ensure_site_key(path: Path) -> str:
 
     Both in OpenSSH's format, as Flower reads them.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    if not path.exists():
+    if not path.exists():  # lasting: once it has joined, the server knows this key alone
         made = ec.generate_private_key(ec.SECP384R1())
         write_private(
             path,
@@ -100,10 +103,11 @@ def ensure_site_key(path: Path) -> str:
                 serialization.PrivateFormat.OpenSSH,
                 serialization.NoEncryption(),
             ),
+            lasting=True,
         )
     try:
         key = serialization.load_ssh_private_key(path.read_bytes(), None)
-    except ValueError as error:
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise RunError(f"{path}: not a readable key ({error}); restore it") from None
     public = key.public_key().public_bytes(
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
@@ -122,6 +126,28 @@ def is_public_key(text: str) -> bool:
     except (ValueError, UnsupportedAlgorithm):
         return False
     return isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp384r1"
+
+
+def _pair(key: Path, certificate: Path):  # type: ignore[no-untyped-def]
+    """A private key and its certificate; `RunError` where one is broken, or of another pair."""
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    path = key
+    try:
+        private = serialization.load_pem_private_key(key.read_bytes(), None)
+        path = certificate
+        public = x509.load_pem_x509_certificate(certificate.read_bytes())
+        theirs = public.public_key()
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise RunError(
+            f"{path}: cannot be read ({error}); restore it from a backup, the sites trust no other"
+        ) from None
+    if not isinstance(private, ec.EllipticCurvePrivateKey) or private.public_key() != theirs:
+        raise RunError(f"{key}: not the key of {certificate.name}; restore both from one backup")
+    return private, public
 
 
 def _alternatives(address: str):  # type: ignore[no-untyped-def]  # of a package loaded above

@@ -1,5 +1,6 @@
-"""What a site can find out before it joins: data, disk, clock, certificate, reach of the server."""
+"""What a site can find out before it joins: what it agrees to, and what would be in the way."""
 
+import contextlib
 import datetime
 import email.utils
 import http.client
@@ -7,96 +8,114 @@ import importlib.util
 import shutil
 import ssl
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from polyclinic.deploy.agreement import Agreement, promise
+from polyclinic.config import DataConfig, LocalConfig, PrivacyConfig, SiteConfig
+from polyclinic.data.dataset import Finding, SiteData
+from polyclinic.data.decoding import Done, unheard
 from polyclinic.deploy.gateway import HEALTH
 from polyclinic.deploy.invites import Invite, read_invite
-from polyclinic.errors import PolyclinicError
+from polyclinic.deploy.link import opened, trusting
+from polyclinic.deploy.site import check_folder, require_data
+from polyclinic.deploy.terms import Checked, terms
+from polyclinic.errors import ConfigError, PolyclinicError
+from polyclinic.federation.privacy.stage import require_guarantee
+from polyclinic.federation.privacy.units import units_of
+from polyclinic.models.device import asked_precision, device
+from polyclinic.models.training import site_plan
+from polyclinic.run.experiment import prepared_site
 
 FREE = 2 * 2**30  # bytes
 CLOCK = 60.0  # s; Flower refuses requests that are signed at another time
 SOON = 14  # days
+LISTED = 10  # findings about the data
 
 
-@dataclass(frozen=True)
-class Checked:
-    """One thing that was looked at; `good` is None for a warning."""
+def preflight(invite: Path, folder: Path | None = None) -> Iterator[Checked]:
+    """What joining agrees to, and all that it needs but the data, which `check_data` looks at.
 
-    what: str
-    good: bool | None
-    text: str
-
-
-def preflight(
-    invite: Path, data: Path, folder: Path, describe: Callable[[Path], str]
-) -> Iterator[Checked]:
-    """Look at everything that joining needs; `describe` says what the data are, or raises."""
+    `folder` will be the site's; None for the usual one.
+    """
     found = importlib.util.find_spec("flwr") is not None
-    yield Checked(
-        "Flower", found, "installed" if found else "not installed; install polyclinic[deploy]"
+    yield (
+        Checked("good", "Flower", "installed")
+        if found
+        else Checked("wrong", "Flower", "not installed; install polyclinic[deploy]")
     )
-    try:
-        yield Checked("data", True, describe(data))
-    except PolyclinicError as error:
-        yield Checked("data", False, str(error))
-    yield _disk(folder)
     try:
         read = read_invite(invite)
     except PolyclinicError as error:
-        yield Checked("invitation", False, str(error))
+        yield Checked("wrong", "invitation", str(error))
         return
     left = read.expires - time.time()
-    text = f"for the site `{read.site}`, good for another {left / 86400:.1f} days"
-    yield Checked("invitation", left > 0, text if left > 0 else "has expired; ask for another one")
-    yield _privacy(read.agreement)
-    yield _aggregation(read.agreement)
+    if left > 0:
+        text = f"for the site `{read.site}`, good for another {left / 86400:.1f} days"
+        yield Checked("good", "invitation", text)
+    else:
+        yield Checked("wrong", "invitation", "has expired; ask for another one")
+    yield from terms(read.agreement, read.site)
+    folder = folder or Path(f"site-{read.site}")
+    try:
+        check_folder(folder, read)
+    except PolyclinicError as error:
+        yield Checked("wrong", "folder", str(error))
+    yield _disk(folder)
     yield _authority(read)
     yield from _server(read)
+
+
+def check_data(invite: Path, site: SiteConfig, done: Done = unheard) -> Iterator[Checked]:
+    """Prepare the data as the federation of an invitation wants them; what is wrong with them.
+
+    What a stage would refuse is wrong, every other finding a warning. The prepared images are kept
+    for the first stage. `done` is told the share that is decoded. Where the invitation cannot be
+    read, the usual settings are taken.
+    """
+    settings, privacy = DataConfig(), PrivacyConfig()
+    with contextlib.suppress(ConfigError):  # `preflight` says that
+        read = read_invite(invite)
+        site = replace(site, name=read.site)
+        settings, privacy = read.agreement.data, read.agreement.privacy
+    try:
+        require_data(site.path)
+        device()
+        asked_precision()
+        data = prepared_site(site, settings, done)
+        if privacy.epsilon:
+            plan = replace(site_plan(settings, LocalConfig()), privacy=privacy)
+            require_guarantee(data, units_of(data, privacy.unit), plan)
+    except PolyclinicError as error:
+        yield Checked("wrong", "data", str(error))
+        return
+    yield Checked("good", "data", _described(data))
+    findings = [finding for finding in data.findings if finding.severity != "info"]
+    for finding in findings[:LISTED]:
+        yield Checked("warning", "data", _told(finding))
+    if len(findings) > LISTED:
+        more = f"{len(findings) - LISTED} findings more; `polyclinic data check` has all of them"
+        yield Checked("warning", "data", more)
+
+
+def _described(data: SiteData) -> str:
+    sizes = ", ".join(f"{len(rows)} {split}" for split, rows in data.split.items())
+    patients = "patients are named" if data.has_patient_ids else "no patients are named"
+    return f"{data.format}, {data.task}, {len(data)} images ({sizes}); {patients}"
+
+
+def _told(finding: Finding) -> str:
+    where = f"{finding.where}: " if finding.where else ""
+    return f"{where}{finding.what}" + (f"; {finding.do}" if finding.do else "")
 
 
 def _disk(folder: Path) -> Checked:
     here = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(here).free
     text = f"{free / 2**30:.1f} GiB free for {folder}"
-    enough = f"{text}; expected {FREE / 2**30:.0f} GiB"
-    return Checked("disk", True if free >= FREE else None, text if free >= FREE else enough)
-
-
-def _privacy(agreement: Agreement) -> Checked:
-    """What will be spent, and whether what is needed for it is there."""
-    privacy = agreement.privacy
-    text = promise(privacy, agreement.trainings)
-    if privacy.site_epsilon:
-        text += (
-            "; the server says that it adds noise for whole sites, epsilon "
-            f"{privacy.site_epsilon:g} (a site cannot check that)"
-        )
-    if privacy.epsilon and importlib.util.find_spec("opacus") is None:
-        return Checked("privacy", False, f"{text}; install polyclinic[privacy]")
-    return Checked("privacy", True, text)
-
-
-def _aggregation(agreement: Agreement) -> Checked:
-    """Whether the server sees the site's change, or the sum alone."""
-    federation, sites = agreement.federation, len(agreement.sites)
-    if not federation.secure:
-        text = "open: the server sees this site's change"
-        if agreement.universal.exchange == "cyclic" and "universal" in agreement.methods:
-            text += ", and the next site is sent the encoder that this one has trained"
-        if federation.echo:
-            text += (
-                f", of an encoder that {federation.echo} of {sites} sites have signed, once "
-                "`polyclinic site roster` was confirmed"
-            )
-        return Checked("aggregation", True, text)
-    text = (
-        f"secure: the server sees the sum of {agreement.threshold} sites or more of "
-        f"{sites}, once `polyclinic site roster` was confirmed"
-    )
-    return Checked("aggregation", True, text)
+    if free >= FREE:
+        return Checked("good", "disk", text)
+    return Checked("warning", "disk", f"{text}; expected {FREE / 2**30:.0f} GiB")
 
 
 def _authority(invite: Invite) -> Checked:
@@ -105,40 +124,44 @@ def _authority(invite: Invite) -> Checked:
 
         certificate = x509.load_pem_x509_certificate(invite.ca.encode())
     except (ValueError, ImportError) as error:
-        return Checked("certificate", False, f"cannot be read ({error})")
+        return Checked("wrong", "certificate", f"cannot be read ({error})")
     now = datetime.datetime.now(datetime.UTC)
     days = (certificate.not_valid_after_utc - now).days
     if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
         dates = f"{certificate.not_valid_before_utc:%F} to {certificate.not_valid_after_utc:%F}"
-        return Checked("certificate", False, f"good from {dates}, and today is {now:%F}")
-    good = True if days > SOON else None
-    return Checked("certificate", good, f"the server's authority is good for {days} days")
+        return Checked("wrong", "certificate", f"good from {dates}, and today is {now:%F}")
+    text = f"the server's authority is good for {days} days"
+    return Checked("good" if days > SOON else "warning", "certificate", text)
 
 
 def _server(invite: Invite) -> Iterator[Checked]:
     about = f"{invite.address}, port {invite.port}"
-    context = ssl.create_default_context(cadata=invite.ca)
-    link = http.client.HTTPSConnection(invite.address, invite.port, context=context, timeout=15)
     try:
-        began = time.time()
-        link.request("GET", HEALTH)
-        reply = link.getresponse()
-        reply.read()
+        link = opened(invite.address, invite.port, trusting(invite.ca), 15)
+        with contextlib.closing(link):
+            began = time.time()
+            link.request("GET", HEALTH)
+            reply = link.getresponse()
+            reply.read()
     except ssl.SSLCertVerificationError as error:
         text = f"{about}: not the server of this invitation ({error.verify_message})"
-        yield Checked("server", False, text)
+        yield Checked("wrong", "server", text)
         return
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException, ConfigError) as error:
         text = (
             f"{about}: cannot be reached ({error}); is it running, and does the firewall allow it?"
         )
-        yield Checked("server", False, text)
+        yield Checked("wrong", "server", text)
         return
-    finally:
-        link.close()
-    seconds = time.time() - began
-    yield Checked("server", reply.status == 200, f"{about}: answers after {seconds:.2f} s")
-    told = email.utils.parsedate_to_datetime(reply.headers.get("Date", "")).timestamp()
+    if reply.status != 200:
+        yield Checked("wrong", "server", f"{about}: answers with {reply.status}, expected 200")
+        return
+    yield Checked("good", "server", f"{about}: answers after {time.time() - began:.2f} s")
+    try:
+        told = email.utils.parsedate_to_datetime(reply.headers["Date"]).timestamp()
+    except (TypeError, ValueError):
+        yield Checked("warning", "clock", "the server does not say what time it is")
+        return
     off = abs(told - began)
     text = f"{off:.0f} s from the server's; at most {CLOCK:.0f} s are allowed"
-    yield Checked("clock", off <= CLOCK, text)
+    yield Checked("good" if off <= CLOCK else "wrong", "clock", text)

@@ -5,23 +5,18 @@ Everything ends with this process, and everything goes on when it is started aga
 
 import contextlib
 import difflib
+import http.client
 import signal
 import socket
 import ssl
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from polyclinic.deploy import flower
+from polyclinic.deploy import flower, folders
 from polyclinic.deploy.agreement import agreement_of
-from polyclinic.deploy.folders import (
-    STATUS,
-    read_record,
-    running,
-    working_in,
-)
+from polyclinic.deploy.folders import STATUS, read_record, running, working_in
 from polyclinic.deploy.gateway import Door, gateway
 from polyclinic.deploy.invites import Register
 from polyclinic.deploy.keys import ensure_certificates
@@ -114,6 +109,16 @@ def invite_again(file: Path, folder: Path, site: str) -> tuple[Path, bool]:
     joined = register.forget(site)
     _invite(deployment, register, folder / "keys", lambda _: None)
     return register.invites / f"{site}.invite", joined
+
+
+def stop(folder: Path) -> bool:
+    """Stop the server that works in `folder`; False where it does not work.
+
+    `RunError` where no server was started there.
+    """
+    if not (folder / DEPLOYMENT).exists():
+        raise RunError(f"{folder}: no server was started there; name its folder with --state")
+    return folders.stop(folder)
 
 
 def ready(folder: Path) -> bool:
@@ -213,12 +218,15 @@ def _until_healthy(folder: Path, port: int, seconds: float = 100.0) -> None:
 
 def _healthy(folder: Path, port: int) -> bool:
     context = ssl.create_default_context(cafile=str(folder / "keys" / "ca.crt"))
-    address = f"https://127.0.0.1:{port}/health"
+    # without any proxy: it would not reach a port of this machine
+    link = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=5)
     try:
-        with urllib.request.urlopen(address, timeout=5, context=context) as reply:
-            return bool(reply.status == 200)
-    except OSError:
+        link.request("GET", "/health")
+        return link.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        link.close()
 
 
 def free_port() -> int:

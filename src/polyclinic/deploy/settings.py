@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polyclinic.config import Config, build_table, config_from_dict, config_to_dict
+from polyclinic.deploy.address import wrong_address
 from polyclinic.deploy.folders import read_record, write_record
 from polyclinic.errors import ConfigError
 
@@ -127,7 +128,6 @@ def _check(config: Config, server: ServerConfig, path: Path) -> None:
             raise ConfigError(f"{path}: server: {key}: expected above 0, got {value}")
     if not 0 < server.port < 65536:
         raise ConfigError(f"{path}: server: port: expected 1 to 65535, got {server.port}")
-    if not server.address or any(c.isspace() or c == "/" for c in server.address):
-        raise ConfigError(
-            f"{path}: server: address: expected a name or an IP address, got {server.address!r}"
-        )
+    for key, address in (("address", server.address), ("listen", server.listen)):
+        if wrong := wrong_address(address):
+            raise ConfigError(f"{path}: server: {key}: {wrong}")

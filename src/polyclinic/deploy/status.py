@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polyclinic.deploy.folders import ACCOUNTS, STATUS, read_record, running
-from polyclinic.deploy.invites import FILE
+from polyclinic.deploy.invites import FILE, read_sites
 from polyclinic.deploy.roster import confirmed, fingerprint
 from polyclinic.deploy.server import DEPLOYMENT, FAILURE, RESULT, RUN
 from polyclinic.deploy.site import RECORD
@@ -36,18 +36,48 @@ def states(folders: Iterable[Path]) -> list[State]:
     return [_state(folder) for folder in folders]
 
 
+def states_in(where: Path) -> list[State]:
+    """The state of all folders of servers and sites in `where`; `RunError` where there is none.
+
+    One that cannot be read is of the kind `unreadable`, and keeps nobody from seeing the others.
+    """
+    folders = find_folders(where)
+    if not folders:
+        raise RunError(
+            f"{where.absolute()}: no folder of a server or a site is in here; name theirs, or "
+            "change to the folder where they were started"
+        )
+    found = []
+    for folder in folders:
+        try:
+            found.append(_state(folder))
+        except RunError as error:
+            about = {"error": str(error)}
+            alive = running(folder) is not None
+            found.append(State("unreadable", folder, alive, False, (str(error),), about))
+    return found
+
+
 def _state(folder: Path) -> State:
-    if (folder / DEPLOYMENT).exists():
-        return _server(folder)
-    if (folder / RECORD).exists():
-        return _site(folder)
+    kinds = ((DEPLOYMENT, _server), (RECORD, _site))
+    for name, read in kinds:
+        if (folder / name).exists():
+            try:
+                return read(folder)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                about = f"{type(error).__name__}: {error}"
+                raise RunError(
+                    f"{folder}: its files are not as they were written ({about}); restore "
+                    f"{name}, and what lies beside it, from a backup"
+                ) from None
     raise RunError(f"{folder}: neither a server's folder nor a site's")
 
 
 def _server(folder: Path) -> State:
     deployment = read_record(folder / DEPLOYMENT)
     names = [site["name"] for site in deployment["config"]["sites"]]
-    joined = [n for n, entry in read_record(folder / FILE).items() if "node" in entry]
+    invited = read_sites(folder / FILE)
+    joined = [name for name, entry in invited.items() if "node" in entry]
     result = read_record(folder / RUN / RESULT)
     failure = read_record(folder / FAILURE).get("error")
     waiting = read_record(folder / f"waiting-{STATUS}")
@@ -56,7 +86,7 @@ def _server(folder: Path) -> State:
     lines = [f"joined: {len(joined)} of {len(names)}"]
     if missing := [name for name in names if name not in joined]:
         lines[0] += f"; not yet: {', '.join(missing)}"
-    roster = {n: e["identity"] for n, e in read_record(folder / FILE).items() if "identity" in e}
+    roster = {n: e["identity"] for n, e in invited.items() if "identity" in e}
     if _needs_roster(deployment["config"]) and not missing:
         lines.append(f"roster: {fingerprint(roster)}")
     if waiting and alive and not finished:

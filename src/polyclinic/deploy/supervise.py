@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from polyclinic.deploy.folders import made
+
 SHORT, LONG = 2.0, 30.0  # s between starts, at first and at most
 HEALTHY = 60.0  # s of life after which the pause is short again
 LARGEST_LOG = 20 * 2**20  # bytes; then the log becomes `.1`, and the `.1` before goes
@@ -92,7 +94,7 @@ def started(
 
 def opened(log: Path) -> IO[bytes]:
     """`log`, to be appended to; a large one is put aside first."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    made(log.parent)
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > LARGEST_LOG:
             log.replace(log.with_name(log.name + ".1"))
