@@ -31,6 +31,7 @@ def test_without_methods_it_is_universal(hospitals, tmp_path):
         ('["universal"]', '["centralised"]', r"got `centralised`, which needs all data in one"),
         ("deadline = 600", "quorum = 4", r"quorum: expected 0 to 3, the number of sites, got 4"),
         ("deadline = 600", "deadline = 0.0", r"deadline: expected above 0"),
+        ("deadline = 600", "deadline = 40000.0", r"deadline: expected 39600 at most, got 40000"),
         ("deadline = 600", "dedline = 1.0", r"server: unknown key `dedline`; did you mean"),
         ("port = 8443", "port = 70000", r"port: expected 1 to 65535"),
         ("deadline = 600", 'address = "a b"', r"address: expected a name or an IP address"),

@@ -13,6 +13,8 @@ from polyclinic.deploy.address import wrong_address
 from polyclinic.deploy.folders import read_record, write_record
 from polyclinic.errors import ConfigError
 
+MOST_DEADLINE = 11 * 3600.0  # s
+
 DEPLOYABLE = ("universal", "fedavg", "fedprox", "mim")
 """Methods of which each part stays where it belongs when the sites are other machines."""
 
@@ -123,9 +125,17 @@ def _check(config: Config, server: ServerConfig, path: Path) -> None:
             f"{path}: server: quorum: expected 0 to {len(config.sites)}, the number of sites, "
             f"got {server.quorum}"
         )
-    for key, value in (("deadline", server.deadline), ("invite_days", server.invite_days)):
+    for key, value, most in (
+        ("deadline", server.deadline, MOST_DEADLINE),
+        ("invite_days", server.invite_days, float("inf")),
+    ):
         if not 0 < value < float("inf"):
             raise ConfigError(f"{path}: server: {key}: expected above 0, got {value}")
+        if value > most:
+            raise ConfigError(
+                f"{path}: server: {key}: expected {most:g} at most, got {value}: Flower keeps a "
+                "message for 12 hours; train shorter stages (local.epochs, local.max_steps)"
+            )
     if not 0 < server.port < 65536:
         raise ConfigError(f"{path}: server: port: expected 1 to 65535, got {server.port}")
     for key, address in (("address", server.address), ("listen", server.listen)):
