@@ -1,6 +1,7 @@
 """The server's whole job: pre-train, run every method over the sites, let the sites judge.
 
-Journalled in a run's directory like a run in one process, and resumed like one.
+Journalled in a run's directory like a run in one process, and resumed like one. federation.json
+says how the federation went; results.json is that of a run, with what a server knows.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from polyclinic import __version__
 from polyclinic.config import Config
 from polyclinic.deploy.agreement import promise
 from polyclinic.deploy.remote import RemoteSites
+from polyclinic.deploy.results import collect
 from polyclinic.errors import PolyclinicError
 from polyclinic.evaluate.protocols import PROTOCOLS, protocol_plan
 from polyclinic.federation.methods import Encoders
@@ -33,7 +35,7 @@ from polyclinic.run.training import (
 )
 from polyclinic.run.work import Meter
 
-RESULT = "federation.json"
+RESULT, RESULTS = "federation.json", "results.json"
 SCHEMA = "polyclinic.federation/1"
 Record = dict[str, Any]
 
@@ -56,7 +58,7 @@ def coordinate(config: Config, out: Path, sites: RemoteSites, tell: Tell = silen
             tell(progress)
 
         with fixed_precision(settle(directory, told)):
-            corpus, _ = prepared_corpus(config)
+            corpus, findings = prepared_corpus(config)
             pretraining = work.on_corpus(config, len(corpus))
             steps = config.local.stages * len(sites.names) * len(config.methods)
             share = max(pretraining, 1.0) / max(steps, 1)  # half of the bar each
@@ -72,6 +74,12 @@ def coordinate(config: Config, out: Path, sites: RemoteSites, tell: Tell = silen
                         encoders = train_method(directory, sites, own, corpus, method, seed, known)
                     _judge(directory, sites, encoders, method, seed)
                     directory.write_json(RESULT, summary(directory, finished=False))
+                if seed != config.seeds[-1]:
+                    results = collect(directory, len(corpus), findings, finished=False)
+                    directory.write_json(RESULTS, results)
+            # before the other, whose `finished` ends the server
+            results = collect(directory, len(corpus), findings, finished=True)
+            directory.write_json(RESULTS, results)
             return directory.write_json(RESULT, summary(directory, finished=True))
 
 
