@@ -13,11 +13,15 @@ from polyclinic.deploy import coordinator
 from polyclinic.deploy.coordinator import coordinate
 from polyclinic.deploy.remote import RemoteSites
 from polyclinic.deploy.results import collect
+from polyclinic.deploy.server import DEPLOYMENT, RESULT, RUN
+from polyclinic.deploy.settings import keep_deployment
+from polyclinic.deploy.status import states
 from polyclinic.report import results_schema, write_report
 from polyclinic.run.directory import open_run
 from polyclinic.run.encoder_source import find_encoder
 from polyclinic.run.judging import judge_encoder, plan_for
 from polyclinic.run.model_card import model_card
+from polyclinic.run.traffic import in_words
 
 
 def over(letters, deployment, run: Path) -> dict:
@@ -153,3 +157,24 @@ def test_after_a_seed_there_are_results_that_are_not_finished(
     }
     over(letters, deployment, tmp_path / "run")
     assert written == [False, True]
+
+
+def test_the_status_says_after_each_stage_how_much_passed(answered, letters, deployment, tmp_path):
+    keep_deployment(tmp_path / DEPLOYMENT, deployment)
+    seen = []
+
+    def look(waiting):
+        if waiting.about.endswith("stage 2"):
+            (state,) = states([tmp_path])
+            seen.extend(state.lines)
+            raise KeyboardInterrupt
+
+    sites = RemoteSites(letters, deployment.config, quorum=2, deadline=30.0, tell=look)
+    told = []
+    with pytest.raises(KeyboardInterrupt):
+        coordinate(deployment.config, tmp_path / RUN, sites, told.append)
+    (run,) = json.loads((tmp_path / RUN / RESULT).read_text())["runs"]
+    (stage,) = run["stages"]
+    passed = in_words(stage["bytes_up"], stage["bytes_down"])
+    assert f"universal, seed 0, stage 1: 3 of 3; {passed}" in seen
+    assert f"universal, seed 0, stage 1: {passed}" in [progress.message for progress in told]

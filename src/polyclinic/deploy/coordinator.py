@@ -26,6 +26,7 @@ from polyclinic.run.environment import settle
 from polyclinic.run.experiment import line, prepared_corpus
 from polyclinic.run.privacy import statements
 from polyclinic.run.progress import Progress, Tell, silent
+from polyclinic.run.traffic import traffic
 from polyclinic.run.training import (
     finished_stages,
     kept_encoders,
@@ -64,6 +65,11 @@ def coordinate(config: Config, out: Path, sites: RemoteSites, tell: Tell = silen
             share = max(pretraining, 1.0) / max(steps, 1)  # half of the bar each
             total = (pretraining + share * steps) * len(config.seeds)
             meter = Meter(total, told)
+
+            def stage_done(record: Record) -> None:
+                meter.stage_done(record, config.local.stages)
+                directory.write_json(RESULT, summary(directory, finished=False))
+
             for seed in config.seeds:
                 start = pretrained_start(directory, corpus, seed, meter)
                 for method in config.methods:
@@ -71,7 +77,16 @@ def coordinate(config: Config, out: Path, sites: RemoteSites, tell: Tell = silen
                     if encoders is None:
                         known = _told(directory, meter, share, method, seed)
                         own = own_start(directory, corpus, method, seed, meter) or start
-                        encoders = train_method(directory, sites, own, corpus, method, seed, known)
+                        encoders = train_method(
+                            directory,
+                            sites,
+                            own,
+                            corpus,
+                            method,
+                            seed,
+                            known,
+                            stage_done=stage_done,
+                        )
                     _judge(directory, sites, encoders, method, seed)
                     directory.write_json(RESULT, summary(directory, finished=False))
                 if seed != config.seeds[-1]:
@@ -105,6 +120,8 @@ def summary(directory: RunDirectory[Config], *, finished: bool) -> Record:
                             "took_part": list(r["sites"]),
                             "absent": r["absent"],
                             "seconds": r["seconds"],
+                            "bytes_up": traffic(r)[0],
+                            "bytes_down": traffic(r)[1],
                         }
                         for r in sorted(
                             (r for r in own if r["kind"] == "stage"), key=lambda r: int(r["stage"])
