@@ -116,7 +116,7 @@ def simulated(hospitals: Path, deployment: Deployment):
 def make_site(folder: Path, name: str, data: Path, agreement: Agreement) -> Site:
     """A site that has joined, without the joining."""
     record = {"name": name, "data": str(data), "format": "auto", "task": "auto"}
-    told = {"tells_scores": True, "agreement": asdict(agreement)}
+    told = {"tells_scores": True, "agreement": asdict(agreement), "federation": "tiny"}
     write_record(folder / "site.json", {**record, **told})
     write_record(folder / ACCOUNTS, {"accounts": {}})
     write_record(folder / EXCHANGES, {"unmasked": {}})

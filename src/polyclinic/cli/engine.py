@@ -135,7 +135,8 @@ def audit_run(
     task: "TaskChoice",
     tell: Tell,
 ) -> dict[str, Any]:
-    """See `polyclinic.run.auditing.audit.audit_run`."""
+    """See `polyclinic.run.auditing.audit.audit_run`, and `polyclinic.deploy.site_audit`."""
+    from polyclinic.deploy import site_audit
     from polyclinic.run.auditing import audit
     from polyclinic.run.auditing.rows import AuditPlan
     from polyclinic.run.encoder_source import find_encoder
@@ -144,6 +145,10 @@ def audit_run(
     if quick:
         plan = audit.quick_plan(plan)
     chosen = [name for name in audit.ATTACKS if name in attacks]
+    if site_audit.is_site(source):
+        return site_audit.audit_site(
+            source, folders, plan, chosen, tell, method=method, format=format, task=task
+        )
     found = find_encoder(source, method=method)
     return audit.audit_run(found, folders, plan, chosen, tell, format=format, task=task)
 

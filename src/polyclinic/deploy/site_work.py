@@ -4,6 +4,7 @@ The functions are those of a run in one process. What stays: data, heads, predic
 their intervals, and the text of errors. What leaves: packed knowledge, or one word.
 """
 
+import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ from polyclinic.deploy.folders import (
     write_status,
 )
 from polyclinic.deploy.secret_site import Secrecy
-from polyclinic.deploy.tasks import Field, Task, answer, decode, from_fields, refusal
+from polyclinic.deploy.tasks import Field, Task, answer, decode, from_fields, refusal, to_fields
 from polyclinic.errors import (
     DataError,
     KnowledgeError,
@@ -48,6 +49,7 @@ from polyclinic.models.state import State, disk_error, load_state, save_state
 from polyclinic.run.experiment import prepared_site
 from polyclinic.run.judging import estimate_json
 
+TRAINING = "training.json"
 SCORE_NAMES = {"linear-probe": "linear_probe", "fine-tune": "fine_tune"}
 
 
@@ -166,7 +168,16 @@ def _stage(site: Site, task: Task, masking: Masking | None = None) -> bytes:
     for old in heads.glob("stage-*.safetensors"):
         if old.name not in (_kept_as(task.head), _kept_as(task.stage + 1)):
             old.unlink(missing_ok=True)
+    _note_training(site, task)
     return bytes(parcel.message)
+
+
+def _note_training(site: Site, task: Task) -> None:
+    """Keep how the site trained in its first stage, which an audit needs (`site_audit`)."""
+    path = site.folder / "results" / f"seed-{task.seed}" / task.method / TRAINING
+    if not path.exists():
+        plan = json.loads(str(to_fields(task)["plans"]))["train"]
+        write_record(path, {"stage": task.stage + 1, "preset": task.preset, "plan": plan})
 
 
 def evaluate(site: Site, task: Task) -> bytes:

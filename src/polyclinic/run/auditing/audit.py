@@ -24,6 +24,7 @@ from polyclinic.federation.privacy.units import units_of
 from polyclinic.federation.secure import primitives
 from polyclinic.models.device import describe, fixed_precision
 from polyclinic.models.memory import shortage_explained
+from polyclinic.models.training import TrainPlan
 from polyclinic.run.auditing.canary_rows import canary_rows
 from polyclinic.run.auditing.inversion_rows import inversion_rows
 from polyclinic.run.auditing.label_rows import label_rows
@@ -88,10 +89,12 @@ def audit_run(
     *,
     format: str = "auto",
     task: TaskChoice = "auto",
+    train: TrainPlan | None = None,
 ) -> Record:
     """Attack the updates of the sites in `folders`, or of the run's first site: ready for JSON.
 
     `format` and `task` as in `scan_site`, for folders that are not in the run's configuration.
+    `train` is how sites trained, by default as the configuration asks.
     Raises `RunError` for what is no run, `ConfigError` for an attack that is unknown or an extra
     that is missing, `DataError` where there is too little to audit, `PrivacyError` for a site at
     which the run could not give its guarantee.
@@ -107,7 +110,7 @@ def audit_run(
     if source.config.federation.secure:
         primitives.need()
     sites = [_prepared(site, source, tell) for site in _sites(source, folders, format, task, tell)]
-    train = plan_of(source.config, source.method)
+    train = train or plan_of(source.config, source.method)
     if train.privacy.epsilon:
         for site in sites:
             require_guarantee(site, units_of(site, train.privacy.unit), train)

@@ -1,0 +1,88 @@
+"""A site audits itself after a federation across machines, from what lies in its own folder.
+
+Attacked is what the site was asked for and has agreed to, as it wrote that down itself. The server
+plays no part.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from polyclinic.config import Config, SiteConfig, UniversalConfig, build_table
+from polyclinic.data.readers import TaskChoice
+from polyclinic.deploy.folders import Record, read_record
+from polyclinic.deploy.site_work import TRAINING, Site, load_site
+from polyclinic.errors import RunError
+from polyclinic.models.exporting import WEIGHTS
+from polyclinic.models.state import load_state
+from polyclinic.models.training import TrainPlan
+from polyclinic.run.auditing.audit import ATTACKS, AttackName, audit_run
+from polyclinic.run.auditing.rows import AuditPlan
+from polyclinic.run.encoder_source import TrainedEncoder
+from polyclinic.run.progress import Tell, silent
+from polyclinic.run.roles import lead_method
+
+
+def is_site(folder: Path) -> bool:
+    """Whether a site has joined from `folder`."""
+    return (folder / "site.json").is_file()
+
+
+def audit_site(
+    folder: Path,
+    folders: Sequence[Path],
+    plan: AuditPlan,
+    attacks: Sequence[AttackName] = ATTACKS,
+    tell: Tell = silent,
+    *,
+    method: str | None = None,
+    format: str = "auto",
+    task: TaskChoice = "auto",
+) -> Record:
+    """Attack the updates of the site that joined from `folder`, on its own data: see `audit_run`.
+
+    `folders` has others than its own data; `method` is by default the leading one, and the seed
+    the first. Raises `RunError` where the site has not judged a final encoder yet.
+    """
+    site = load_site(folder)
+    agreement = site.agreement
+    chosen = method or lead_method(agreement.methods) or agreement.methods[0]
+    seed = agreement.seeds[0]
+    kept = folder / "results" / f"seed-{seed}" / chosen
+    asked = read_record(kept / TRAINING)
+    if not asked or not (kept / WEIGHTS).is_file():
+        raise RunError(
+            f"{kept}: no encoder of method {chosen!r} with seed {seed} there, or not how the site "
+            "trained; it comes when all stages are over: run `polyclinic audit` then, or choose "
+            f"another of {', '.join(agreement.methods)} with --method"
+        )
+    train: TrainPlan = build_table(TrainPlan, asked["plan"], folder, f"{kept / TRAINING}: plan")
+    config = _agreed(site, str(read_record(folder / "site.json")["federation"]))
+    found = TrainedEncoder(
+        load_state(kept / WEIGHTS),
+        asked["preset"],
+        agreement.data.image_size,
+        agreement.data.largest_side,
+        {"run": config.name, "method": chosen, "seed": seed},
+        folder,
+        config,
+    )
+    own = folders or [site.data]
+    return audit_run(found, own, plan, attacks, tell, format=format, task=task, train=train)
+
+
+def _agreed(site: Site, name: str) -> Config:
+    """What the site agreed to, as a configuration. The plan of its training is not in it."""
+    agreement = site.agreement
+    own = SiteConfig(site.name, site.data, site.format, site.task)
+    sites = (SiteConfig(other, Path("elsewhere", other)) for other in agreement.sites)
+    return Config(
+        sites=tuple(own if other.name == site.name else other for other in sites),
+        corpus=Path("elsewhere"),
+        name=name,
+        seeds=agreement.seeds,
+        methods=tuple(agreement.methods),
+        data=agreement.data,
+        federation=agreement.federation,
+        privacy=agreement.privacy,
+        universal=UniversalConfig(weighting=agreement.weighting, exchange=agreement.exchange),
+    )
