@@ -10,7 +10,7 @@ from PIL import Image
 
 from polyclinic.deploy import coordinator
 from polyclinic.deploy.agreement import Agreement, agreement_of
-from polyclinic.deploy.folders import ACCOUNTS, EXCHANGES, write_record
+from polyclinic.deploy.folders import ACCOUNTS, EXCHANGES, LEDGER, write_private, write_record
 from polyclinic.deploy.roster import ensure_identity
 from polyclinic.deploy.settings import Deployment, load_deployment
 from polyclinic.deploy.site_work import Site, load_site, respond
@@ -120,6 +120,7 @@ def make_site(folder: Path, name: str, data: Path, agreement: Agreement) -> Site
     write_record(folder / "site.json", {**record, **told})
     write_record(folder / ACCOUNTS, {"accounts": {}})
     write_record(folder / EXCHANGES, {"unmasked": {}})
+    write_private(folder / LEDGER, b"")
     from polyclinic.federation.signing import create_key
 
     create_key(folder / "keys" / "ledger.key")

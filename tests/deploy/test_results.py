@@ -159,6 +159,44 @@ def test_after_a_seed_there_are_results_that_are_not_finished(
     assert written == [False, True]
 
 
+def test_a_sites_ledger_is_held_against_what_the_server_let_in(
+    letters, deployment, tmp_path, capsys
+):
+    over(letters, deployment, tmp_path / "run")
+    told, folder = tmp_path / "run" / "federation.json", letters.sites["north"].folder
+    key = folder / "keys" / "ledger.key.pub"
+    call = ["ledger", "verify", str(folder / "ledger.jsonl"), "--against", str(told)]
+    assert main([*call, "--key", str(key)]) == 0
+    first, second, scores = (folder / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    for left, gone in (
+        (first + second, ["scores"]),
+        (first, ["stage 2", "scores"]),
+    ):
+        (folder / "ledger.jsonl").write_bytes(left)
+        assert main(call[:3]) == 0  # the chain alone cannot tell
+        capsys.readouterr()
+        assert main(call) == 8
+        out = capsys.readouterr().out
+        assert out.count("the server has a message that is not there") == len(gone)
+        assert all(f"(universal, seed 0, {what})" in out for what in gone)
+    (folder / "ledger.jsonl").write_bytes(b"")
+    assert main(call) == 8
+    assert "it has no line, so whose it is is not known" in capsys.readouterr().out
+    (folder / "ledger.jsonl").write_bytes(first + second + scores)
+    record = json.loads(told.read_text())
+    for run in record["runs"]:
+        run["stages"][0].pop("messages")
+    told.write_text(json.dumps(record))
+    assert main(call) == 8
+    assert "lacks 'messages'; expected the federation.json" in capsys.readouterr().err
+    told.write_text(json.dumps({**record, "sites": ["east"], "runs": []}))
+    assert main(call) == 8
+    assert "it is of site 'north', and the server knows east" in capsys.readouterr().out
+    told.unlink()
+    assert main(call) == 8
+    assert "expected the federation.json of a server" in capsys.readouterr().err
+
+
 def test_the_status_says_after_each_stage_how_much_passed(answered, letters, deployment, tmp_path):
     keep_deployment(tmp_path / DEPLOYMENT, deployment)
     seen = []

@@ -57,11 +57,11 @@ def run_experiment(config: Config, out: Path, *, resume: bool, tell: Tell) -> Pa
     return experiment.run_experiment(config, out, resume=resume, tell=tell)
 
 
-def verify_ledgers(path: Path, key: Path | None) -> "list[Verified]":
+def verify_ledgers(path: Path, key: Path | None, against: Path | None) -> "list[Verified]":
     """See `polyclinic.run.ledgers.verify_ledgers`."""
     from polyclinic.run import ledgers
 
-    return ledgers.verify_ledgers(path, key)
+    return ledgers.verify_ledgers(path, key, against)
 
 
 def write_report(run: Path) -> Path:

@@ -38,6 +38,7 @@ from polyclinic.run.work import Meter
 
 RESULT, RESULTS = "federation.json", "results.json"
 SCHEMA = "polyclinic.federation/1"
+_OF_A_MESSAGE = ("digest", "bytes_up", "bytes_down")
 Record = dict[str, Any]
 
 
@@ -122,13 +123,17 @@ def summary(directory: RunDirectory[Config], *, finished: bool) -> Record:
                             "seconds": r["seconds"],
                             "bytes_up": traffic(r)[0],
                             "bytes_down": traffic(r)[1],
+                            "messages": {
+                                site: {k: said[k] for k in _OF_A_MESSAGE if k in said}
+                                for site, said in r["sites"].items()
+                            },
                         }
                         for r in sorted(
                             (r for r in own if r["kind"] == "stage"), key=lambda r: int(r["stage"])
                         )
                     ],
                     "judged": [
-                        {"site": r["site"], "scores": r["scores"], "absent": r["absent"]}
+                        {key: r.get(key, "") for key in ("site", "scores", "absent", "digest")}
                         for r in own
                         if r["kind"] == "judged-at-site"
                     ],
@@ -223,5 +228,6 @@ def _judge(
                 "site": name,
                 "scores": {k: v if v == v else None for k, v in scores.items()},
                 "absent": absent,
+                "digest": "" if absent else sites.scored.get(name, ""),
             }
         )

@@ -3,7 +3,8 @@
 A server's folder                       A site's folder
   keys/       CA, certificate             keys/       the site's keys, the server's CA
   invites/    one file for each site      site.json   name, server, data, what was agreed
-  sites.json  who joined, codes used      heads/      private heads, by seed and method
+  sites.json  who joined, codes used      ledger.jsonl  what has left, a line a message
+                                          heads/      private heads, by seed and method
                                           privacy/    the site's privacy accounts
                                           secure/     its exchange under secure aggregation
   superlink/  Flower's database, home     supernode/  Flower's home, the commands it may start
@@ -28,6 +29,8 @@ PID = "pid"
 STATUS = "status.json"
 ACCOUNTS = Path("privacy", "account.json")
 """A site's privacy accounts, in its folder."""
+LEDGER = "ledger.jsonl"
+"""What has left a site, in its folder."""
 EXCHANGES = Path("secure", "exchange.json")
 """What a site remembers of its exchanges under secure aggregation."""
 Record = dict[str, Any]

@@ -16,6 +16,7 @@ from polyclinic.deploy import flower
 from polyclinic.deploy.folders import (
     ACCOUNTS,
     EXCHANGES,
+    LEDGER,
     STATUS,
     read_record,
     running,
@@ -38,7 +39,7 @@ from polyclinic.deploy.roster import (
 from polyclinic.deploy.roster import confirm as write_confirmed
 from polyclinic.deploy.server import asked_to_stop, free_port
 from polyclinic.deploy.supervise import Kept
-from polyclinic.errors import ConfigError, RunError
+from polyclinic.errors import ConfigError, LedgerError, RunError
 from polyclinic.federation.privacy.accounting import need
 from polyclinic.federation.signing import create_key
 
@@ -91,6 +92,11 @@ def work(folder: Path, say: Say) -> None:
         record = read_record(folder / RECORD)
         if not record:
             raise RunError(f"{folder}: no site has joined from here; join with an invitation")
+        if not (folder / LEDGER).exists():
+            raise LedgerError(
+                f"{folder / LEDGER}: the site's ledger is gone, and with it what has left it; "
+                "restore the file from a backup, or join with another invitation and folder"
+            )
         home = folder / "supernode" / "home"
         programs = flower.write_programs(folder / "supernode" / "programs", flower.SITE_PROGRAMS)
         environment = flower.surroundings(home, programs, **{flower.SITE: str(folder.absolute())})
@@ -152,10 +158,12 @@ def _joined(invite: Invite, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if invite.agreement.privacy.epsilon:
         need()
-    # here and never again: without them the site does not know what it has spent, or unmasked
+    # here and never again: without them the site does not know what it has spent, unmasked or sent
     for path, part in ((ACCOUNTS, "accounts"), (EXCHANGES, "unmasked")):
         if not (folder / path).exists():
             write_record(folder / path, {part: {}}, lasting=True)
+    if not (folder / LEDGER).exists():
+        write_private(folder / LEDGER, b"", lasting=True)
     key = ensure_site_key(folder / "keys" / "site.key")
     create_key(folder / "keys" / "ledger.key")
     write_private(folder / "keys" / "ca.crt", invite.ca.encode())

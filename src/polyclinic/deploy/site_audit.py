@@ -6,8 +6,9 @@ plays no part.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
-from polyclinic.config import Config, SiteConfig, UniversalConfig, build_table
+from polyclinic.config import Config, MethodName, SiteConfig, UniversalConfig, build_table
 from polyclinic.data.readers import TaskChoice
 from polyclinic.deploy.folders import Record, read_record
 from polyclinic.deploy.site_work import TRAINING, Site, load_site
@@ -80,7 +81,7 @@ def _agreed(site: Site, name: str) -> Config:
         corpus=Path("elsewhere"),
         name=name,
         seeds=agreement.seeds,
-        methods=tuple(agreement.methods),
+        methods=cast(tuple[MethodName, ...], agreement.methods),
         data=agreement.data,
         federation=agreement.federation,
         privacy=agreement.privacy,

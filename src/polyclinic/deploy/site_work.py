@@ -20,6 +20,7 @@ from polyclinic.deploy.agreement import Agreement, hold_to
 from polyclinic.deploy.budget import accounted
 from polyclinic.deploy.folders import (
     ACCOUNTS,
+    LEDGER,
     STATUS,
     Record,
     read_record,
@@ -68,7 +69,8 @@ class Site:
     @property
     def ledger(self) -> Ledger:
         """What has left the site, signed with a key of its own."""
-        return Ledger(self.folder / "ledger.jsonl", self.name, self.folder / "keys" / "ledger.key")
+        key = self.folder / "keys" / "ledger.key"
+        return Ledger(self.folder / LEDGER, self.name, key, begun=True)
 
     @property
     def secrecy(self) -> Secrecy:
@@ -113,6 +115,7 @@ def respond(site: Site, fields: Mapping[str, Any], log: Callable[[str], None]) -
         write_status(site.folder / f"work-{STATUS}", {"doing": about, "since": began})
         with _precision(site):
             hold_to(site.agreement, task)
+            site.ledger.require()
             content = WORK[task.kind](site, task)
         log(f"{about}: done in {time.time() - began:.1f} s, {len(content)} bytes leave")
         write_status(site.folder / f"work-{STATUS}", {"done": about, "at": time.time()})
