@@ -136,7 +136,6 @@ def audit_run(
     tell: Tell,
 ) -> dict[str, Any]:
     """See `polyclinic.run.auditing.audit.audit_run`, and `polyclinic.deploy.site_audit`."""
-    from polyclinic.deploy import site_audit
     from polyclinic.run.auditing import audit
     from polyclinic.run.auditing.rows import AuditPlan
     from polyclinic.run.encoder_source import find_encoder
@@ -145,7 +144,9 @@ def audit_run(
     if quick:
         plan = audit.quick_plan(plan)
     chosen = [name for name in audit.ATTACKS if name in attacks]
-    if site_audit.is_site(source):
+    if (source / "site.json").is_file():  # the folder of a site that has joined
+        from polyclinic.deploy import site_audit
+
         return site_audit.audit_site(
             source, folders, plan, chosen, tell, method=method, format=format, task=task
         )

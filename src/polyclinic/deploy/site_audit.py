@@ -23,11 +23,6 @@ from polyclinic.run.progress import Tell, silent
 from polyclinic.run.roles import lead_method
 
 
-def is_site(folder: Path) -> bool:
-    """Whether a site has joined from `folder`."""
-    return (folder / "site.json").is_file()
-
-
 def audit_site(
     folder: Path,
     folders: Sequence[Path],
