@@ -14,7 +14,7 @@ from PIL import Image
 
 from polyclinic.deploy import coordinator
 from polyclinic.deploy.agreement import Agreement, agreement_of
-from polyclinic.deploy.folders import ACCOUNTS, EXCHANGES, write_record
+from polyclinic.deploy.folders import ACCOUNTS, EXCHANGES, LEDGER, write_private, write_record
 from polyclinic.deploy.gateway import Door, gateway
 from polyclinic.deploy.invites import Register, read_invite
 from polyclinic.deploy.keys import ensure_certificates
@@ -123,10 +123,11 @@ def simulated(hospitals: Path, deployment: Deployment):
 def make_site(folder: Path, name: str, data: Path, agreement: Agreement) -> Site:
     """A site that has joined, without the joining."""
     record = {"name": name, "data": str(data), "format": "auto", "task": "auto"}
-    told = {"tells_scores": True, "agreement": asdict(agreement)}
+    told = {"tells_scores": True, "agreement": asdict(agreement), "federation": "tiny"}
     write_record(folder / "site.json", {**record, **told})
     write_record(folder / ACCOUNTS, {"accounts": {}})
     write_record(folder / EXCHANGES, {"unmasked": {}})
+    write_private(folder / LEDGER, b"")
     from polyclinic.federation.signing import create_key
 
     create_key(folder / "keys" / "ledger.key")

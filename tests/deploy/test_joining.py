@@ -21,7 +21,7 @@ from polyclinic.deploy.keys import ensure_certificates, ensure_site_key, is_publ
 from polyclinic.deploy.roster import check_roster, ensure_identity
 from polyclinic.deploy.server import invite_again
 from polyclinic.deploy.site import join, request
-from polyclinic.errors import ConfigError, KnowledgeError, RunError
+from polyclinic.errors import ConfigError, KnowledgeError, LedgerError, RunError
 
 from .conftest import Superlink, invited, serving
 
@@ -201,6 +201,13 @@ def test_a_site_joins_through_the_door(tmp_path, keys):
         assert join(kept, tmp_path / "site", data=tmp_path / "data", **options) == "north"
         with pytest.raises(RunError, match=r"does not let `north` in: .*by another key"):
             join(kept, tmp_path / "thief", data=tmp_path / "data", **options)
+        ledger = tmp_path / "site" / "ledger.jsonl"
+        assert ledger.read_bytes() == b""
+        ledger.unlink()
+        assert join(kept, tmp_path / "site", data=tmp_path / "data", **options) == "north"
+        with pytest.raises(LedgerError, match=r"ledger\.jsonl: the site's ledger is gone"):
+            site_module.work(tmp_path / "site", print)
+        assert not ledger.exists()
 
 
 @pytest.mark.parametrize("path", ["/v1/control/start-run", "/v1/control/register-node", "/", "/x"])

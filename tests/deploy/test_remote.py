@@ -44,6 +44,11 @@ def remote(letters, deployment, *, quorum=2, deadline=50.0, told=None):
     )
 
 
+def stage_records(run: Path) -> list[dict]:
+    records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [record for record in records if record["kind"] == "stage"]
+
+
 def encoders(run: Path) -> dict[str, bytes]:
     found = run.glob("seed-*/*/encoders/*.safetensors")
     return {str(path.relative_to(run)): path.read_bytes() for path in found}
@@ -55,6 +60,9 @@ def test_the_encoder_is_the_same_as_in_one_process(letters, deployment, simulate
     assert encoders(tmp_path / "there") == encoders(tmp_path / "here") != {}
     (run,) = json.loads(result.read_text())["runs"]
     assert [stage["who"] for stage in run["stages"]] == ["3 of 3", "3 of 3"]
+    for stage, record in zip(run["stages"], stage_records(tmp_path / "here"), strict=True):
+        for way in ("bytes_up", "bytes_down"):
+            assert stage[way] == sum(said[way] for said in record["sites"].values()) > 0
     here = json.loads((tmp_path / "here" / "results.json").read_text())["scores"]
     for judged in run["judged"]:
         for protocol, name in (("linear-probe", "linear_probe"), ("fine-tune", "fine_tune")):

@@ -341,12 +341,12 @@ def test_killed_between_recording_and_sending_the_site_has_done_the_step(
 
     task = stopped(kind)["north"]
     ledger = letters.sites["north"].folder / "ledger.jsonl"
-    before = ledger.read_bytes() if ledger.exists() else b""
+    before = ledger.read_bytes()
     with monkeypatch.context() as patched:
         patched.setattr(secret_site, "leave", killed)
         with pytest.raises(Killed):
             ask(letters, task, "north")
-    assert (ledger.read_bytes() if ledger.exists() else b"") == before  # nothing has left
+    assert ledger.read_bytes() == before  # nothing has left
     kept = read_record(letters.sites["north"].folder / EXCHANGES)
     for name in ("advertise", "share_keys", "accept", "reveal"):
         monkeypatch.setattr(secret_site, name, None)  # they are not called again

@@ -21,6 +21,7 @@ from polyclinic.federation.exchange import Door, site_stage
 from polyclinic.federation.knowledge import SCORES_SCHEMA, encode, schema_of, unpack
 from polyclinic.federation.ledger import Label, digest
 from polyclinic.federation.plans import plan_of
+from polyclinic.federation.verification import verify
 from polyclinic.models.encoder import build_encoder
 from polyclinic.models.state import state_of
 
@@ -119,6 +120,26 @@ def test_the_ledger_names_what_left(letters, asked):
     assert (last["kind"], last["stage"], last["method"]) == ("update", 1, "universal")
     assert last["digest"] == digest(fields["knowledge"])
     assert "signature" in last
+
+
+def test_a_ledger_that_is_gone_is_not_begun_anew(letters, asked):
+    path = letters.sites["north"].folder / "ledger.jsonl"
+    kept = path.read_bytes()
+    lines = verify(path).lines
+    assert lines > 0
+    path.unlink()
+    heads = letters.sites["north"].folder / "heads" / "seed-0" / "universal"
+    second = replace(asked, stage=1, head=1)
+    assert answer_of(letters, second) == {"refusal": "ledger"}
+    said = letters.logs["north"][-1]
+    assert "the ledger of site 'north' is gone, and with it what has left the site" in said
+    assert "restore the file from a backup" in said
+    assert not path.exists()
+    assert [p.name for p in heads.iterdir()] == ["stage-001.safetensors"]  # nothing was trained
+    path.write_bytes(kept)
+    assert set(answer_of(letters, second)) == {"knowledge"}
+    found = verify(path)
+    assert (found.lines, found.problems) == (lines + 1, ())
 
 
 def test_of_an_error_one_word_leaves_and_the_text_stays(letters, asked, tmp_path):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from polyclinic.report.privacy_view import _up, privacy
+from polyclinic.report.privacy_view import privacy
+from polyclinic.run.claims import bound, weight_claims
 
 ROW = {
     "method": "universal",
@@ -22,7 +23,7 @@ METHODS = [{"name": "universal", "title": "Universal (ours)"}]
 
 
 def test_a_bound_is_rounded_up():
-    assert [_up(value) for value in (2.00001, 2.0, 0.1234)] == ["2.001", "2.000", "0.124"]
+    assert [bound(value) for value in (2.00001, 2.0, 0.1234)] == ["2.001", "2.000", "0.124"]
 
 
 def test_each_account_is_a_row_and_each_assumption_stands_once():
@@ -48,3 +49,24 @@ def test_each_account_is_a_row_and_each_assumption_stands_once():
 )
 def test_without_a_budget_nothing_is_said(site, shown):
     assert (privacy({"sites": [site], "methods": METHODS}) is not None) == shown
+
+
+def test_of_a_limit_that_sites_keep_to_themselves_the_limit_is_said():
+    limit = {"epsilon": 8.0, "delta": 1e-05, "unit": "record", "methods": ["universal"]}
+    found = privacy({"sites": [{"name": "a"}], "methods": METHODS, "privacy_limit": limit})
+    assert found["rows"] == []
+    assert "epsilon at most 8 at delta 1e-05 for each record" in found["limit"]
+
+
+def test_weights_are_claimed_what_was_spent_on_them_alone():
+    sites = [{"name": "north", "privacy": [ROW, {**ROW, "seed": 1, "epsilon": 9.0}]}]
+    sites.append({"name": "south", "privacy": [{**ROW, "epsilon": 2.5}]})
+    whole = {**ROW, "unit": "site", "neighbours": "with and without a site", "epsilon": 1.0}
+    results = {"sites": sites, "site_privacy": [whole]}
+    of_images, of_sites = weight_claims(results, "universal", 0)
+    assert "for each record (with and without one image of the training split)" in of_images
+    assert (
+        "epsilon 2.001 at delta 1e-05 at north; epsilon 2.500 at delta 1e-05 at south" in of_images
+    )
+    assert "for each site (with and without a site), epsilon 1.000 at delta 1e-05" in of_sites
+    assert weight_claims(results, "mim", 0) == []

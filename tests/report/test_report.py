@@ -342,6 +342,12 @@ def test_a_wrong_layout_is_named(tmp_path: Path, sample: Sample, write_sample: W
     write_sample(tmp_path, results)
     with pytest.raises(RunError, match=r"sites\[0\]\.task: expected one of single-label"):
         write_report(tmp_path)
+    elsewhere = {"name": "a", "metric": "primary", "training_images": None, "judged": []}
+    write_sample(tmp_path, {**sample(sites=1), "deployed": True, "sites": [elsewhere]})
+    assert write_report(tmp_path).exists()
+    write_sample(tmp_path, {**sample(sites=1), "sites": [{**elsewhere, "metric": "auroc"}]})
+    with pytest.raises(RunError, match=r"sites\[0\]: `task` is missing"):
+        write_report(tmp_path)
     write_sample(tmp_path, {**sample(sites=1), "finished": 1})
     with pytest.raises(RunError, match="finished: expected boolean, got int"):
         write_report(tmp_path)

@@ -2,6 +2,7 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,6 +57,13 @@ def test_a_run_leaves_everything_that_the_docs_promise(config: Config, tmp_path:
     assert encoder["stem.weight"].shape == (16, 3, 4, 4)
     assert told[-1].done == pytest.approx(1.0)
     assert all(a.done <= b.done for a, b in itertools.pairwise(told))
+    passed = [p for p in told if p.bytes_up is not None]
+    sent = [c for c in content["communication"] if c["method"] == "universal"]
+    assert {p.method for p in passed} == {"universal"}  # the others send nothing
+    assert sum(p.bytes_up for p in passed) == sum(c["bytes_up"] for c in sent)
+    assert sum(p.bytes_down for p in passed) == sum(c["bytes_down"] for c in sent)
+    assert re.fullmatch(r"universal, seed 0, stage 1: [\d.]+ MB up, .* MB down", passed[0].message)
+    assert passed[0].message in (run / "log.txt").read_text()
 
 
 def test_alone_nothing_travels_together_the_encoder_does(config: Config, tmp_path: Path):

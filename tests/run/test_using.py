@@ -209,6 +209,19 @@ def test_the_card_begins_with_the_worst_difference(finished_run: Path):
     assert re.findall(r"\| (site\d) ", table) == ["site2", "site3", "site0", "site1"]
 
 
+def test_the_card_claims_the_privacy_that_was_paid_for(finished_run: Path):
+    results = json.loads((finished_run / "results.json").read_text())
+    assert "no formal guarantee of privacy" in model_card(results, "universal", 0, "d")
+    spent = {"method": "universal", "seed": 0, "epsilon": 7.5, "delta": 1e-05, "unit": "patient"}
+    spent["neighbours"] = "with and without all images of one patient in the training split"
+    results["sites"][0]["privacy"] = [spent]
+    card = model_card(results, "universal", 0, "d")
+    assert "epsilon 7.500 at delta 1e-05 at north" in card
+    assert "for each patient (with and without all images of one patient" in card
+    assert "no formal guarantee" not in card
+    assert "no formal guarantee" in model_card(results, "mim", 0, "d")
+
+
 # Adopt.
 
 

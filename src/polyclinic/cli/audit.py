@@ -38,7 +38,7 @@ def attacks(context: click.Context, parameter: click.Parameter, value: str) -> t
     "folders",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="A site's own folder; may be repeated.  [default: the first site of the run]",
+    help="A site's own data; may be repeated.  [default: the first site of the run]",
 )
 @click.option(
     "--attacks",
@@ -81,6 +81,7 @@ def audit(
 ) -> None:
     """Attack updates that a site's own training makes, under the settings of the run in RUN.
 
+    RUN is a run directory, or the folder of a site that took part in a federation across machines.
     Only whoever has a site's images can audit it: attacks are judged against the truth.
     """
     if as_json and quiet:

@@ -57,11 +57,11 @@ def run_experiment(config: Config, out: Path, *, resume: bool, tell: Tell) -> Pa
     return experiment.run_experiment(config, out, resume=resume, tell=tell)
 
 
-def verify_ledgers(path: Path, key: Path | None) -> "list[Verified]":
+def verify_ledgers(path: Path, key: Path | None, against: Path | None) -> "list[Verified]":
     """See `polyclinic.run.ledgers.verify_ledgers`."""
     from polyclinic.run import ledgers
 
-    return ledgers.verify_ledgers(path, key)
+    return ledgers.verify_ledgers(path, key, against)
 
 
 def write_report(run: Path) -> Path:
@@ -135,7 +135,7 @@ def audit_run(
     task: "TaskChoice",
     tell: Tell,
 ) -> dict[str, Any]:
-    """See `polyclinic.run.auditing.audit.audit_run`."""
+    """See `polyclinic.run.auditing.audit.audit_run`, and `polyclinic.deploy.site_audit`."""
     from polyclinic.run.auditing import audit
     from polyclinic.run.auditing.rows import AuditPlan
     from polyclinic.run.encoder_source import find_encoder
@@ -144,6 +144,12 @@ def audit_run(
     if quick:
         plan = audit.quick_plan(plan)
     chosen = [name for name in audit.ATTACKS if name in attacks]
+    if (source / "site.json").is_file():  # the folder of a site that has joined
+        from polyclinic.deploy import site_audit
+
+        return site_audit.audit_site(
+            source, folders, plan, chosen, tell, method=method, format=format, task=task
+        )
     found = find_encoder(source, method=method)
     return audit.audit_run(found, folders, plan, chosen, tell, format=format, task=task)
 

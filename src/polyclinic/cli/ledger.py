@@ -21,10 +21,15 @@ def ledger() -> None:
     type=click.Path(path_type=Path),
     help="The site's public key; then every line must be signed by it.",
 )
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    help="A server's federation.json; then every message that it let in must be there.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as lines of JSON.")
-def verify(path: Path, key: Path | None, as_json: bool) -> None:
+def verify(path: Path, key: Path | None, against: Path | None, as_json: bool) -> None:
     """Verify PATH: a ledger, a folder of ledgers, or the directory of a run."""
-    found = engine.verify_ledgers(path, key)
+    found = engine.verify_ledgers(path, key, against)
     if as_json:
         for one in found:
             emit(

@@ -18,7 +18,8 @@ def report(run: Path, as_json: bool) -> None:
         run = run.parent
     if not (run / "results.json").is_file():
         raise RunError(
-            f"{run}: no results.json in this folder; expected a run directory of `polyclinic run`"
+            f"{run}: no results.json in this folder; expected a run directory of `polyclinic run`, "
+            "or the folder `run` of a server that has finished"
         )
     page = engine.write_report(run)
     if as_json:

@@ -47,6 +47,7 @@ def start(federation: Path, state: Path, background: bool) -> None:
     with resumable(["polyclinic", *arguments]):
         result = engine.serve(federation, state, _say)
     click.echo(f"finished: {result}")
+    click.echo(f"report: {engine.write_report(result.parent)}")
 
 
 @server.command(short_help="Invite a site again that has lost its folder.")

@@ -1,6 +1,7 @@
 """The server's whole job: pre-train, run every method over the sites, let the sites judge.
 
-Journalled in a run's directory like a run in one process, and resumed like one.
+Journalled in a run's directory like a run in one process, and resumed like one. federation.json
+says how the federation went; results.json is that of a run, with what a server knows.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from polyclinic import __version__
 from polyclinic.config import Config
 from polyclinic.deploy.agreement import promise
 from polyclinic.deploy.remote import RemoteSites
+from polyclinic.deploy.results import JUDGED, NOT_JUDGED, collect, last_judged
 from polyclinic.errors import PolyclinicError
 from polyclinic.evaluate.protocols import PROTOCOLS, protocol_plan
 from polyclinic.federation.methods import Encoders
@@ -24,6 +26,7 @@ from polyclinic.run.environment import settle
 from polyclinic.run.experiment import line, prepared_corpus
 from polyclinic.run.privacy import statements
 from polyclinic.run.progress import Progress, Tell, silent
+from polyclinic.run.traffic import traffic
 from polyclinic.run.training import (
     finished_stages,
     kept_encoders,
@@ -33,10 +36,9 @@ from polyclinic.run.training import (
 )
 from polyclinic.run.work import Meter
 
-RESULT = "federation.json"
+RESULT, RESULTS = "federation.json", "results.json"
 SCHEMA = "polyclinic.federation/1"
-JUDGED, NOT_JUDGED = "judged-at-site", "not-judged-at-site"
-"""Kinds of record: a site has judged a final encoder; it was asked to and was away or refused."""
+_OF_A_MESSAGE = ("digest", "bytes_up", "bytes_down")
 Record = dict[str, Any]
 
 
@@ -58,12 +60,17 @@ def coordinate(config: Config, out: Path, sites: RemoteSites, tell: Tell = silen
             tell(progress)
 
         with fixed_precision(settle(directory, told)):
-            corpus, _ = prepared_corpus(config)
+            corpus, findings = prepared_corpus(config)
             pretraining = work.on_corpus(config, len(corpus))
             steps = config.local.stages * len(sites.names) * len(config.methods)
             share = max(pretraining, 1.0) / max(steps, 1)  # half of the bar each
             total = (pretraining + share * steps) * len(config.seeds)
             meter = Meter(total, told)
+
+            def stage_done(record: Record) -> None:
+                meter.stage_done(record, config.local.stages)
+                directory.write_json(RESULT, summary(directory, finished=False))
+
             for seed in config.seeds:
                 start = pretrained_start(directory, corpus, seed, meter)
                 for method in config.methods:
@@ -71,13 +78,28 @@ def coordinate(config: Config, out: Path, sites: RemoteSites, tell: Tell = silen
                     if encoders is None:
                         known = _told(directory, meter, share, method, seed)
                         own = own_start(directory, corpus, method, seed, meter) or start
-                        encoders = train_method(directory, sites, own, corpus, method, seed, known)
+                        encoders = train_method(
+                            directory,
+                            sites,
+                            own,
+                            corpus,
+                            method,
+                            seed,
+                            known,
+                            stage_done=stage_done,
+                        )
                     _judge(directory, sites, encoders, method, seed)
                     directory.write_json(RESULT, summary(directory, finished=False))
             for seed in config.seeds:
                 for method in config.methods:  # who was away before may be there now
                     encoders = kept_encoders(directory, method, seed, sites.names)
                     _judge(directory, sites, encoders or {}, method, seed)
+                if seed != config.seeds[-1]:
+                    results = collect(directory, len(corpus), findings, finished=False)
+                    directory.write_json(RESULTS, results)
+            # before the other, whose `finished` ends the server
+            results = collect(directory, len(corpus), findings, finished=True)
+            directory.write_json(RESULTS, results)
             return directory.write_json(RESULT, summary(directory, finished=True))
 
 
@@ -103,12 +125,21 @@ def summary(directory: RunDirectory[Config], *, finished: bool) -> Record:
                             "took_part": list(r["sites"]),
                             "absent": r["absent"],
                             "seconds": r["seconds"],
+                            "bytes_up": traffic(r)[0],
+                            "bytes_down": traffic(r)[1],
+                            "messages": {
+                                site: {k: said[k] for k in _OF_A_MESSAGE if k in said}
+                                for site, said in r["sites"].items()
+                            },
                         }
                         for r in sorted(
                             (r for r in own if r["kind"] == "stage"), key=lambda r: int(r["stage"])
                         )
                     ],
-                    "judged": _judged(own),
+                    "judged": [
+                        {key: r.get(key, "") for key in ("site", "scores", "absent", "digest")}
+                        for r in last_judged(own)
+                    ],
                 }
             )
     _, of_sites = statements(directory, names)
@@ -122,12 +153,6 @@ def summary(directory: RunDirectory[Config], *, finished: bool) -> Record:
         "site_privacy": of_sites,
         "runs": runs,
     }
-
-
-def _judged(records: list[Record]) -> list[Record]:
-    """What each site said of the final encoder, or why it said nothing when it was asked last."""
-    last = {r["site"]: r for r in records if r["kind"] in (JUDGED, NOT_JUDGED)}
-    return [{k: r[k] for k in ("site", "scores", "absent")} for r in last.values()]
 
 
 def _claims(config: Config) -> list[str]:
@@ -207,4 +232,4 @@ def _judge(
         else:
             scores = {k: v if v == v else None for k, v in found.items()}
             record = {"unit": units[name], "kind": JUDGED, **about, "scores": scores}
-            directory.record({**record, "absent": None})
+            directory.record({**record, "absent": None, "digest": sites.scored.get(name, "")})

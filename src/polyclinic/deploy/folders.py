@@ -3,7 +3,8 @@
 A server's folder                       A site's folder
   keys/       CA, certificate             keys/       the site's keys, the server's CA
   invites/    one file for each site      site.json   name, server, data, what was agreed
-  sites.json  who joined, codes used      heads/      private heads, by seed and method
+  sites.json  who joined, codes used      ledger.jsonl  what has left, a line a message
+                                          heads/      private heads, by seed and method
                                           asked.json  what it was asked to train and to judge
                                           privacy/    the site's privacy accounts
                                           secure/     its exchange under secure aggregation
@@ -31,6 +32,8 @@ ACCOUNTS = Path("privacy", "account.json")
 """A site's privacy accounts, in its folder."""
 ASKED = Path("asked.json")
 """What a site was asked to train and to judge."""
+LEDGER = "ledger.jsonl"
+"""What has left a site, in its folder."""
 EXCHANGES = Path("secure", "exchange.json")
 """What a site remembers of its exchanges under secure aggregation."""
 Record = dict[str, Any]

@@ -94,6 +94,7 @@ class RemoteSites:
         self._roster = roster  # the keys of the sites that have joined
         self._took: dict[tuple[str, str], float] = {}  # s, by site and kind of the last answer
         self._seen: dict[str, float] = {}  # when a site was there last
+        self.scored: dict[str, str] = {}  # the digest of a site's last message with scores
         self._nudged: dict[str, float] = {}  # when a site was last sent what asks for nothing
 
     @property
@@ -230,7 +231,9 @@ class RemoteSites:
             try:
                 if isinstance(result, PolyclinicError):
                     raise result
-                yield name, unpack(result, SCORES_SCHEMA, name).scalars
+                scores = unpack(result, SCORES_SCHEMA, name).scalars
+                self.scored[name] = digest(result)
+                yield name, scores
             except PolyclinicError as error:
                 yield name, error
 

@@ -18,6 +18,7 @@ from polyclinic.deploy.address import with_port
 from polyclinic.deploy.folders import (
     ACCOUNTS,
     EXCHANGES,
+    LEDGER,
     STATUS,
     read_record,
     running,
@@ -41,7 +42,7 @@ from polyclinic.deploy.roster import (
 from polyclinic.deploy.roster import confirm as write_confirmed
 from polyclinic.deploy.server import asked_to_stop, free_port
 from polyclinic.deploy.supervise import Kept
-from polyclinic.errors import ConfigError, RunError
+from polyclinic.errors import ConfigError, LedgerError, RunError
 from polyclinic.federation.privacy.accounting import need
 from polyclinic.federation.signing import create_key
 
@@ -149,6 +150,11 @@ def work(folder: Path, say: Say) -> None:
     flower.require()
     with working_in(folder), asked_to_stop():
         record = joined(folder)
+        if not (folder / LEDGER).exists():
+            raise LedgerError(
+                f"{folder / LEDGER}: the site's ledger is gone, and with it what has left it; "
+                "restore the file from a backup, or join with another invitation and folder"
+            )
         home = folder / "supernode" / "home"
         programs = flower.write_programs(folder / "supernode" / "programs", flower.SITE_PROGRAMS)
         environment = flower.surroundings(home, programs, **{flower.SITE: str(folder.absolute())})
@@ -215,10 +221,12 @@ def request(invite: Invite | dict[str, Any], method: str, path: str, body: bytes
 
 
 def _joined(invite: Invite, folder: Path) -> dict[str, Any]:
-    # here and never again: without them the site does not know what it has spent, or unmasked
+    # here and never again: without them the site does not know what it has spent, unmasked or sent
     for path, part in ((ACCOUNTS, "accounts"), (EXCHANGES, "unmasked")):
         if not (folder / path).exists():
             write_record(folder / path, {part: {}}, lasting=True)
+    if not (folder / LEDGER).exists():
+        write_private(folder / LEDGER, b"", lasting=True)
     key = ensure_site_key(folder / "keys" / "site.key")
     create_key(folder / "keys" / "ledger.key")
     write_private(folder / "keys" / "ca.crt", invite.ca.encode())

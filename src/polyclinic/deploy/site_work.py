@@ -20,6 +20,7 @@ from polyclinic.deploy.asked import only
 from polyclinic.deploy.budget import accounted
 from polyclinic.deploy.folders import (
     ACCOUNTS,
+    LEDGER,
     STATUS,
     Record,
     read_record,
@@ -67,7 +68,8 @@ class Site:
     @property
     def ledger(self) -> Ledger:
         """What has left the site, signed with a key of its own."""
-        return Ledger(self.folder / "ledger.jsonl", self.name, self.folder / "keys" / "ledger.key")
+        key = self.folder / "keys" / "ledger.key"
+        return Ledger(self.folder / LEDGER, self.name, key, begun=True)
 
     @property
     def secrecy(self) -> Secrecy:
@@ -129,6 +131,7 @@ def respond(site: Site, fields: Mapping[str, Any], log: Callable[[str], None]) -
         write_status(site.folder / f"work-{STATUS}", {"doing": about, "since": began})
         with _precision(site):
             hold_to(site.agreement, task)
+            site.ledger.require()
             if task.kind in ("train", "evaluate"):
                 only(site.folder, site.agreement, task)
             content = WORK[task.kind](site, task)

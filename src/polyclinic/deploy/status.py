@@ -12,6 +12,7 @@ from polyclinic.deploy.roster import confirmed, fingerprint
 from polyclinic.deploy.server import DEPLOYMENT, FAILURE, RESULT, RUN
 from polyclinic.deploy.site import RECORD
 from polyclinic.errors import RunError
+from polyclinic.run.traffic import in_words
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def _server(folder: Path) -> State:
     for run in result.get("runs", []):
         for stage in run["stages"]:
             about = f"{run['method']}, seed {run['seed']}, stage {stage['stage']}"
-            lines.append(f"{about}: {stage['who']}")
+            passed = in_words(stage.get("bytes_up", 0), stage.get("bytes_down", 0))
+            lines.append(f"{about}: {stage['who']}{f'; {passed}' if passed else ''}")
             lines += [f"  {entry['site']}: {entry['reason']}" for entry in stage["absent"]]
         for judged in run["judged"]:
             lines.append(f"{run['method']}, seed {run['seed']}, {judged['site']}: {_told(judged)}")

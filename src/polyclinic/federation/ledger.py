@@ -58,17 +58,30 @@ class Label:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The ledger of `site` at `path`; lines are signed with the private key in the file `key`."""
+    """The ledger of `site` at `path`; lines are signed with the private key in the file `key`.
+
+    One that was `begun`, by an empty file, is not begun again when the file is gone.
+    """
 
     path: Path
     site: str
     key: Path | None = None
+    begun: bool = False
+
+    def require(self) -> None:
+        """`LedgerError` where it was begun and is gone."""
+        if self.begun and not self.path.exists():
+            raise LedgerError(
+                f"{self.path}: the ledger of site '{self.site}' is gone, and with it what has left "
+                "the site; nothing is trained and nothing leaves: restore the file from a backup"
+            )
 
     def append(self, message: bytes, label: Label) -> Entry:
         """Note a message, on the disk when this returns; `LedgerError` where that fails."""
+        self.require()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a+b") as file, _locked(file):
+            with self.path.open("r+b" if self.begun else "a+b") as file, _locked(file):
                 last = self._last(file)
                 entry: Entry = {
                     "line": last["line"] + 1 if last else 1,
@@ -87,6 +100,7 @@ class Ledger:
                 entry["own"] = own_digest(entry)
                 if self.key is not None:
                     entry["signature"] = sign(self.key, signed_part(entry))
+                file.seek(0, os.SEEK_END)
                 file.write(_text(entry) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())

@@ -7,6 +7,8 @@ spaces that do not break; the minus is the typographic one.
 
 import math
 
+from polyclinic.run import traffic
+
 MISSING = "\u2013"
 MINUS = "\u2212"
 TIMES = "\u00d7"
@@ -60,14 +62,7 @@ def count(value: float | None) -> str:
 
 def data_size(size: float | None) -> str:
     """Bytes in decimal units, such as "12.3 MB"."""
-    if size is None:
-        return MISSING
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(value) < 1000:
-            return f"{value:.0f}{THIN}B" if unit == "B" else f"{value:.1f}{THIN}{unit}"
-        value /= 1000
-    return f"{value:.1f}{THIN}TB"
+    return MISSING if size is None else traffic.data_size(size).replace(" ", THIN)
 
 
 def memory(mib: float | None) -> str:

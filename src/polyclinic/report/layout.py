@@ -43,7 +43,8 @@ def read_results(run: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RunError(
-            f"{run}: has no {RESULTS}; the run has not got that far, resume it and try again"
+            f"{run}: has no {RESULTS}; the run has not got that far, resume it (a server: start it "
+            "again) and try again"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"{path}: cannot be read ({error}); check the file") from None
@@ -69,7 +70,12 @@ def _problem(value: Any, rule: dict[str, Any], schema: dict[str, Any], where: st
     """The first difference between `value` and `rule`, or an empty string."""
     if "$ref" in rule:
         rule = schema["$defs"][rule["$ref"].rsplit("/", 1)[1]]
+    if "anyOf" in rule:
+        problems = [_problem(value, one, schema, where) for one in rule["anyOf"]]
+        return "" if "" in problems else problems[0]
     place = where or "the file"
+    if "const" in rule and value != rule["const"]:
+        return f"{place}: expected {rule['const']!r}, got {value!r}"
     if "enum" in rule and value not in rule["enum"]:
         return f"{place}: expected one of {', '.join(map(str, rule['enum']))}; got {value!r}"
     kinds = rule.get("type", [])

@@ -19,6 +19,7 @@ def site_panels(results: Row, run: Path, lead: Row | None) -> list[dict[str, Any
             "table": _score_table(results, site),
             "confusions": _confusions(results, site, index, lead),
             "classes": _class_counts(site, index),
+            "unscored": _unscored(site),
             **_examples(results, site, run),
         }
         for index, site in enumerate(results["sites"])
@@ -27,6 +28,14 @@ def site_panels(results: Row, run: Path, lead: Row | None) -> list[dict[str, Any
 
 def _at(site: Row) -> dict[str, str]:
     return {"site": site["name"]}
+
+
+def _unscored(site: Row) -> str:
+    """Why a site has no scores."""
+    said = {row["scores"] for row in site.get("judged", [])}
+    if "kept" in said:
+        return f"Scores {wording.JUDGED['kept']}."
+    return "No scores: the site was absent when encoders were judged." if said else "No scores yet."
 
 
 def _score_plots(results: Row, site: Row, index: int) -> list[dict[str, Any]]:

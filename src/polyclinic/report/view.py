@@ -39,6 +39,7 @@ def view(results: Mapping[str, Any], run: Path) -> dict[str, Any]:
     lead = next((m for m in methods if m["name"] == leading), None)
     return {
         "results": results,
+        "deployed": bool(results.get("deployed")),
         "version": results["version"],
         "title": results["name"],
         "created": results["created"].replace("T", " ")[:16],
@@ -129,12 +130,8 @@ def _overview(results: Row, lead: Row | None) -> list[dict[str, str]]:
 
 def _facts(results: Row) -> list[tuple[str, str]]:
     sites = results["sites"]
-    images = sum(site["images"] for site in sites)
     seeds = results["seeds"]
-    facts = [
-        ("Sites", formats.count(len(sites))),
-        ("Images at the sites", formats.count(images)),
-    ]
+    facts = [("Sites", formats.count(len(sites))), _images(results)]
     if "corpus" in results:
         facts.append(("Public corpus", f"{formats.count(results['corpus']['images'])} images"))
     if "encoder" in results:
@@ -152,7 +149,19 @@ def _facts(results: Row) -> list[tuple[str, str]]:
     return facts
 
 
+def _images(results: Row) -> tuple[str, str]:
+    sites = results["sites"]
+    if not results.get("deployed"):
+        return "Images at the sites", formats.count(sum(site["images"] for site in sites))
+    told = [s["training_images"] for s in sites if s["training_images"] is not None]
+    number = formats.count(sum(told)) if told else formats.MISSING
+    missing = f" (told by {len(told)} of {len(sites)} sites)" if len(told) < len(sites) else ""
+    return "Training images at the sites", f"{number}{missing}"
+
+
 def _card(site: Row, index: int) -> dict[str, Any]:
+    if "judged" in site:
+        return _card_elsewhere(site, index)
     split = site["split"]
     patients = "not stated" if site["patients"] is None else formats.count(site["patients"])
     colours = "colour" if site["channels"] == 3 else "greyscale"
@@ -169,6 +178,7 @@ def _card(site: Row, index: int) -> dict[str, Any]:
         "anchor": f"site-{index + 1}",
         "task": wording.TASKS[site["task"]],
         "images": formats.count(site["images"]),
+        "unit": "images",
         "facts": [
             ("Patients", patients),
             ("Classes", f"{len(classes)}: {', '.join(classes)}" if classes else "a number"),
@@ -181,6 +191,22 @@ def _card(site: Row, index: int) -> dict[str, Any]:
         "split": text,
         "bar": bar,
         "warnings": sum(f["severity"] != "info" for f in site["findings"]),
+    }
+
+
+def _card_elsewhere(site: Row, index: int) -> dict[str, Any]:
+    """A site on another machine, of which the server knows little."""
+    said = list(dict.fromkeys(wording.JUDGED[row["scores"]] for row in site["judged"]))
+    return {
+        "name": site["name"],
+        "anchor": f"site-{index + 1}",
+        "task": "its task and its classes are not known here",
+        "images": formats.count(site["training_images"]),
+        "unit": "training images" if site["training_images"] is not None else "images: not told",
+        "facts": [("Scores", "; ".join(said) or formats.MISSING)],
+        "split": "",
+        "bar": "",
+        "warnings": 0,
     }
 
 

@@ -19,12 +19,18 @@ METRICS = {
     "balanced_accuracy": "balanced accuracy",
     "dice": "Dice",
     "r2": "R\u00b2",
+    "primary": "main metric",
 }
 TASKS = {
     "single-label": "classification, one label",
     "multi-label": "classification, several labels",
     "regression": "regression",
     "segmentation": "segmentation",
+}
+JUDGED = {
+    "told": "told",
+    "kept": "not told: the site keeps them, or they are not defined",
+    "absent": "none: it was absent",
 }
 ROWS = Sequence[Mapping[str, Any]]
 

@@ -226,6 +226,7 @@ class _MethodRun:
             self.seed,
             told,
             lambda: workers.peak_mib,
+            lambda record: self.meter.stage_done(record, stages),
         )
 
     def judge(self, encoders: Encoders) -> None:

@@ -38,7 +38,7 @@ def export_run(
     if not results.is_file():
         raise RunError(
             f"{run}: no results.json, from which the model card is written; finish the run with "
-            "--resume"
+            "--resume, and that of a server by starting it again"
         )
     figures = read_json(results)
     attacks = run / "audit.json"

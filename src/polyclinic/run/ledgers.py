@@ -10,13 +10,19 @@ from polyclinic.federation.verification import Verified, verify
 FOLDER = "ledgers"
 
 
-def verify_ledgers(path: Path, key: Path | None = None) -> list[Verified]:
+def verify_ledgers(
+    path: Path, key: Path | None = None, against: Path | None = None
+) -> list[Verified]:
     """Verify a ledger, all ledgers in a folder, or those of a run directory, by name.
 
     `key` is the file with the public key of the one site concerned. In a run directory, each
     message that metrics.jsonl names must be in its site's ledger: so a ledger whose end was cut
-    off is found too. Raises `LedgerError` where there is none.
+    off is found too. Of sites on other machines `against`, their server's federation.json, names
+    the messages. Raises `LedgerError` where there is no ledger.
     """
+    if against is not None:
+        known = _told_by_server(against)
+        return [_held_against_server(found, known) for found in verify_ledgers(path, key)]
     if path.is_file():
         return [verify(path, key)]
     run = path / FOLDER if (path / FOLDER).is_dir() else None
@@ -46,7 +52,23 @@ def _held_against(file: Path, key: Path | None, arrived: dict[str, str]) -> Veri
     if not file.exists():
         gone = (f"there is no ledger, but the server has {len(arrived)} messages of this site",)
         return Verified(file, file.stem, 0, 0, 0, key is not None, "", frozenset(), gone)
-    found = verify(file, key)
+    return _missing(verify(file, key), arrived)
+
+
+def _held_against_server(found: Verified, known: dict[str, dict[str, str]]) -> Verified:
+    """A ledger of a site elsewhere; `known` has the digests of each site's messages."""
+    if found.site in known:
+        return _missing(found, known[found.site])
+    names = ", ".join(known)
+    text = (
+        f"it is of site '{found.site}', and the server knows {names}"
+        if found.lines
+        else f"it has no line, so whose it is is not known; the server knows {names}"
+    )
+    return dataclasses.replace(found, problems=(*found.problems, text))
+
+
+def _missing(found: Verified, arrived: dict[str, str]) -> Verified:
     missing = tuple(
         f"the server has a message that is not there ({what}): lines were removed, perhaps at the "
         "end"
@@ -54,6 +76,30 @@ def _held_against(file: Path, key: Path | None, arrived: dict[str, str]) -> Veri
         if digest not in found.sent
     )
     return dataclasses.replace(found, problems=found.problems + missing)
+
+
+def _told_by_server(path: Path) -> dict[str, dict[str, str]]:
+    """Site to the digests of its messages that a server let in, from its federation.json."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, dict[str, str]] = {site: {} for site in record["sites"]}
+        for run in record["runs"]:
+            about = f"{run['method']}, seed {run['seed']}"
+            for stage in run["stages"]:
+                for site, said in stage["messages"].items():
+                    found[site][said["digest"]] = f"{about}, stage {stage['stage']}"
+            for judged in run["judged"]:
+                if judged["digest"]:
+                    found[judged["site"]][judged["digest"]] = f"{about}, scores"
+    except (OSError, ValueError) as error:
+        raise LedgerError(
+            f"{path}: cannot be read ({error}); expected the federation.json of a server"
+        ) from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise LedgerError(
+            f"{path}: lacks {error}; expected the federation.json of a server of this version"
+        ) from None
+    return found
 
 
 def _arrived(metrics: Path) -> dict[str, dict[str, str]]:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from polyclinic.run.claims import weight_claims
+
 Row = Mapping[str, Any]
 MISSING = "-"
 
@@ -47,7 +49,7 @@ def model_card(results: Row, method: str, seed: int, digest: str, audit: Row | N
         "## Figures",
         "",
         f"Means over {_seeds(results['seeds'])} of this method, on test images that nothing was "
-        "trained on or chosen by, with 95 % intervals of a bootstrap over patients. The encoder "
+        f"trained on or chosen by, {_certainty(results)} The encoder "
         "alone is in this folder; each figure needs a head that is fitted to the site's labels.",
         "",
         *_scores(results, method),
@@ -55,7 +57,7 @@ def model_card(results: Row, method: str, seed: int, digest: str, audit: Row | N
         *_gains(results, method, titles),
         *_held_out(results, method),
         *_audited(audit, method, seed),
-        *_limits(results),
+        *_limits(results, method, seed),
         *_closing(results, digest),
     ]
     return "\n".join(lines) + "\n"
@@ -76,11 +78,25 @@ def _data(sites: Sequence[Row]) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for site in sites:
+        if "judged" in site:  # on another machine
+            known = site["training_images"]
+            number = "not told" if known is None else f"{known}, not told, not told"
+            rows.append(f"| {site['name']} | not told | {number} | not told | not told |")
+            continue
         split = ", ".join(str(site["split"][part]) for part in ("train", "val", "test"))
         patients = "not stated" if site["patients"] is None else site["patients"]
         classes = ", ".join(site["classes"]) or "a number"
         rows.append(f"| {site['name']} | {site['task']} | {split} | {patients} | {classes} |")
     return rows
+
+
+def _certainty(results: Row) -> str:
+    if results.get("deployed"):
+        return (
+            "as the sites told them, each by its own primary metric. Intervals stay at the sites, "
+            "and so do the scores of sites that keep theirs."
+        )
+    return "with 95 % intervals of a bootstrap over patients."
 
 
 def _scores(results: Row, method: str) -> list[str]:
@@ -91,6 +107,13 @@ def _scores(results: Row, method: str) -> list[str]:
                 f"| {score['site']} | {score['protocol']} | {score['metric']} "
                 f"| {_number(score['value'])} | {_span(score)} |"
             )
+    silent = [
+        site["name"]
+        for site in results["sites"]
+        if any(r["method"] == method and r["scores"] != "told" for r in site.get("judged", []))
+    ]
+    if silent:
+        rows += ["", f"Not told, in at least one training: {', '.join(silent)}."]
     return rows
 
 
@@ -151,15 +174,15 @@ def _audited(audit: Row | None, method: str, seed: int) -> list[str]:
     return ["## Privacy audit", "", note, "", *table, ""]
 
 
-def _limits(results: Row) -> list[str]:
-    nameless = [s["name"] for s in results["sites"] if s["patients"] is None]
+def _limits(results: Row, method: str, seed: int) -> list[str]:
+    nameless = [s["name"] for s in results["sites"] if s.get("patients", "unknown") is None]
     size = results["encoder"]["image_size"]
     notes = [
         f"Trained on images of {size} px: what is finer than that shows was never seen.",
         "Volumes are treated slice by slice.",
         "Figures hold for the sites above. Other hospitals, devices and patients need their own; "
         "`polyclinic adopt` and `polyclinic evaluate` measure them.",
-        "The weights carry no formal guarantee of privacy.",
+        _guarantee(results, method, seed),
         "Whether it works alike for all groups of patients was not measured.",
     ]
     if nameless:
@@ -167,9 +190,25 @@ def _limits(results: Row) -> list[str]:
             f"No patient numbers at {', '.join(nameless)}: images of one patient may be on both "
             "sides of the split there, and the scores too good."
         )
+    if results.get("deployed"):
+        notes.append(
+            "What the sites hold is known to them alone. Where data name no patients, images of "
+            "one patient may be on both sides of the split, and the scores too good."
+        )
     if len(results["seeds"]) == 1:
         notes.append("One seed: how much training again would change the figures is not known.")
     return ["## Limits", "", *(f"- {note}" for note in notes), ""]
+
+
+def _guarantee(results: Row, method: str, seed: int) -> str:
+    claims = weight_claims(results, method, seed)
+    if not claims:
+        return "The weights carry no formal guarantee of privacy."
+    return (
+        f"{' '.join(claims)} That is claimed of these weights, not of the figures above, under the "
+        "assumptions in the run's results.json. Each other method and seed of the run that is "
+        "published as well adds its own."
+    )
 
 
 def _closing(results: Row, digest: str) -> list[str]:

@@ -8,7 +8,7 @@ from polyclinic.federation.privacy.statement import statement
 from polyclinic.federation.stages import Stages, StageStore
 from polyclinic.run.directory import Record, RunDirectory
 
-_NOT_PRIVATE = ("local", "mim", "centralised", "contrastive", "scratch")
+NOT_PRIVATE = ("local", "mim", "centralised", "contrastive", "scratch")
 """Methods whose sites send nothing that they have trained, or that no federation may use."""
 
 
@@ -38,5 +38,5 @@ def _finished(directory: RunDirectory[Config]) -> Iterator[tuple[str, int, Stage
         for method in config.methods:
             folder = directory.path / f"seed-{seed}" / method
             stages = StageStore(folder, lambda _: None).latest(config.local.stages)
-            if method not in _NOT_PRIVATE and stages is not None:
+            if method not in NOT_PRIVATE and stages is not None:
                 yield method, seed, stages

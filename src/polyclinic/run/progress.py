@@ -41,6 +41,8 @@ class Progress:
     loss: float | None = None
     seconds_left: float | None = None
     message: str = ""  # a finding or a notice worth a line of its own
+    bytes_up: int | None = None  # at the end of a stage: what all sites sent in it
+    bytes_down: int | None = None
 
 
 Tell = Callable[[Progress], None]

@@ -24,7 +24,7 @@ from polyclinic.models.memory import peak_memory
 from polyclinic.models.pretraining import Objective, encoder_of, pretrain, pretrain_plan
 from polyclinic.models.state import State, load_state, save_state, state_of
 from polyclinic.run import work
-from polyclinic.run.directory import RunDirectory
+from polyclinic.run.directory import Record, RunDirectory
 from polyclinic.run.work import Meter
 from polyclinic.seeding import derive
 
@@ -61,13 +61,22 @@ def train_method(
     seed: int,
     tell: Tell,
     largest_worker: Callable[[], float] = lambda: 0.0,
+    stage_done: Callable[[Record], None] = lambda _: None,
 ) -> Encoders:
     """Train, or go on training, with a method; keeps the resulting encoders.
 
-    `corpus` is (N, 3, S, S); `largest_worker` tells the peak memory of processes elsewhere, MiB.
+    `corpus` is (N, 3, S, S); `largest_worker` tells the peak memory of processes elsewhere, MiB;
+    `stage_done` gets the record of each stage that is finished now.
     """
     unit = _unit(method, seed)
     folder = directory.path / unit
+
+    def record(stage: Record) -> None:
+        new = stage["unit"] not in directory.records
+        directory.record(stage)
+        if new:
+            stage_done(stage)
+
     federation = Federation(
         method=method,
         seed=seed,
@@ -75,7 +84,7 @@ def train_method(
         corpus=corpus,
         config=directory.config,
         workers=workers,
-        store=StageStore(folder, directory.record),
+        store=StageStore(folder, record),
         tell=tell,
         ledgers=directory.path / "ledgers",
     )

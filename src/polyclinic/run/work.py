@@ -8,11 +8,14 @@ takes all units for equally long, is about right from the beginning.
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from polyclinic.config import Config
 from polyclinic.data.dataset import SiteData
+from polyclinic.federation.stages import Record
 from polyclinic.models.pretraining import ObjectiveName
 from polyclinic.run.progress import Phase, Progress, Tell
+from polyclinic.run.traffic import in_words, traffic
 
 FORWARD = 1 / 4
 DENSE_PROBE = 350.0
@@ -61,6 +64,17 @@ class Meter:
         self.tell(
             Progress(phase, share, method, seed, stage, stages, site, loss, seconds_left, message)
         )
+
+    def stage_done(self, record: Record, stages: int) -> None:
+        """Tell what passed in the stage of `record`, if anything did."""
+        up, down = traffic(record)
+        if not (up or down):
+            return
+        method, seed, stage = record["method"], record["seed"], record["stage"]
+        share = min(1.0, (self._done + self._earlier) / self.total)
+        text = f"{method}, seed {seed}, stage {stage}: {in_words(up, down)}"
+        told = Progress("train", share, method, seed, stage, stages, message=text)
+        self.tell(replace(told, bytes_up=up, bytes_down=down))
 
 
 def pretraining(config: Config, corpus: int, objective: ObjectiveName = "mim") -> float:
