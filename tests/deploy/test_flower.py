@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from polyclinic.deploy import flower, site
-from polyclinic.deploy.folders import write_record
+from polyclinic.deploy.folders import LEDGER, write_record
 from polyclinic.deploy.invites import Register
 from polyclinic.deploy.keys import ensure_site_key
 from polyclinic.errors import KnowledgeError, RunError
@@ -152,6 +152,7 @@ def test_a_node_is_told_where_the_server_is(tmp_path, monkeypatch, address, writ
     agreement = {"sites": ["north"]}
     record = {"name": "north", "address": address, "port": 8443, "ca": "", "agreement": agreement}
     write_record(tmp_path / "site.json", record)
+    (tmp_path / LEDGER).touch()
 
     def start(name, command, *_):
         raise Killed(command())

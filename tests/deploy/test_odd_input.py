@@ -35,7 +35,7 @@ pytest.importorskip("flwr")
         ({"expires": float("inf")}, r"expires: expected seconds since 1970, got inf"),
         ({"expires": float("nan")}, r"expires: expected seconds since 1970, got nan"),
         (
-            {"agreement": {"sites": ["north"], "methods": ["\033[2J"], "seeds": [0], "stages": 1}},
+            {"agreement": {"sites": ["north"], "methods": ["\033[2J"], "seeds": [0]}},
             r"methods: expected some of universal, .*, got '\\x1b\[2J'",
         ),
         ({"agreement": 3}, r"agreement: expected a table, got 3"),

@@ -129,7 +129,7 @@ def test_a_ledger_that_is_gone_is_not_begun_anew(letters, asked):
     assert lines > 0
     path.unlink()
     heads = letters.sites["north"].folder / "heads" / "seed-0" / "universal"
-    second = replace(asked, stage=1, head=1)
+    second = stage(letters.sites["north"], asked, 1, 1)
     assert answer_of(letters, second) == {"refusal": "ledger"}
     said = letters.logs["north"][-1]
     assert "the ledger of site 'north' is gone, and with it what has left the site" in said
