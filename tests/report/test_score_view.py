@@ -26,7 +26,7 @@ def test_a_point_is_the_mean_of_all_sites_and_what_they_had_sent_before() -> Non
         for stage, score in ((1, 0.5), (2, 0.7))
         for site in ("skin", "chest")
     ]
-    points = _score_by_bytes(rows, sites=2)
+    points = _score_by_bytes(rows)
     assert [p[0] for p in points] == [0.0, 3.0]  # 2 MB of seed 0 and 4 MB of seed 1, halved
     assert [p[1] for p in points] == pytest.approx([0.55, 0.75])
 
@@ -39,7 +39,7 @@ def test_a_stage_at_which_a_site_was_away_is_no_point_but_its_bytes_count() -> N
         row(0, 3, "skin", 0.6, 1_000_000),
         row(0, 3, "chest", 0.6, 1_000_000),
     ]
-    assert _score_by_bytes(rows, sites=2) == ((0.0, 0.5), (3.0, 0.6))
+    assert _score_by_bytes(rows) == ((0.0, 0.5), (3.0, 0.6))
 
 
 def test_methods_that_send_nothing_are_not_shown(sample: Any) -> None:

@@ -30,6 +30,7 @@ SERIES = len(MARKERS)
 """Methods that can be told apart; the style sheet has as many colours, `m0`, `m1`, ..."""
 
 
+TICK = 38  # px that a tick along x takes, with its label
 CHARACTER = 7  # px that a character of a label takes, at most, in most fonts
 
 
@@ -87,7 +88,7 @@ def intervals(
         return left + 6 + (right - left - 12) * (value - low) / (high - low)
 
     parts = []
-    for tick in ticks(low, high, 5):
+    for tick in ticks(low, high, max(2, min(5, (right - left) // TICK))):
         at = x(tick)
         parts.append(_line("grid", at, top, at, bottom))
         parts.append(_text("tick", at, bottom + 14, number(tick, high - low), anchor="middle"))

@@ -172,14 +172,14 @@ def curves(results: Row) -> list[dict[str, Any]]:
 def quality_by_bytes(results: Row) -> Markup | None:
     """Mean validation score of the encoder as received against what all sites had sent by then.
 
-    Only stages at which every site of the method was asked count, so that all means are over the
-    same sites. Bytes are in MB, of one seed; methods that send nothing are not shown.
+    Stages at which a site was away that took part in others are no points, so that all means are
+    over the same sites. Bytes are in MB, of one seed; methods that send nothing are not shown.
     """
     lines = []
     for series, method in enumerate(results["methods"]):
         rows = pick(results.get("curves", []), method=method["name"])
         if any(row.get("bytes_up") for row in rows):
-            points = _score_by_bytes(rows, len(results["sites"]))
+            points = _score_by_bytes(rows)
             lines.append(plots.Line(method["title"], series, points))
     lines = [line for line in lines if len(line.points) > 1]
     if not lines:
@@ -189,7 +189,7 @@ def quality_by_bytes(results: Row) -> Markup | None:
         for line in lines
     )
     return plots.curves(
-        [("mean validation score, as received", lines)],
+        [("mean over sites of the validation score, as received", lines)],
         ident="quality-by-bytes",
         title="Quality against bytes",
         desc=last,
@@ -197,8 +197,8 @@ def quality_by_bytes(results: Row) -> Markup | None:
     )
 
 
-def _score_by_bytes(rows: list[Row], sites: int) -> tuple[tuple[float, float], ...]:
-    seeds = len({row["seed"] for row in rows})
+def _score_by_bytes(rows: list[Row]) -> tuple[tuple[float, float], ...]:
+    seeds, sites = (len({row[key] for row in rows}) for key in ("seed", "site"))
     sent, points = 0.0, []
     for stage in sorted({row["stage"] for row in rows}):
         here = pick(rows, stage=stage)
