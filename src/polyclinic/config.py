@@ -137,6 +137,7 @@ class UniversalConfig:
     head_first: bool = True
     anchor: Anchor = "feature"
     anchor_weight: float = 0.1
+    guard: float = 0.0  # how much more a site weighs that loses; 0: sites do not tell
     distil_every: int = 4  # stages; 0 never distils
     distil_epochs: int = 2
     distil_learning_rate: float = 3e-4
@@ -354,7 +355,7 @@ _RANGES = {
     "0 or more": """data.split_seed data.max_train_images mim.weight_decay mim.baseline_epochs
         local.min_steps federation.secure_threshold federation.echo federation.rank
         local.max_steps local.dense_head_epochs local.weight_decay universal.anchor_weight
-        universal.distil_every universal.distil_epochs fedprox.mu
+        universal.guard universal.distil_every universal.distil_epochs fedprox.mu
         privacy.epsilon privacy.noise privacy.site_epsilon
         evaluation.fine_tune_epochs evaluation.fine_tune_max_steps""",
     "1 or more": """jobs mim.epochs mim.batch_size local.stages local.epochs evaluation.bootstrap
@@ -547,6 +548,24 @@ def _check_echo(config: Config, where: str) -> None:
         )
 
 
+def _check_guard(config: Config, where: str) -> None:
+    """Refuse to heed gains that are not told, or that weights have no say in."""
+    if not config.universal.guard or "universal" not in config.methods:
+        return
+    settings = [
+        ("federation.secure", config.federation.secure, False, "sites weigh themselves"),
+        ("privacy.epsilon", config.privacy.epsilon, 0.0, "no score leaves a site"),
+        ("privacy.site_epsilon", config.privacy.site_epsilon, 0.0, "sites weigh the same"),
+        ("universal.aggregation", config.universal.aggregation, "mean", "others ignore weights"),
+    ]
+    for key, got, need, why in settings:
+        if got != need:
+            raise ConfigError(
+                f"{where}: universal.guard: needs {key} = {toml_value(need)} ({why}), got "
+                f"{toml_value(got)}; leave one of the two out"
+            )
+
+
 def _check(config: Config, where: str) -> None:
     """Refuse values of the right type that no run can use."""
     if not is_name(config.name):
@@ -587,6 +606,7 @@ def _check(config: Config, where: str) -> None:
     check_privacy(config, where)
     check_secure(config, where)
     _check_echo(config, where)
+    _check_guard(config, where)
     data, mim = config.data, config.mim
     if data.val_share + data.test_share >= 0.9:
         raise ConfigError(

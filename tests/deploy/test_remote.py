@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from polyclinic.deploy import coordinator
 from polyclinic.deploy.coordinator import coordinate, took_part
 from polyclinic.deploy.remote import ATTEMPTS, LEAST, RemoteSites
 from polyclinic.deploy.terms import aggregation
@@ -72,6 +73,24 @@ def test_the_encoder_is_the_same_as_in_one_process(letters, deployment, simulate
                 if s["site"] == judged["site"] and s["protocol"] == protocol and s["primary"]
             ]
             assert judged["scores"][name] == value
+
+
+@pytest.mark.parametrize("exchange", ["parallel", "cyclic"])
+def test_guarded_the_encoder_and_what_sites_gain_are_those_of_one_process(
+    joined, deployment, simulated, tmp_path, exchange, monkeypatch
+):
+    monkeypatch.setattr(coordinator, "_judge", lambda *_: None)
+    universal = replace(deployment.config.universal, guard=5.0, exchange=exchange)
+    guarded = replace(deployment, config=replace(deployment.config, universal=universal))
+    run_experiment(replace(simulated, universal=universal), tmp_path / "here")
+    coordinate(guarded.config, tmp_path / "there", remote(joined(guarded), guarded))
+    assert encoders(tmp_path / "there") == encoders(tmp_path / "here") != {}
+    told = [
+        [(c["site"], c["stage"], c["gain_over_alone"], c["gain_over_start"]) for c in curves]
+        for run in ("here", "there")
+        for curves in [json.loads((tmp_path / run / "results.json").read_text())["curves"]]
+    ]
+    assert told[0] == told[1] != []
 
 
 @pytest.mark.parametrize("after", [1, 2, 3, 5])

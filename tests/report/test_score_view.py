@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from polyclinic.report import formats
-from polyclinic.report.score_view import _score_by_bytes, quality_by_bytes
+from polyclinic.report.score_view import _score_by_bytes, guard, quality_by_bytes
 
 
 def row(seed: int, stage: int, site: str, received: float | None, sent: int) -> dict[str, Any]:
@@ -60,3 +60,15 @@ def test_the_last_point_is_read_out(sample: Any) -> None:
         sum(r["received"] for r in fedavg if r["stage"] == 8) / len(results["seeds"])
     )
     assert f"FedAvg: {end} after {7 * 2.8016:.2f} MB" in str(quality_by_bytes(results))
+
+
+def test_what_sites_gain_is_a_line_a_site_over_both_references(sample: Any) -> None:
+    results = sample(sites=2)
+    assert guard(results) is None
+    for stored in results["curves"]:
+        if stored["method"] == "universal":
+            stored |= {"gain_over_alone": -0.02 * stored["stage"], "gain_over_start": None}
+    shown = str(guard(results))
+    names = [site["name"] for site in results["sites"]]
+    assert all(shown.count(f"<title>{name}</title>") == 1 for name in names)  # NaN has no line
+    assert f"{names[0]} over alone: \u221216" in shown

@@ -77,6 +77,7 @@ EXPLAINED = {
     "universal.head_first": "fit the head before the encoder moves",
     "universal.anchor": "what holds a site near the rest: none, proximal, feature",
     "universal.anchor_weight": "of that term in the loss",
+    "universal.guard": "how much more a site weighs that loses; 0: sites do not tell",
     "universal.distil_every": "stages; 0: never",
     "universal.distil_epochs": "passes over the corpus",
     "universal.distil_learning_rate": "of AdamW at the server",

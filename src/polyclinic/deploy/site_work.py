@@ -181,7 +181,7 @@ def _stage(site: Site, task: Task, masking: Masking | None = None) -> bytes:
         received,
         head,
         plan,
-        schema_of(received),
+        schema_of(received, gains=plan.guard),
         (task.seed, task.method, task.stage, site.name),
         door,
     )

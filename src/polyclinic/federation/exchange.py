@@ -15,6 +15,7 @@ from polyclinic.errors import AbsentError, KnowledgeError, PolyclinicError, RunE
 from polyclinic.federation.aggregation import add
 from polyclinic.federation.arrival import Parcel, admit, agree, length, too_long
 from polyclinic.federation.distillation import DistilPlan, distil
+from polyclinic.federation.guard import guarded, in_order
 from polyclinic.federation.knowledge import Knowledge, Schema, encode, pack, schema_of
 from polyclinic.federation.ledger import Label, Ledger, digest, leave
 from polyclinic.federation.plans import stage_plan
@@ -112,7 +113,7 @@ class Federation:
         A site that fails, or whose message is refused, is absent from the stage and named in its
         record. `RunError` if none is left, `KnowledgeError` if sites are sent different encoders.
         """
-        schema = schema_of(self.start) if exchange else None
+        schema = schema_of(self.start, gains=plan.guard) if exchange else None
         broadcast = self.broadcast(stages) if exchange else b""
         label = self.label(stages)
         how = writing_of(self.config.federation)
@@ -126,20 +127,24 @@ class Federation:
             updates = self._in_proportion(stages, updates)
         return self._some(stages, updates)
 
-    def train_in_turn(self, stages: Stages, plan: TrainPlan) -> tuple[list[Update], list[State]]:
+    def train_in_turn(
+        self, stages: Stages, plan: TrainPlan, gains: Mapping[str, float] | None = None
+    ) -> tuple[list[Update], list[State]]:
         """Let one site after the other train for a stage, each what the one before has left.
 
         Updates, and the encoder after each, in the order of the visits, which is drawn anew for
-        every stage. Absent sites as in `train`; who was not there is visited again while there are
-        fewer than a quorum. The length of a change is held against those before it in the stage.
+        every stage; sites that lose, by their `gains`, come last. Absent sites as in `train`; who
+        was not there is visited again while there are fewer than a quorum. The length of a change
+        is held against those before it in the stage.
         """
-        schema, label, encoder = schema_of(self.start), self.label(stages), stages.encoders[""]
+        schema, label = schema_of(self.start, gains=plan.guard), self.label(stages)
+        encoder = stages.encoders[""]
         how = writing_of(self.config.federation)
         self._broadcast = digest(encode(encoder))
         order = np.random.default_rng(derive(self.seed, self.method, "order", stages.done))
         updates: list[Update] = []
         visited: list[State] = []
-        waiting: list[str] = order.permutation(self.names).tolist()
+        waiting = in_order(order.permutation(self.names).tolist(), gains or {})
         away: dict[str, str] = {}
         while waiting:
             away = {}
@@ -374,6 +379,7 @@ def site_stage(
     kept = head or {}
     own = {k: v for k, v in kept.items() if not k.startswith(RESIDUAL)}
     training = door.training if door is not None and door.training is not None else train_stage
+    training = guarded(training) if plan.guard and schema is not None else training
     trained = training(site, preset, received, own or None, plan, *seed)
     if schema is None:
         return trained.knowledge, trained.head

@@ -41,6 +41,10 @@ SCALARS = frozenset({"examples", "loss", "received_score", "trained_score"})
 for all but the first: a metric may be undefined, and a site under differential privacy tells none
 (its `examples` are 1)."""
 
+GAINS = frozenset({"gain_over_alone", "gain_over_start"})
+"""Numbers that a site tells besides where the federation guards against negative transfer: the
+differences of validation scores (`guard`)."""
+
 MOST_EXAMPLES = 2**24
 """Training images of a site at most; of more, one site would be the whole mean by saying so."""
 
@@ -49,7 +53,7 @@ SCORES = frozenset({"linear_probe", "fine_tune"})
 metric by each protocol, NaN where it is undefined or the site keeps it to itself."""
 
 _LONGEST_HEADER = 1 << 24  # bytes of a compressed message that are looked at
-_MAY_BE_UNDEFINED = frozenset({"loss", "received_score", "trained_score"}) | SCORES
+_MAY_BE_UNDEFINED = frozenset({"loss", "received_score", "trained_score"}) | SCORES | GAINS
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,13 @@ SCORES_SCHEMA = Schema({}, SCORES)
 """Of the message with which a site tells how it judged an encoder: two numbers, no tensor."""
 
 
-def schema_of(encoder: Mapping[str, Tensor]) -> Schema:
-    """The schema whose tensors have the names and shapes of an encoder's weights."""
-    return Schema({name: tuple(value.shape) for name, value in encoder.items()})
+def schema_of(encoder: Mapping[str, Tensor], *, gains: bool = False) -> Schema:
+    """The schema whose tensors have the names and shapes of an encoder's weights.
+
+    With `gains`, sites tell what they gain as well.
+    """
+    shapes = {name: tuple(value.shape) for name, value in encoder.items()}
+    return Schema(shapes, SCALARS | GAINS if gains else SCALARS)
 
 
 def pack(knowledge: Knowledge, schema: Schema, site: str, how: Writing = PLAIN) -> bytes:

@@ -8,6 +8,8 @@ make every method resumable: a killed run goes on after its last finished stage.
 
 from collections.abc import Callable, Sequence
 
+import torch
+
 from polyclinic.errors import PrivacyError
 from polyclinic.federation.aggregation import (
     WEIGHTINGS,
@@ -18,6 +20,7 @@ from polyclinic.federation.aggregation import (
     server_step,
 )
 from polyclinic.federation.exchange import Federation, Update
+from polyclinic.federation.guard import heeded
 from polyclinic.federation.plans import plan_of
 from polyclinic.federation.privacy.clients import noisy_mean
 from polyclinic.federation.secure.stage import train_sum
@@ -26,6 +29,8 @@ from polyclinic.federation.stages import Stages
 from polyclinic.models.state import State
 from polyclinic.models.training import TrainPlan
 
+GAIN = "gain."
+"""Before a site's name, in what the server remembers."""
 Encoders = dict[str, State]
 """The encoder of each site, by the site's name."""
 
@@ -92,10 +97,11 @@ def universal(fed: Federation) -> Encoders:
         received = stages.encoders[""]
         distils = c.distil_every and (stages.done + 1) % c.distil_every == 0
         if c.exchange == "cyclic":
-            updates, teachers = fed.train_in_turn(stages, plan)
+            gains = _gains(stages) if c.guard else {}
+            updates, teachers = fed.train_in_turn(stages, plan, gains)
             last = stages.done + 1 == stages.total
             encoder = mean(teachers, [1.0] * len(teachers)) if last else teachers[-1]
-            memory = State({})
+            memory = _told(updates)
         else:
             change, updates, account = _combined(fed, stages, plan, combine, c.weighting)
             encoder, memory = server_step(
@@ -187,7 +193,25 @@ def _combined(
         sites, total = len(fed.names), stages.total
         change, account = noisy_mean(changes, sites, privacy, total, stages.memory, *about)
         return change, updates, account
-    return combine(changes, _weights(updates, weighting)), updates, {}
+    weights = [
+        heeded(w, u.scalars.get("gain_over_alone", 0.0), fed.config.universal.guard)
+        for w, u in zip(_weights(updates, weighting), updates, strict=True)
+    ]
+    return combine(changes, weights), updates, {}
+
+
+def _told(updates: Sequence[Update]) -> State:
+    """What sites said that they gain over working alone, to be kept until the next stage."""
+    return {
+        GAIN + u.site: torch.tensor(u.scalars["gain_over_alone"], dtype=torch.float64)
+        for u in updates
+        if "gain_over_alone" in u.scalars
+    }
+
+
+def _gains(stages: Stages) -> dict[str, float]:
+    """The inverse of `_told`, of the stage before."""
+    return {k.removeprefix(GAIN): float(v) for k, v in stages.memory.items() if k.startswith(GAIN)}
 
 
 def _weights(updates: Sequence[Update], weighting: str) -> list[float]:

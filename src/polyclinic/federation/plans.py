@@ -66,7 +66,8 @@ def _own(settings: Settings, method: str) -> dict[str, Any]:
     """What a method asks for besides plain training."""
     u = settings.universal
     if method == "universal":
-        return {"head_first": u.head_first, "anchor": u.anchor, "anchor_weight": u.anchor_weight}
+        anchor = {"anchor": u.anchor, "anchor_weight": u.anchor_weight}
+        return {"head_first": u.head_first, **anchor, "guard": u.guard > 0}
     if method == "fedprox":
         return {"anchor": "proximal", "anchor_weight": settings.fedprox.mu}
     if method == "fedbn":

@@ -45,6 +45,7 @@ class TrainPlan:
     stages: int = 1  # that share a privacy budget
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)  # of a federation's stage
     own_norms: bool = False  # a site keeps the encoder's normalisation to itself
+    guard: bool = False  # a site also trains by itself, and tells what it gains
     masking: PretrainPlan | None = None  # train without labels, by masked image modelling
 
 

@@ -197,6 +197,34 @@ def quality_by_bytes(results: Row) -> Markup | None:
     )
 
 
+def guard(results: Row) -> Markup | None:
+    """What each site said that it gains, by stage, over seeds: a line a site."""
+    rows = [r for r in results.get("curves", []) if "gain_over_alone" in r]
+    panels = []
+    for key, label in (("gain_over_alone", "over alone"), ("gain_over_start", "over the start")):
+        lines = []
+        for series, site in enumerate(results["sites"]):
+            points = _means_by_stage(pick(rows, site=site["name"]), key)
+            if points:
+                lines.append(plots.Line(site["name"], series, points))
+        if lines:
+            panels.append((label, lines))
+    if not panels:
+        return None
+    last = "; ".join(
+        f"{line.label} {label}: {formats.points(line.points[-1][1])}"
+        for label, lines in panels
+        for line in lines
+    )
+    return plots.curves(
+        panels,
+        ident="guard",
+        title="What sites gain from stage to stage",
+        desc=f"Last stage: {last}",
+        axis="stage",
+    )
+
+
 def _score_by_bytes(rows: list[Row]) -> tuple[tuple[float, float], ...]:
     seeds, sites = (len({row[key] for row in rows}) for key in ("seed", "site"))
     sent, points = 0.0, []

@@ -25,6 +25,7 @@ from polyclinic.report.score_view import (
     comparisons,
     curves,
     forests,
+    guard,
     quality_by_bytes,
     score_table,
 )
@@ -55,6 +56,7 @@ def view(results: Mapping[str, Any], run: Path) -> dict[str, Any]:
         "held_out": held_out(results),
         "curves": curves(results),
         "quality_by_bytes": quality_by_bytes(results),
+        "guard": guard(results),
         "panels": site_panels(results, run, lead),
         "privacy": privacy(results),
         "audit": audit(run),

@@ -17,6 +17,7 @@ from polyclinic.config import Config
 from polyclinic.data.dataset import Finding
 from polyclinic.evaluate.protocols import PROTOCOLS
 from polyclinic.evaluate.statistics import compare
+from polyclinic.federation.knowledge import GAINS
 from polyclinic.federation.methods import METHODS, TITLES
 from polyclinic.models.device import describe
 from polyclinic.models.encoder import build_encoder
@@ -174,6 +175,7 @@ def curves(records: Iterable[Record]) -> list[Record]:
             "trained": said["trained_score"],
             "loss": said["loss"],
             "bytes_up": said.get("bytes_up", 0),
+            **{gain: said[gain] for gain in sorted(GAINS) if gain in said},
         }
         for r in records
         if r["kind"] == "stage"
