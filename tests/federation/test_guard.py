@@ -142,7 +142,11 @@ def test_where_gains_are_not_told_or_weights_do_not_count_it_is_refused(
 ):
     settings = {"universal": {"guard": 2.0, "distil_every": 0}, "federation": {"norm_factor": 0.0}}
     settings.setdefault(section, {})[key] = value
-    lines = ['corpus = "public"', *(f'[[sites]]\nname = "{n}"\npath = "{n}"' for n in "abc")]
+    lines = [
+        'corpus = "public"',
+        'methods = ["universal"]',
+        *(f'[[sites]]\nname = "{n}"\npath = "{n}"' for n in "abc"),
+    ]
     for name, table in settings.items():
         lines += [f"[{name}]", *(f"{k} = {toml_value(v)}" for k, v in table.items())]
     path = tmp_path / "federation.toml"
