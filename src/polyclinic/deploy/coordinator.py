@@ -15,11 +15,9 @@ from polyclinic.deploy.remote import RemoteSites
 from polyclinic.deploy.results import JUDGED, NOT_JUDGED, collect, last_judged
 from polyclinic.errors import PolyclinicError
 from polyclinic.evaluate.protocols import PROTOCOLS, protocol_plan
-from polyclinic.federation.methods import Encoders
 from polyclinic.federation.privacy.accounting import need
 from polyclinic.models.device import asked_precision, device, fixed_precision
 from polyclinic.models.memory import shortage_explained
-from polyclinic.models.state import State
 from polyclinic.run import work
 from polyclinic.run.directory import RunDirectory, open_run
 from polyclinic.run.environment import settle
@@ -74,11 +72,10 @@ def coordinate(config: Config, out: Path, sites: RemoteSites, tell: Tell = silen
             for seed in config.seeds:
                 start = pretrained_start(directory, corpus, seed, meter)
                 for method in config.methods:
-                    encoders = kept_encoders(directory, method, seed, sites.names)
-                    if encoders is None:
+                    if kept_encoders(directory, method, seed, sites.names) is None:
                         known = _told(directory, meter, share, method, seed)
                         own = own_start(directory, corpus, method, seed, meter) or start
-                        encoders = train_method(
+                        train_method(
                             directory,
                             sites,
                             own,
@@ -88,15 +85,14 @@ def coordinate(config: Config, out: Path, sites: RemoteSites, tell: Tell = silen
                             known,
                             stage_done=stage_done,
                         )
-                    _judge(directory, sites, encoders, method, seed)
+                    _judge(directory, sites, method, seed)
                     directory.write_json(RESULT, summary(directory, finished=False))
-            for seed in config.seeds:
-                for method in config.methods:  # who was away before may be there now
-                    encoders = kept_encoders(directory, method, seed, sites.names)
-                    _judge(directory, sites, encoders or {}, method, seed)
                 if seed != config.seeds[-1]:
                     results = collect(directory, len(corpus), findings, finished=False)
                     directory.write_json(RESULTS, results)
+            for seed in config.seeds:
+                for method in config.methods:  # who was away before may be there now
+                    _judge(directory, sites, method, seed)
             # before the other, whose `finished` ends the server
             results = collect(directory, len(corpus), findings, finished=True)
             directory.write_json(RESULTS, results)
@@ -208,7 +204,6 @@ def _told(
 def _judge(
     directory: RunDirectory[Config],
     sites: RemoteSites,
-    encoders: Encoders,
     method: str,
     seed: int,
 ) -> None:
@@ -218,9 +213,10 @@ def _judge(
     """
     units = {name: f"seed-{seed}/{method}/judged-at/{name}" for name in sites.names}
     todo = [name for name in sites.names if units[name] not in directory.records]
-    if not todo:
+    encoders = kept_encoders(directory, method, seed, sites.names) if todo else None
+    if encoders is None:
         return
-    encoder: State = encoders[todo[0]]
+    encoder = encoders[todo[0]]
     plans = dict.fromkeys(map(str, PROTOCOLS), protocol_plan(directory.config))
     for name, found in sites.evaluate(encoder, todo, method, seed, plans):
         about = {"method": method, "seed": seed, "site": name}

@@ -26,7 +26,7 @@ from polyclinic.federation.site import Trained, train_stage
 from polyclinic.federation.stages import Record, Stages, StageStore
 from polyclinic.federation.wire import PLAIN, Writing, compensated, writing_of
 from polyclinic.federation.workers import SiteWork
-from polyclinic.models.state import State
+from polyclinic.models.state import State, under
 from polyclinic.models.training import TrainPlan
 from polyclinic.seeding import derive
 
@@ -383,7 +383,7 @@ def site_stage(
     trained = training(site, preset, received, own or None, plan, *seed)
     if schema is None:
         return trained.knowledge, trained.head
-    residual = {k.removeprefix(RESIDUAL): v for k, v in kept.items() if k.startswith(RESIDUAL)}
+    residual = under(kept, RESIDUAL)
     how = door.how if door else PLAIN
     change, residual = compensated(trained.knowledge.tensors, residual, how)
     knowledge = Knowledge(change, trained.knowledge.scalars)

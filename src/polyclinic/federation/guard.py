@@ -22,7 +22,7 @@ from polyclinic.federation.aggregation import add
 from polyclinic.federation.knowledge import Knowledge
 from polyclinic.federation.site import Trained
 from polyclinic.models.encoder import Preset
-from polyclinic.models.state import State
+from polyclinic.models.state import State, under
 from polyclinic.models.training import TrainPlan
 
 OWN = "alone."
@@ -44,11 +44,11 @@ def guarded(training: Training) -> Training:
         *seed: int | str,
     ) -> Trained:
         head = {k: v for k, v in (kept or {}).items() if not k.startswith(OWN)}
-        own = {k.removeprefix(OWN): v for k, v in (kept or {}).items() if k.startswith(OWN)}
-        encoder = _part(own, "encoder.") or received
+        own = under(kept or {}, OWN)
+        encoder = under(own, "encoder.") or received
         shared = training(site, preset, received, head or None, plan, *seed)
         plain = replace(plan, anchor="none", anchor_weight=0.0)
-        alone = training(site, preset, encoder, _part(own, "head.") or None, plain, *seed, "alone")
+        alone = training(site, preset, encoder, under(own, "head.") or None, plain, *seed, "alone")
         there, here = (t.knowledge.scalars["received_score"] for t in (shared, alone))
         start = own.get("start", torch.tensor(here, dtype=torch.float64))
         gains = {"gain_over_alone": there - here, "gain_over_start": there - float(start)}
@@ -80,12 +80,9 @@ def heeded(weight: float, gain: float, strength: float) -> float:
 
 def in_order(names: Sequence[str], gains: Mapping[str, float]) -> list[str]:
     """The sites, those that lose most last; the others, and unknown ones, in the order given."""
-    return sorted(names, key=lambda name: -min(0.0, _known(gains.get(name, 0.0))))
 
+    def loss(name: str) -> float:
+        gain = gains.get(name, 0.0)
+        return -gain if gain < 0 else 0.0
 
-def _known(gain: float) -> float:
-    return gain if gain == gain else 0.0
-
-
-def _part(state: Mapping[str, torch.Tensor], start: str) -> State:
-    return {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
+    return sorted(names, key=loss)

@@ -26,7 +26,7 @@ from polyclinic.federation.privacy.clients import noisy_mean
 from polyclinic.federation.secure.stage import train_sum
 from polyclinic.federation.site import with_norms
 from polyclinic.federation.stages import Stages
-from polyclinic.models.state import State
+from polyclinic.models.state import State, under
 from polyclinic.models.training import TrainPlan
 
 GAIN = "gain."
@@ -97,8 +97,7 @@ def universal(fed: Federation) -> Encoders:
         received = stages.encoders[""]
         distils = c.distil_every and (stages.done + 1) % c.distil_every == 0
         if c.exchange == "cyclic":
-            gains = _gains(stages) if c.guard else {}
-            updates, teachers = fed.train_in_turn(stages, plan, gains)
+            updates, teachers = fed.train_in_turn(stages, plan, _gains(stages))
             last = stages.done + 1 == stages.total
             encoder = mean(teachers, [1.0] * len(teachers)) if last else teachers[-1]
             memory = _told(updates)
@@ -211,7 +210,7 @@ def _told(updates: Sequence[Update]) -> State:
 
 def _gains(stages: Stages) -> dict[str, float]:
     """The inverse of `_told`, of the stage before."""
-    return {k.removeprefix(GAIN): float(v) for k, v in stages.memory.items() if k.startswith(GAIN)}
+    return {name: float(value) for name, value in under(stages.memory, GAIN).items()}
 
 
 def _weights(updates: Sequence[Update], weighting: str) -> list[float]:

@@ -21,7 +21,7 @@ from polyclinic.models.device import device
 from polyclinic.models.encoder import Preset
 from polyclinic.models.heads import build_head
 from polyclinic.models.loading import encoder_with
-from polyclinic.models.state import State, load_into, state_of
+from polyclinic.models.state import State, load_into, state_of, under
 from polyclinic.models.training import TrainPlan, fit_head, remeasure, train
 
 NORMS = "own-norms."
@@ -91,8 +91,7 @@ def train_stage(
 
 def with_norms(encoder: State, kept: State) -> State:
     """The encoder with the normalisation that a site kept, if it has."""
-    own = {k.removeprefix(NORMS): v for k, v in kept.items() if k.startswith(NORMS)}
-    return {**encoder, **own}
+    return {**encoder, **under(kept, NORMS)}
 
 
 def _is_norm(name: str) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 
 from polyclinic.data.writing import settle
 from polyclinic.errors import RunError
-from polyclinic.models.state import State, disk_error, load_state, save_state
+from polyclinic.models.state import State, disk_error, load_state, save_state, under
 
 Record = dict[str, Any]
 
@@ -68,17 +68,17 @@ class StageStore:
             ) from None
         server = load_state(folder / "server.safetensors", part_of=folder)
         encoders, heads = {}, {}
-        if encoder := _take(server, "encoder."):
+        if encoder := under(server, "encoder."):
             encoders[""] = encoder
         for path in sorted(folder.glob("site-*.safetensors")):
             state = load_state(path, part_of=folder)
             name = path.stem.removeprefix("site-")
-            if head := _take(state, "head."):
+            if head := under(state, "head."):
                 heads[name] = head
-            if own := _take(state, "encoder."):
+            if own := under(state, "encoder."):
                 encoders[name] = own
         self.log(record)
-        memory = _take(server, "memory.")
+        memory = under(server, "memory.")
         return Stages(int(folder.name[6:]), total, encoders, heads, memory, frozenset(seen))
 
     def save(self, stages: Stages, record: Record) -> None:
@@ -111,7 +111,3 @@ class StageStore:
 
 def _prefixed(state: State, prefix: str) -> State:
     return {prefix + name: value for name, value in state.items()}
-
-
-def _take(state: State, prefix: str) -> State:
-    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}

@@ -21,7 +21,7 @@ from polyclinic.inpaint.network import SIZES, PainterNetwork, PainterSize, build
 from polyclinic.inpaint.objectives import OBJECTIVES, Objective, ObjectiveName
 from polyclinic.inpaint.regions import Mixture
 from polyclinic.models.device import autocast, device
-from polyclinic.models.state import State, load_into, load_state, save_state, state_of
+from polyclinic.models.state import State, load_into, load_state, save_state, state_of, under
 from polyclinic.seeding import generator
 
 LEARNING_RATES: Mapping[PainterSize, float] = {"small": 5e-4, "large": 2e-4}
@@ -119,9 +119,9 @@ class Trainer:
         state = load_state(path)
         try:
             for part, module in (("network", self.network), ("average", self.average)):
-                load_into(module, _part(state, part))
+                load_into(module, under(state, part + "."))
             moments: dict[int, dict[str, Tensor]] = {}
-            for name, value in _part(state, "moment").items():
+            for name, value in under(state, "moment.").items():
                 number, _, key = name.partition(".")
                 moments.setdefault(int(number), {})[key] = value
             if moments:
@@ -171,8 +171,3 @@ def rate(step: int, plan: PaintPlan) -> float:
 def to_device(batch: Batch) -> Batch:
     """The batch on the device that computes."""
     return Batch(batch.x.to(device()), batch.request.to(device()))
-
-
-def _part(state: State, part: str) -> State:
-    start = part + "."
-    return {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}

@@ -16,6 +16,11 @@ from polyclinic.errors import RunError
 State = dict[str, Tensor]
 
 
+def under(state: Mapping[str, Tensor], prefix: str) -> State:
+    """The tensors whose names begin with `prefix`, named without it."""
+    return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+
+
 def state_of(module: nn.Module) -> State:
     """A copy of the module's weights on the CPU, in plain (contiguous) layout."""
     return {
