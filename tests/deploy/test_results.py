@@ -145,9 +145,10 @@ def test_after_a_seed_there_are_results_that_are_not_finished(
 ):
     written, collect = [], coordinator.collect
 
-    def counted(*arguments, finished, **options):
-        written.append(finished)
-        return collect(*arguments, finished=finished, **options)
+    def counted(directory, *arguments, finished, **options):
+        trained = {r["seed"] for r in directory.records.values() if r["kind"] == "stage"}
+        written.append((finished, trained))
+        return collect(directory, *arguments, finished=finished, **options)
 
     monkeypatch.setattr(coordinator, "collect", counted)
     deployment = replace(deployment, config=replace(deployment.config, seeds=(0, 1)))
@@ -156,7 +157,7 @@ def test_after_a_seed_there_are_results_that_are_not_finished(
         for name, site in letters.sites.items()
     }
     over(letters, deployment, tmp_path / "run")
-    assert written == [False, True]
+    assert written == [(False, {0}), (True, {0, 1})]
 
 
 def test_a_sites_ledger_is_held_against_what_the_server_let_in(
