@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from drawings import standalone
 from eight_sites_study import LEAD, Record
 from eight_sites_summary import BOTH, TITLES
 from polyclinic.report.formats import points, points_interval
@@ -17,15 +18,6 @@ NAMES = {
 }
 DRAWN = ("mim", "local", "fedavg", "centralised")
 """Methods that the protocol has a bar for; the plot of all would be as long as a table."""
-STYLE = """
-svg { background: #fff; font-family: system-ui, sans-serif; font-size: 12px; }
-text { fill: #222; } .tick, .axis { fill: #666; font-size: 10.5px; }
-.grid { stroke: #e3e3e3; } .zero { stroke: #666; stroke-dasharray: 3 3; }
-.up { --c: #19734a; } .down { --c: #a63d2f; } .open { --c: #667; }
-.whisker { stroke: var(--c); stroke-width: 2; } .dot { fill: var(--c); stroke: var(--c); }
-.hollow { fill: #fff; }
-"""
-"""The report's own classes, for a file that stands alone."""
 
 
 def markdown(result: Record) -> str:
@@ -64,9 +56,7 @@ def forest(result: Record) -> str:
         label_width=330,
         text_width=170,
     )
-    opened, rest = str(drawn).split(">", 1)
-    begin = opened.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
-    return f"{begin}><style>{STYLE}</style>{rest}\n"
+    return standalone(drawn)
 
 
 def _interval(gain: Record, label: str) -> Interval:

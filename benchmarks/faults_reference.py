@@ -8,10 +8,9 @@ import functools
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from faults_federation import SAME_BITS, SITES
 from faults_verdict import Absences
@@ -42,6 +41,7 @@ def digest(path: Path) -> str | None:
 def _digest_of(folder: Path, data: Path, settings: str, absent: Absences) -> str:
     import torch
 
+    from absences import Present
     from polyclinic.deploy.settings import load_deployment
     from polyclinic.models.device import fixed_precision
     from polyclinic.run.directory import open_run
@@ -64,27 +64,9 @@ def _digest_of(folder: Path, data: Path, settings: str, absent: Absences) -> str
     ):
         prepared = prepare(config)
         start = pretrained_start(directory, prepared.corpus, 0, Meter(1.0, silent))
-        workers = _present(prepared.sites, absent)
+        sites = {name: prepared.sites[name] for name in SITES}
+        workers = Present(sites, lambda stage, name: (stage, name) in absent)
         train_method(directory, workers, start, prepared.corpus, "universal", 0, lambda *_: None)
     found = digest(folder / "run" / ENCODER)
     assert found is not None
     return found
-
-
-def _present(sites: Any, absent: Absences) -> Any:
-    """The sites of this process, of which some take no part in some stages."""
-    from polyclinic.errors import RunError
-    from polyclinic.federation.workers import Work, Workers
-
-    class Present(Workers):
-        def map(
-            self, work: Work, tasks: Sequence[tuple[str, tuple[Any, ...]]]
-        ) -> Iterator[tuple[str, Any]]:
-            for name, given in tasks:
-                _, _, done, _ = given[5]  # seed, method, stages that are done, site
-                if (done + 1, name) in absent:
-                    yield name, RunError("left out, as it was absent")
-                else:
-                    yield from super().map(work, [(name, given)])
-
-    return Present({name: sites[name] for name in SITES})

@@ -53,6 +53,7 @@ from polyclinic.data.phantoms import SPECIALTIES, write_phantoms
 from polyclinic.errors import PolyclinicError
 from polyclinic.evaluate.metrics import Predictions
 from polyclinic.evaluate.protocols import protocol_plan
+from polyclinic.federation.workers import Workers
 from polyclinic.models.device import fixed_precision, precision
 from polyclinic.models.encoder import build_encoder
 from polyclinic.models.state import State, load_state, save_state, state_of
@@ -201,7 +202,8 @@ def _alone(study: Study, data: Prepared, start: State) -> dict[str, State]:
     paths = {name: folder / f"{name}.safetensors" for name in data.sites}
     if not all(path.exists() for path in paths.values()):
         (seed,) = study.config.seeds
-        made = trained(study.config, "local", seed, data, data.sites, start, folder / "stages")
+        sites = Workers(data.sites)
+        made = trained(study.config, "local", seed, data, sites, start, folder / "stages")
         for name, path in paths.items():
             save_state(made[name], path)
     return {name: load_state(path) for name, path in paths.items()}
@@ -213,7 +215,7 @@ def _without(study: Study, data: Prepared, start: State, name: str) -> State:
     path = folder / "encoder.safetensors"
     if not path.exists():
         (seed,) = study.config.seeds
-        others = {other: site for other, site in data.sites.items() if other != name}
+        others = Workers({other: site for other, site in data.sites.items() if other != name})
         made = trained(study.config, LEAD, seed, data, others, start, folder / "stages")
         save_state(next(iter(made.values())), path)  # all have the same
         print(f"trained: seed {seed} without {name}", flush=True)

@@ -19,7 +19,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -158,7 +158,8 @@ def score(config: Config, trial: Trial, data: Prepared, starts: Path) -> dict[st
     sites = {name: site for name, site in data.sites.items() if name not in trial.hold_out}
     start = start_of(config, trial.method, trial.seed, data, starts)
     with tempfile.TemporaryDirectory() as folder:
-        encoders = trained(config, trial.method, trial.seed, data, sites, start, Path(folder))
+        workers, kept = Workers(sites), Path(folder)
+        encoders = trained(config, trial.method, trial.seed, data, workers, start, kept)
     plan = protocol_plan(config)
     found = {
         name: linear_probe(config.preset, encoders[name], site, plan, trial.seed, "tuning", name)
@@ -182,23 +183,26 @@ def trained(
     method: str,
     seed: int,
     data: Prepared,
-    sites: Mapping[str, SiteData],
+    workers: Workers,
     start: State,
     folder: Path,
+    log: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> Encoders:
-    """The encoder that each of `sites` ends up with; goes on after the last stage in `folder`."""
-    with Workers(sites, 1) as workers:
-        federation = Federation(
-            method=method,
-            seed=seed,
-            start=start,
-            corpus=data.corpus,
-            config=config,
-            workers=workers,
-            store=StageStore(folder, lambda _: None),
-            tell=lambda *_: None,
-        )
-        return METHODS[method](federation)
+    """The encoder that each site ends up with; goes on after the last stage in `folder`.
+
+    `log` is told the record of every stage.
+    """
+    federation = Federation(
+        method=method,
+        seed=seed,
+        start=start,
+        corpus=data.corpus,
+        config=config,
+        workers=workers,
+        store=StageStore(folder, log),
+        tell=lambda *_: None,
+    )
+    return METHODS[method](federation)
 
 
 def few(config: Config, encoder: State, site: SiteData) -> float:
