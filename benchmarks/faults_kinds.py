@@ -15,7 +15,7 @@ from polyclinic.deploy.tether import descendants
 PROGRAMS = {
     "superlink": ("flower-superlink",),
     "serverapp": ("flwr-serverapp", "flwr_serverapp"),
-    "supernode": ("flower-supernode",),
+    "supernode": ("polyclinic.deploy.node_process",),
     "clientapp": ("flwr-clientapp", "polyclinic.deploy.site_process"),
 }
 """What is in the command of the processes of a place."""

@@ -100,10 +100,11 @@ def test_parts_do_not_import_each_other_in_a_circle():
         edges = {part: used for part, used in edges.items() if part not in free}
 
 
-def test_flower_is_known_to_the_three_modules_that_run_inside_it_alone():
+def test_flower_is_known_to_the_four_modules_that_run_inside_it_alone():
     using = {p for p in MODULES if any(n.split(".")[0] == "flwr" for n in imports_of(p))}
     deploy = ROOT / "deploy"
-    assert using == {deploy / f"{n}.py" for n in ("client_app", "server_app", "site_process")}
+    inside = ("client_app", "server_app", "site_process", "node_process")
+    assert using == {deploy / f"{name}.py" for name in inside}
     for path in MODULES:
         assert imports_of(path).isdisjoint(f"polyclinic.deploy.{p.stem}" for p in using) or (
             path in using
