@@ -35,6 +35,16 @@ CHOSEN: dict[str, str] = {
 CHANGES: dict[str, dict[str, str]] = {
     "as chosen": {},
     "sites at the same time": {"universal.exchange": "parallel"},
+    "at the same time, four times the step": {
+        "universal.exchange": "parallel",
+        "universal.server_learning_rate": "4",
+        "universal.server_momentum": "0",
+    },
+    "with the guard": {"universal.guard": "20"},
+    "at the same time, with the guard": {
+        "universal.exchange": "parallel",
+        "universal.guard": "20",
+    },
     "without the anchor": {"universal.anchor": "none"},
     "heads not first": {"universal.head_first": "false"},
     "with distillation": {"universal.distil_every": "4"},

@@ -56,7 +56,6 @@ def play(
             "faults": happened,
             "not_there": len(faults) - happened,
             "seconds": round(seconds, 1),
-            "extra_seconds": round(seconds - undisturbed, 1) if undisturbed else 0.0,
             "starts": {who: unit.starts for who, unit in federation.units.items()},
             "garbled_chunks": sum(proxy.garbled for proxy in federation.proxies.values()),
             "tracebacks": _tracebacks(folder),

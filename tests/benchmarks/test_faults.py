@@ -335,9 +335,12 @@ def test_a_run_that_has_not_ended_is_lost_and_not_wrong():
 
 def round_row(index, **changes):
     kept = [stage(1), stage(2)]
-    about = {"faults": 2, "extra_seconds": 10.0 * index, "left_behind": [], "tracebacks": 0}
+    about = {"faults": 2, "seconds": 20.0 + 10 * index, "left_behind": [], "tracebacks": 0}
     row = {"row": "round", "round": index, "garbled_chunks": 1, **about, **judged(kept)}
     return row | changes
+
+
+USUAL = [{"row": "about"}] + [{"row": "undisturbed", "seconds": s} for s in (18.0, 20.0, 29.0)]
 
 
 def fault_row(index, kind="cut the link", **more):
@@ -345,7 +348,7 @@ def fault_row(index, kind="cut the link", **more):
 
 
 def test_the_figures_count_the_faults_of_whole_rounds():
-    rows = [{"row": "about"}]
+    rows = [*USUAL]
     for index in range(3):
         rows += [fault_row(index), fault_row(index, "kill a site", place="supervisor")]
         rows.append(round_row(index))
@@ -366,21 +369,21 @@ def test_the_figures_count_the_faults_of_whole_rounds():
     ids=str,
 )
 def test_one_bad_round_fails_the_claim(bad):
-    rows = [fault_row(0), fault_row(1), round_row(0), round_row(1, **bad)]
+    rows = [*USUAL, fault_row(0), fault_row(1), round_row(0), round_row(1, **bad)]
     assert not faults_verdict.summary(rows, 2)["pass"]
 
 
 def test_reasons_are_counted_without_the_names_of_sites():
     kept = [stage(1, ("chest",), ("blood", "skin")), stage(2)]
     row = round_row(0) | judged(kept, encoder="without ((1, 'blood'), (1, 'skin'))")
-    found = faults_verdict.summary([fault_row(0), row], 1)
+    found = faults_verdict.summary([*USUAL, fault_row(0), row], 1)
     assert found["named_absences"] == 2
     assert found["reasons"] == {"site NAME: late": 2}
     assert found["pass"]
 
 
 def test_without_rounds_there_are_no_figures_and_no_claim():
-    found = faults_verdict.summary([{"row": "about"}], 1)
+    found = faults_verdict.summary(USUAL, 1)
     assert found["extra_seconds_a_round"] == {}
     assert not found["pass"]
 
@@ -463,7 +466,7 @@ def test_rounds_are_played_until_there_are_enough_faults(played, tmp_path):
     assert {calls[name]["undisturbed"] for name in calls if name != "undisturbed"} == {30.0}
     assert calls["round-000"]["limit"] == faults.LEAST
     assert (result["faults"], result["rounds"], result["pass"]) == (12, 3, True)
-    assert result["undisturbed_seconds"] == 30.0
+    assert result["undisturbed_seconds"] == [30.0, 30.0]  # before and after
     assert set(result["left_out"]) == {faults_plan.FULL}
     assert {path.name for path in (tmp_path / "work").iterdir()} == {"data", "rows.jsonl"}
 
@@ -472,7 +475,7 @@ def test_a_benchmark_that_was_killed_goes_on_with_the_next_round(played, tmp_pat
     played("--faults", "4")
     rows = tmp_path / "work" / "rows.jsonl"
     kept = rows.read_text().splitlines(keepends=True)
-    rows.write_text("".join(kept[:-1]))  # killed before the round was judged
+    rows.write_text("".join(kept[:-2]))  # killed before the round was judged
     result, calls = played("--faults", "4")
     assert list(calls) == ["undisturbed", "round-000", "round-001"]
     assert (result["faults"], result["rounds"], result["rounds_cut_short"]) == (4, 1, 1)
