@@ -6,13 +6,18 @@ CODE := src tests scripts benchmarks
 # Two processes of one thread each pass the tests in half the time that one of two threads needs.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: help setup demo test loopback check lint format
+# A folder that holds sites/, one folder of images a hospital, and the server's corpus/.
+DATA ?= data
+
+.PHONY: help setup demo test loopback check lint format benchmark benchmark-quick
 
 help:
 	@echo "make setup    create .venv with everything in it (about a minute)"
 	@echo "make demo     set up, then train and report on made-up images (a few minutes)"
 	@echo "make test     set up, then run the tests"
 	@echo "make loopback a federation of real processes on this machine, with kills (minutes)"
+	@echo "make benchmark-quick DATA=folder   one quick run on real data (about 10 minutes)"
+	@echo "make benchmark DATA=folder         the whole comparison on real data (days of a core)"
 	@echo "make check    format, lint, types, tests, examples in the documentation"
 	@echo "make format   rewrite the code in the project's format"
 
@@ -24,6 +29,18 @@ demo: setup
 
 loopback: setup
 	POLYCLINIC_LOOPBACK=1 $(BIN)/python -m pytest tests/deploy/test_loopback.py
+
+benchmark-quick: setup
+	$(BIN)/polyclinic init $(DATA) --out runs/benchmark-quick.toml --force
+	$(BIN)/polyclinic run runs/benchmark-quick.toml --quick --out runs/benchmark-quick
+
+# Each goes on where it was stopped, and skips what its files in benchmarks/results/ hold.
+benchmark: setup
+	$(BIN)/python benchmarks/ablation.py $(DATA)
+	$(BIN)/python benchmarks/scaling.py $(DATA)
+	$(BIN)/python benchmarks/shift.py $(DATA)
+	$(BIN)/python benchmarks/left_out_sites.py $(DATA)
+	$(BIN)/python benchmarks/eight_sites.py $(DATA)
 
 test: setup
 	$(PYTEST)

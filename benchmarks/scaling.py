@@ -199,8 +199,9 @@ def summed_up(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         by_cell.setdefault((row["cell"], row["method"]), {})[row["seed"]] = row
     cells = []
     for (name, method), found in by_cell.items():
-        own = {"cell": name, "method": method, "seeds": sorted(found)}
-        for key in ("sites", "mean", "bytes", "training_seconds", "absences"):
+        own: dict[str, Any] = {"cell": name, "method": method, "seeds": sorted(found)}
+        own["sites"] = next(iter(found.values()))["sites"]
+        for key in ("mean", "bytes", "training_seconds", "absences"):
             own[key] = statistics.fmean(row[key] for row in found.values())
         own["linear_probe"] = _by_site([row["linear-probe"] for row in found.values()])
         beside = by_cell.get((BESIDE.get(name, ""), method), {})
@@ -250,7 +251,8 @@ def _draw(result: Mapping[str, Any], folder: Path) -> None:
                 for row in result["cells"]
                 if row["method"] == method and row["cell"].endswith("-sites")
             ]
-            lines.append(Line(TITLES[method], series, tuple(sorted(grown))))
+            if grown:
+                lines.append(Line(TITLES[method], series, tuple(sorted(grown))))
         drawn = curves(
             [(said, lines)],
             ident=f"scaling-{ident}",
