@@ -37,11 +37,11 @@ class _Any(type):
 class _Moment(_Right, metaclass=_Any):
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> Any:
-        return _Right.now(tz) + datetime.timedelta(seconds=_shift())
+        return super().now(tz) + datetime.timedelta(seconds=_shift())
 
     @classmethod
     def utcnow(cls) -> Any:
-        return _Right.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(seconds=_shift())
+        return cls.now(datetime.UTC).replace(tzinfo=None)
 
     @classmethod
     def today(cls) -> Any:

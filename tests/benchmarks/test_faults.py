@@ -233,6 +233,8 @@ def test_a_clock_that_jumps_is_right_again_at_the_end(tmp_path):
         "moment = datetime.now(UTC)\n"
         "assert isinstance(moment, datetime) and isinstance(moment, date)\n"
         "assert isinstance(datetime(2020, 1, 1), datetime)\n"
+        "for made in (moment, datetime.utcnow(), datetime.today()):\n"
+        "    assert type(made) is datetime\n"
         "print(moment.timestamp(), time.time(), time.time_ns() / 1e9, time.monotonic())"
     )
 
