@@ -188,6 +188,7 @@ def _measure(work: Path, study: Study) -> list[dict[str, Any]]:
     )
     undisturbed = _undisturbed(work, journal, a_round, 1)
     limit = max(LEAST, PATIENCE * undisturbed)
+    commit = records.circumstances((), seed=study.seed)["commit"]
     while (happened := len(whole_rounds(journal.rows)[0])) < study.number:
         index = study.after([row["round"] for row in journal.rows if "round" in row])
         print(f"{happened} of {study.number} faults; round {index}", flush=True)
@@ -199,7 +200,7 @@ def _measure(work: Path, study: Study) -> list[dict[str, Any]]:
             undisturbed=undisturbed,
             limit=limit,
         )
-        journal.note({"row": "round", "round": index, **found})
+        journal.note({"row": "round", "round": index, "commit": commit, **found})
         if found["finished"] and not (found["wrong_result"] or found["lost_rounds"]):
             clean(folder)
     _undisturbed(work, journal, a_round, 2)

@@ -126,6 +126,7 @@ def summary(rows: Sequence[Record], asked: int) -> Record:
             sorted(Counter(f"{r['kind']}: {r['place']}" for r in faults if "place" in r).items())
         ),
         "rounds": len(rounds),
+        "commits": sorted({row["commit"] for row in rounds}),
         "rounds_cut_short": cut_short,
         "stages": sum(len(row["who"]) for row in rounds),
         **totals,

@@ -338,6 +338,7 @@ def test_a_run_that_has_not_ended_is_lost_and_not_wrong():
 def round_row(index, **changes):
     kept = [stage(1), stage(2)]
     about = {"faults": 2, "seconds": 20.0 + 10 * index, "left_behind": [], "tracebacks": 0}
+    about["commit"] = "1234567"
     row = {"row": "round", "round": index, "garbled_chunks": 1, **about, **judged(kept)}
     return row | changes
 
@@ -360,6 +361,7 @@ def test_the_figures_count_the_faults_of_whole_rounds():
     assert found["faults_by_kind"] == {"cut the link": 3, "kill a site": 3}
     assert found["faults_by_place"] == {"kill a site: supervisor": 3}
     assert (found["rounds"], found["rounds_cut_short"], found["stages"]) == (3, 1, 6)
+    assert found["commits"] == ["1234567"]
     assert found["extra_seconds_a_round"] == {"median": 10.0, "90 %": 18.0, "max": 20.0}
     assert found["extra_seconds_a_fault"]["max"] == 10.0
     assert not faults_verdict.summary(rows, 7)["pass"]

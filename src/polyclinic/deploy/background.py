@@ -21,7 +21,7 @@ def in_background(arguments: Sequence[str], log: Path, ready: Callable[[], bool]
     with opened(log) as file:
         begin = file.tell()
         process = subprocess.Popen(
-            [sys.executable, "-m", "polyclinic", *arguments],
+            [sys.executable, "-P", "-m", "polyclinic", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,

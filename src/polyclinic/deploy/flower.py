@@ -86,7 +86,7 @@ def supernode(folder: Path, server: str, port: int) -> list[str]:
     """The command of a site's SuperNode; `port` is for its own processes, on this machine."""
     keys = folder / "keys"
     return [
-        *(sys.executable, "-m", "polyclinic.deploy.node_process"),
+        *(sys.executable, "-P", "-m", "polyclinic.deploy.node_process"),
         *("--root-certificates", str(keys / "ca.crt")),
         *("--auth-supernode-private-key", str(keys / "site.key")),
         *("--superlink", server),

@@ -1,18 +1,27 @@
 """A site's SuperNode: Flower's, which here ends when it no longer works for the server.
 
-A connection that breaks inside TLS, as every restart behind a proxy makes one, ends the loop of
-Flower's own program, but not the program: it stands there, asks for nothing any more, and looks
-alive to whoever keeps it running. The same where its heartbeat ends. Needs Flower.
+Where a connection breaks inside TLS (a handshake cut off, a record garbled), the loop of Flower's
+own program ends, and the program does not, because a thread of it goes on: it asks for nothing any
+more, and looks alive to whoever keeps it running. Where the server answers a heartbeat with an
+error, the heartbeat ends, and the server soon takes the site for gone. Needs Flower.
 """
 
+import contextlib
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
 
-LOST = 1
-"""The exit code where it has lost the server."""
+from polyclinic.deploy.tether import descendants
+
+FAILED = 1
+"""The exit code, unless the program names one."""
+GRACE = 20.0  # s to send what has been done, or to end as Flower does, after a thread has failed
+_WORK = b"polyclinic.deploy.site_process"  # in the command of what works on a message
 
 
 def main() -> None:
@@ -22,27 +31,53 @@ def main() -> None:
     run(flower_supernode)
 
 
-def run(program: Callable[[], object]) -> None:
-    """Run `program`, and end this process with it, or with the first of its threads that fails.
+def run(program: Callable[[], object], grace: float = GRACE) -> NoReturn:
+    """Run `program`, and end this process with it, whatever threads it leaves behind.
 
-    Threads that `program` leaves behind end too.
+    Where one of its threads fails, the process ends too, after what is being worked on and `grace`
+    seconds.
     """
-    threading.excepthook = lambda failed: _end(failed.exc_value)
+
+    def failed(about: threading.ExceptHookArgs) -> None:
+        if about.exc_type is not SystemExit:
+            with contextlib.suppress(OSError):
+                traceback.print_exception(about.exc_value)
+            while _works():
+                time.sleep(1)
+            time.sleep(grace)
+            _end(FAILED)
+
+    threading.excepthook = failed
     try:
         program()
     except SystemExit as asked:
-        _end(None, asked.code if isinstance(asked.code, int) else LOST)
+        if isinstance(asked.code, str):
+            with contextlib.suppress(OSError):
+                print(asked.code, file=sys.stderr)
+        _end(asked.code if isinstance(asked.code, int) else FAILED)
     except BaseException as error:
-        _end(error)
-    _end(None)
+        with contextlib.suppress(OSError):
+            traceback.print_exception(error)
+    _end(FAILED)
 
 
-def _end(error: BaseException | None, code: int = LOST) -> None:
-    if error is not None:
-        traceback.print_exception(error)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+def _works() -> bool:
+    """Whether a message is being worked on."""
+    for pid in descendants(os.getpid()):
+        with contextlib.suppress(OSError):
+            if _WORK in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return True
+    return False
+
+
+def _end(code: int) -> NoReturn:
+    """End at once: a log that cannot be written, or a thread, holds nothing up."""
+    try:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
 if __name__ == "__main__":

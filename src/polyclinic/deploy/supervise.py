@@ -83,7 +83,7 @@ def started(
     """`command`, tethered to this process, with its output in `log`."""
     with opened(log) as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "polyclinic.deploy.tether", *command],
+            [sys.executable, "-P", "-m", "polyclinic.deploy.tether", *command],
             env=dict(environment),
             stdin=subprocess.PIPE,
             stdout=file,
