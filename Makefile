@@ -31,16 +31,17 @@ loopback: setup
 	POLYCLINIC_LOOPBACK=1 $(BIN)/python -m pytest tests/deploy/test_loopback.py
 
 benchmark-quick: setup
-	$(BIN)/polyclinic init $(DATA) --out runs/benchmark-quick.toml --force
-	$(BIN)/polyclinic run runs/benchmark-quick.toml --quick --out runs/benchmark-quick
+	mkdir -p runs
+	$(BIN)/polyclinic init "$(DATA)" --out runs/benchmark-quick.toml --force
+	$(BIN)/polyclinic run runs/benchmark-quick.toml --quick
 
-# Each goes on where it was stopped, and skips what its files in benchmarks/results/ hold.
+# What is finished is not done again, as long as the data and the settings are the same.
 benchmark: setup
-	$(BIN)/python benchmarks/ablation.py $(DATA)
-	$(BIN)/python benchmarks/scaling.py $(DATA)
-	$(BIN)/python benchmarks/shift.py $(DATA)
-	$(BIN)/python benchmarks/left_out_sites.py $(DATA)
-	$(BIN)/python benchmarks/eight_sites.py $(DATA)
+	$(BIN)/python benchmarks/ablation.py "$(DATA)"
+	$(BIN)/python benchmarks/scaling.py "$(DATA)"
+	$(BIN)/python benchmarks/shift.py "$(DATA)"
+	$(BIN)/python benchmarks/left_out_sites.py "$(DATA)"
+	$(BIN)/python benchmarks/eight_sites.py "$(DATA)"
 
 test: setup
 	$(PYTEST)

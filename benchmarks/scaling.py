@@ -10,7 +10,7 @@ scale (`SCALE`):
 
 - *growth*: every site split into 1, 2, 4 and 8 hospitals, so 8 to 64 of them, with the same images
   in all. Each takes as many steps as before: more hospitals are more training and more messages.
-- *skew*: four hospitals of each site, of which hardly two have the same classes.
+- *skew*: four hospitals of each site; of the sites with classes, hardly two have the same ones.
 - *few*: one site has a tenth of its training images.
 - *wrong*: a fifth of one site's training labels are wrong.
 - *away*: three of ten times a site takes no part in a stage.
@@ -19,8 +19,8 @@ Encoders are judged by linear probe on the validation splits of the sites as the
 probe is fitted to all training images of a site, but at a site with few or wrong labels to those.
 Where a site is worse off, each site alone is trained beside it. The test splits are taken away.
 
-Each cell is a line of `benchmarks/results/scaling.jsonl` when it is finished, and is not done
-again; the result sums up those that are there.
+Each cell is a line of `benchmarks/results/scaling.jsonl` when it is finished (one that is stopped
+begins anew), and is not done again; the result sums up those that are there.
 """
 
 import argparse
@@ -37,13 +37,16 @@ from typing import Any
 import records
 import tuning
 from absences import Present
+from cells import Cells, made_of
 from drawings import standalone
-from polyclinic.config import Config, SiteConfig
+from eight_sites_study import configuration
+from polyclinic.config import Config
 from polyclinic.data.dataset import SiteData
 from polyclinic.data.phantoms import write_phantoms
-from polyclinic.errors import PolyclinicError
+from polyclinic.errors import ConfigError, PolyclinicError
 from polyclinic.evaluate.protocols import linear_probe, protocol_plan
 from polyclinic.federation.methods import TITLES
+from polyclinic.models.device import fixed_precision, precision
 from polyclinic.report.plots import Line, curves
 from polyclinic.run.directory import read_json
 from polyclinic.run.experiment import Prepared, prepare
@@ -104,15 +107,17 @@ BESIDE = {"skew": "32-sites", "few": "8-sites", "wrong": "8-sites", "away": "8-s
 
 def main() -> None:
     arguments = _arguments()
-    kept = arguments.out.with_suffix(".jsonl")
     try:
         if arguments.plots:
             _draw(read_json(arguments.out), arguments.plots)
         elif arguments.smoke:
             _smoke()
         else:
-            measure(arguments.data, SCALE, arguments.cells, arguments.seeds, arguments.starts, kept)
-            records.write(summed_up(_rows(kept)), arguments.out)
+            settings = [f"{key}={value}" for key, value in SCALE.items()]
+            config = configuration(arguments.data, arguments.seeds, ("universal",), settings, 1)
+            kept = arguments.out.with_suffix(".jsonl")
+            rows = measure(config, arguments.cells, arguments.starts, kept)
+            records.write(summed_up(rows), arguments.out)
     except PolyclinicError as error:
         sys.exit(f"scaling: {error}")
 
@@ -134,29 +139,21 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def measure(
-    data: Path,
-    scale: Mapping[str, Any],
-    cells: Sequence[str],
-    seeds: Sequence[int],
-    starts: Path,
-    kept: Path,
-) -> None:
-    """Do the cells that `kept` does not hold, and add a line to it for each."""
-    folders = sorted(path for path in (data / "sites").iterdir() if path.is_dir())
-    sites = tuple(SiteConfig(path.name, path) for path in folders)
-    config = tuning.changed(Config(sites, data / "corpus"), scale)
-    whole = tuning.without_test(prepare(config))
-    done = {(row["cell"], row["method"], row["seed"]) for row in _rows(kept)}
-    for seed in seeds:
-        for name in cells:
-            for method in CELLS[name].methods:
-                if (name, method, seed) not in done:
-                    row = {"cell": name, "method": method, "seed": seed}
-                    row |= cell(config, whole, CELLS[name], method, seed, starts) | tuning.about()
-                    with kept.open("a", encoding="utf-8") as handle:
-                        handle.write(json.dumps(row) + "\n")
-                    print(name, method, seed, row["mean"], flush=True)
+def measure(config: Config, cells: Sequence[str], starts: Path, kept: Path) -> list[dict[str, Any]]:
+    """Do the cells that `kept` does not hold, and add a line to it for each; all lines."""
+    with fixed_precision(precision()):
+        data = tuning.without_test(prepare(config))
+        if VICTIM not in data.sites:
+            raise ConfigError(f"no site is called {VICTIM}: it is the one that has few images")
+        done = Cells(kept, made_of(config, data))
+        for seed in config.seeds:
+            for name in cells:
+                for method in CELLS[name].methods:
+                    key = {"cell": name, "method": method, "seed": seed}
+                    if not done.has(key):
+                        done.add(key, cell(config, data, CELLS[name], method, seed, starts))
+                        print(name, method, seed, done.rows[-1]["mean"], flush=True)
+    return done.rows
 
 
 def cell(
@@ -228,11 +225,6 @@ def _by_site(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {site: statistics.fmean(one[site] for one in scores) for site in scores[0]}
 
 
-def _rows(kept: Path) -> list[dict[str, Any]]:
-    lines = kept.read_text(encoding="utf-8").splitlines() if kept.exists() else []
-    return [json.loads(line) for line in lines]
-
-
 MEASURES = {
     "quality": ("mean", 1.0, "mean of eight sites by linear probe"),
     "bytes": ("bytes", 2.0**20, "MiB that travelled"),
@@ -269,11 +261,11 @@ def _smoke() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_phantoms(folder, images_per_site=160, corpus_images=24)
-        scale = SCALE | {"mim.epochs": 1, "local.stages": 1, "universal.distil_every": 0}
-        scale |= {"local.min_steps": 1, "local.max_steps": 1}
-        kept = folder / "rows.jsonl"
-        measure(folder, scale, ["16-sites", "away"], [0], folder, kept)
-        result = summed_up(_rows(kept))
+        few = SCALE | {"mim.epochs": 1, "local.stages": 1, "universal.distil_every": 0}
+        few |= {"local.min_steps": 1, "local.max_steps": 1}
+        settings = [f"{key}={value}" for key, value in few.items()]
+        config = configuration(folder, [0], ("universal",), settings, 1)
+        result = summed_up(measure(config, ["16-sites", "away"], folder, folder / "rows.jsonl"))
         _draw(result, folder)
         print(json.dumps([row["lost"] for row in result["cells"]]))
     print("a smoke test trains next to nothing: its figures say nothing")

@@ -12,8 +12,11 @@ places, do on those of this place: with the universal encoder, with masked image
 which it began with, and with the site's own, trained alone without this place. The test splits are
 taken away; what is judged are images that would else be in training and validation.
 
-Each place and seed is a line of `benchmarks/results/shift.jsonl` when it is finished, and is not
-done again; the result sums up those that are there. Intervals draw patients.
+A class of which next to nothing is left to train on is not judged: that would say nothing of a
+shift of images. Intervals draw patients; of nuclei and retina none are known, and images are drawn.
+
+Each place and seed is a line of `benchmarks/results/shift.jsonl` when it is finished (one that is
+stopped begins anew), and is not done again; the result sums up those that are there.
 """
 
 import argparse
@@ -29,11 +32,12 @@ import numpy as np
 
 import records
 import tuning
+from cells import Cells, made_of, settings_of
 from eight_sites_study import configuration
 from polyclinic.config import Config
 from polyclinic.data.dataset import SiteData
 from polyclinic.data.phantoms import write_phantoms
-from polyclinic.errors import PolyclinicError
+from polyclinic.errors import ConfigError, PolyclinicError
 from polyclinic.evaluate.bootstrap import cluster_weights, paired_gain
 from polyclinic.evaluate.metrics import primary_metric
 from polyclinic.evaluate.predictions import score
@@ -61,8 +65,8 @@ def main() -> None:
             return
         kept = arguments.out.with_suffix(".jsonl")
         config = configuration(arguments.data, arguments.seeds, (LEAD,), arguments.settings, 1)
-        measure(config, arguments.data, arguments.sites, arguments.starts, kept)
-        records.write(summed_up(_rows(kept)), arguments.out)
+        rows = measure(config, arguments.data, arguments.sites, arguments.starts, kept)
+        records.write(summed_up(rows) | {"settings": settings_of(config)}, arguments.out)
     except PolyclinicError as error:
         sys.exit(f"shift: {error}")
 
@@ -87,23 +91,28 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def measure(config: Config, data: Path, sites: Sequence[str], starts: Path, kept: Path) -> None:
-    """Do the places and seeds that `kept` does not hold, and add a line to it for each."""
+def measure(
+    config: Config, data: Path, sites: Sequence[str], starts: Path, kept: Path
+) -> list[dict[str, Any]]:
+    """Do the places and seeds that `kept` does not hold, and add a line to it for each; all lines.
+
+    `ConfigError` where one of `sites` is not there.
+    """
+    if missing := set(sites) - {site.name for site in config.sites}:
+        raise ConfigError(f"no site is called {', '.join(sorted(missing))}; name others by --sites")
     with fixed_precision(precision()):
         whole = prepare(config)
-        done = {(row["site"], row["place"], row["seed"]) for row in _rows(kept)}
+        done = Cells(kept, made_of(config, whole))
+        places = {name: RULES[name](whole.sites[name], data / "sites" / name) for name in sites}
         for seed in config.seeds:
             for name in sites:
-                site = whole.sites[name]
-                places = RULES[name](site, data / "sites" / name)
-                for place in np.unique(places).tolist():
-                    if (name, place, seed) in done:
-                        continue
-                    row = {"site": name, "place": place, "seed": seed}
-                    row |= without(config, whole, shifted(site, places == place), seed, starts)
-                    with kept.open("a", encoding="utf-8") as handle:
-                        handle.write(json.dumps(row | tuning.about()) + "\n")
-                    print(name, place, seed, row["scores"], flush=True)
+                for place in np.unique(places[name]).tolist():
+                    key = {"site": name, "place": place, "seed": seed}
+                    if not done.has(key):
+                        site = shifted(whole.sites[name], places[name] == place)
+                        done.add(key, without(config, whole, site, seed, starts))
+                        print(name, place, seed, done.rows[-1]["scores"], flush=True)
+    return done.rows
 
 
 def without(
@@ -170,19 +179,13 @@ def summed_up(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _rows(kept: Path) -> list[dict[str, Any]]:
-    lines = kept.read_text(encoding="utf-8").splitlines() if kept.exists() else []
-    return [json.loads(line) for line in lines]
-
-
 def _smoke() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_phantoms(folder, images_per_site=160, corpus_images=24)
         config = configuration(folder, [0], (LEAD,), SMOKE, 1)
-        kept = folder / "rows.jsonl"
-        measure(config, folder, ["nuclei"], folder, kept)
-        print(json.dumps(summed_up(_rows(kept))["better"]))
+        rows = measure(config, folder, ["nuclei"], folder, folder / "rows.jsonl")
+        print(json.dumps(summed_up(rows)["better"]))
     print("a smoke test trains next to nothing: its figures say nothing")
 
 

@@ -1,6 +1,5 @@
 """The clinics, hospitals, cameras and microscopies that the images of a site come from."""
 
-import csv
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic.data.dataset import SiteData
+from polyclinic.data.readers.manifest import read_table
 from polyclinic.errors import DataError
 
 Domains = NDArray[np.str_]  # (N,), one for each image
 COLOURED = 4.0  # mean distance of the brightest from the darkest channel, of 255
 BRIGHT = 128.0  # mean
+LEAST = 8
+"""Training images that a class must have left to be judged."""
 
 
 def by_clinic(site: SiteData, folder: Path) -> Domains:
     """The column `site` of `labels.csv`, which says who took the image."""
-    with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
-        known = {row["path"]: row["site"] for row in csv.DictReader(file)}
+    rows = [cells for _, cells in read_table(folder / "labels.csv").rows]
+    known = {row["path"]: row.get("site", "") for row in rows}
+    if unknown := [key for key in site.keys if not known.get(key)]:
+        raise DataError(f"{folder / 'labels.csv'}: column `site` says nothing of {unknown[0]}")
     return np.array([known[key] for key in site.keys])
 
 
@@ -54,11 +58,16 @@ def shifted(site: SiteData, here: NDArray[np.bool_]) -> SiteData:
     """The site without the images that are `here` (N,), which take the place of the test split.
 
     The site's own test split goes: what is judged are images of its training and validation splits
-    that now serve neither. `DataError` where nothing is left of one of the splits.
+    that now serve neither, without those of a class of which fewer than `LEAST` are left to train
+    on. `DataError` where nothing is left of one of the splits.
     """
     train, val = site.split["train"], site.split["val"]
     known = np.sort(np.concatenate([train, val]))
-    split = {"train": train[~here[train]], "val": val[~here[val]], "test": known[here[known]]}
+    judged, train = known[here[known]], train[~here[train]]
+    if site.task == "single-label":
+        left = np.bincount(site.targets[train].astype(np.int64), minlength=len(site.classes))
+        judged = judged[left[site.targets[judged].astype(np.int64)] >= LEAST]
+    split = {"train": train, "val": val[~here[val]], "test": judged}
     if empty := [name for name, rows in split.items() if not len(rows)]:
         raise DataError(f"site '{site.name}': no image is left in {', '.join(empty)}")
     return replace(site, split=split)

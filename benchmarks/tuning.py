@@ -16,6 +16,7 @@ much was tuned can be seen. A trial whose name is there is not done again.
 """
 
 import argparse
+import hashlib
 import json
 import tempfile
 import time
@@ -23,6 +24,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
+
+import numpy as np
 
 import records
 from polyclinic.config import Config, MethodName, SiteConfig
@@ -222,7 +225,9 @@ def start_of(config: Config, method: str, seed: int, data: Prepared, starts: Pat
         return state_of(build_encoder(config.preset, derive(seed, method)))
     m, size = config.mim, config.data.image_size
     said = [m.epochs, m.batch_size, m.learning_rate, m.weight_decay, m.mask_ratio, m.patch, size]
-    kept = starts / f"{kind}-{seed}-{'-'.join(f'{value:g}' for value in said)}.safetensors"
+    corpus = hashlib.sha256(np.ascontiguousarray(data.corpus).tobytes()).hexdigest()[:12]
+    words = [kind, str(seed), *(f"{value:g}" for value in said), config.preset, corpus]
+    kept = starts / f"{'-'.join(words)}.safetensors"
     if not kept.exists():
         plan = pretrain_plan(m)
         *_, last = pretrain(OBJECTIVES[kind], config.preset, data.corpus, plan, seed)

@@ -31,7 +31,7 @@ def test_clinics_are_read_from_the_table(tmp_path):
 
 
 def test_hospitals_and_cameras_are_read_from_names(tmp_path):
-    hospitals = site(["TCGA_DU_5849/TCGA_DU_5849#12", "TCGA_CS_4942#3"])
+    hospitals = site(["TCGA_DU_5849#12", "TCGA_CS_4942#3"])
     assert shift_domains.by_hospital(hospitals, tmp_path).tolist() == ["DU", "CS"]
     cameras = site(["images/hrf_15_g.jpg", "chase_Image_01L.jpg"])
     assert shift_domains.by_camera(cameras, tmp_path).tolist() == ["hrf", "chase"]
@@ -45,7 +45,8 @@ def test_microscopies_are_seen_in_the_images(tmp_path):
     assert found.tolist() == ["fluorescence", "bright field", "stained"]
 
 
-def test_a_place_is_judged_and_nothing_else_and_the_test_split_is_gone():
+def test_a_place_is_judged_and_nothing_else_and_the_test_split_is_gone(monkeypatch):
+    monkeypatch.setattr(shift_domains, "LEAST", 2)
     whole = site([f"{i}.png" for i in range(12)])
     here = np.arange(12) % 3 == 0  # 0 3 6 9
     found = shift_domains.shifted(whole, here).split
@@ -54,10 +55,25 @@ def test_a_place_is_judged_and_nothing_else_and_the_test_split_is_gone():
     assert found["test"].tolist() == [0, 3, 6]
 
 
+def test_a_class_that_nobody_can_learn_any_more_is_not_judged(monkeypatch):
+    monkeypatch.setattr(shift_domains, "LEAST", 2)
+    whole = site([f"{i}.png" for i in range(12)])
+    here = np.isin(np.arange(12), [1, 2, 3, 6, 7])  # one of class b is left: 5
+    found = shift_domains.shifted(whole, here).split
+    assert found["train"].tolist() == [0, 4, 5]
+    assert found["test"].tolist() == [2, 6]
+
+
 def test_a_place_that_holds_everything_cannot_be_left_out():
     whole = site([f"{i}.png" for i in range(12)])
     with pytest.raises(DataError, match="'skin': no image is left in train, val"):
         shift_domains.shifted(whole, np.ones(12, bool))
+
+
+def test_a_table_that_does_not_say_where_an_image_is_from_is_refused(tmp_path):
+    (tmp_path / "labels.csv").write_text("path,label,site\nb.png,x,vienna\na.png,y,\n")
+    with pytest.raises(DataError, match=r"column `site` says nothing of a\.png"):
+        shift_domains.by_clinic(site(["a.png", "b.png"]), tmp_path)
 
 
 def test_the_result_is_a_mean_over_seeds():

@@ -1,0 +1,73 @@
+"""Finished cells of a benchmark that takes hours: a line of JSON each, added as it is finished."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tuning
+from eight_sites_study import digest
+from polyclinic.config import Config, config_to_dict
+from polyclinic.errors import RunError
+from polyclinic.models.device import precision
+from polyclinic.run.experiment import Prepared
+
+Record = dict[str, Any]
+PLACES = ("sites", "corpus", "name", "seeds", "jobs", "hold_out")
+"""Parts of a configuration that say where and how often, not what."""
+
+
+class Cells:
+    """The cells in the file `path`; `RunError` where they were made otherwise than `made` says.
+
+    A line that was cut short is not counted.
+    """
+
+    def __init__(self, path: Path, made: Mapping[str, Any]) -> None:
+        self.path, self.made = path, digest(dict(made))
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        self.rows: list[Record] = [json.loads(line) for line in whole.splitlines()]
+        if any(row["made"] != self.made for row in self.rows):
+            raise RunError(
+                f"{path}: its cells are of other settings or other data; name another --out, or "
+                "delete the file"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(whole, encoding="utf-8")
+
+    def has(self, key: Mapping[str, Any]) -> bool:
+        """Whether a cell with all of `key` is there."""
+        return any(key.items() <= row.items() for row in self.rows)
+
+    def add(self, key: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+        """Keep a finished cell, at once, with where and from what it was made."""
+        row = {**key, **found, "made": self.made, **tuning.about()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        self.rows.append(row)
+
+
+def made_of(config: Config, data: Prepared) -> Record:
+    """What decides the figures of a cell, besides its own name: settings and images."""
+    sites = sorted(data.sites.items())
+    return {
+        "settings": settings_of(config),
+        "precision": str(precision()),
+        "images": {name: _digest(site.images) for name, site in sites},
+        "targets": {name: _digest(site.targets) for name, site in sites},
+        "corpus": _digest(data.corpus),
+    }
+
+
+def settings_of(config: Config) -> Record:
+    """A configuration without places: what every cell of a result has in common."""
+    return {key: value for key, value in config_to_dict(config).items() if key not in PLACES}
+
+
+def _digest(array: NDArray[np.generic]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
