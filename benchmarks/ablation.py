@@ -24,6 +24,7 @@ import numpy as np
 
 import records
 import tuning
+from cells import parser_of
 from polyclinic.data.phantoms import write_phantoms
 
 CHOSEN: dict[str, str] = {
@@ -51,7 +52,6 @@ CHANGES: dict[str, dict[str, str]] = {
     "half as many stages": {"local.stages": "4"},
     "twice as many stages": {"local.stages": "16"},
 }
-SEEDS = (0, 1, 2)
 RESAMPLES = 2000
 SMOKE = {"local.stages": "1", "universal.distil_every": "0"}
 
@@ -65,20 +65,12 @@ def main() -> None:
     names = arguments.changes or list(CHANGES)
     todo = [trial(name, seed, CHOSEN | CHANGES[name]) for name in names for seed in arguments.seeds]
     tuning.run(arguments.data, todo, {}, arguments.starts, kept)
-    rows = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
-    records.write(summed_up(rows), arguments.out)
+    records.write(summed_up(records.whole_rows(kept)), arguments.out)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", nargs="?", type=Path, metavar="DATA")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser = parser_of("ablation", __doc__)
     parser.add_argument("--changes", nargs="+", choices=CHANGES, metavar="CHANGE")
-    parser.add_argument("--starts", type=Path, default=Path("runs/tuning"), help="kept here")
-    parser.add_argument("--smoke", action="store_true", help="two cells on made-up images")
-    parser.add_argument("--out", type=Path, default=records.RESULTS / "ablation.json")
     arguments = parser.parse_args()
     if arguments.data is None and not arguments.smoke:
         parser.error("DATA is missing: a folder with sites/ and corpus/")
@@ -148,8 +140,7 @@ def _smoke() -> None:
         todo = [trial("as chosen", 0, few)]
         todo.append(trial("without the anchor", 0, few | CHANGES["without the anchor"]))
         tuning.run(folder, todo, scale, folder / "starts", folder / "rows.jsonl")
-        lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
-        result = summed_up([json.loads(line) for line in lines])
+        result = summed_up(records.whole_rows(folder / "rows.jsonl"))
         print(json.dumps([row["over_chosen"] for row in result["changes"]]))
     print("a smoke test trains next to nothing: its figures say nothing")
 

@@ -1,24 +1,37 @@
 """Finished cells of a benchmark that takes hours: a line of JSON each, added as it is finished."""
 
-import hashlib
+import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+import records
 import tuning
 from eight_sites_study import digest
 from polyclinic.config import Config, config_to_dict
 from polyclinic.errors import RunError
+from polyclinic.federation.ledger import digest as digest_of_bytes
 from polyclinic.models.device import precision
 from polyclinic.run.experiment import Prepared
 
 Record = dict[str, Any]
+SEEDS = (0, 1, 2)
 PLACES = ("sites", "corpus", "name", "seeds", "jobs", "hold_out")
 """Parts of a configuration that say where and how often, not what."""
+
+
+def parser_of(name: str, about: str | None) -> argparse.ArgumentParser:
+    """The options of a benchmark called `name` that is done cell by cell."""
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", nargs="?", type=Path, metavar="DATA")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--starts", type=Path, default=Path("runs/tuning"), help="kept here")
+    parser.add_argument("--smoke", action="store_true", help="next to no training, made-up images")
+    parser.add_argument("--out", type=Path, default=records.RESULTS / f"{name}.json")
+    return parser
 
 
 class Cells:
@@ -29,16 +42,13 @@ class Cells:
 
     def __init__(self, path: Path, made: Mapping[str, Any]) -> None:
         self.path, self.made = path, digest(dict(made))
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]
-        self.rows: list[Record] = [json.loads(line) for line in whole.splitlines()]
+        self.rows: list[Record] = records.whole_rows(path)
         if any(row["made"] != self.made for row in self.rows):
             raise RunError(
                 f"{path}: its cells are of other settings or other data; name another --out, or "
                 "delete the file"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(whole, encoding="utf-8")
 
     def has(self, key: Mapping[str, Any]) -> bool:
         """Whether a cell with all of `key` is there."""
@@ -58,16 +68,12 @@ def made_of(config: Config, data: Prepared) -> Record:
     return {
         "settings": settings_of(config),
         "precision": str(precision()),
-        "images": {name: _digest(site.images) for name, site in sites},
-        "targets": {name: _digest(site.targets) for name, site in sites},
-        "corpus": _digest(data.corpus),
+        "images": {name: digest_of_bytes(site.images.tobytes()) for name, site in sites},
+        "targets": {name: digest_of_bytes(site.targets.tobytes()) for name, site in sites},
+        "corpus": digest_of_bytes(data.corpus.tobytes()),
     }
 
 
 def settings_of(config: Config) -> Record:
     """A configuration without places: what every cell of a result has in common."""
     return {key: value for key, value in config_to_dict(config).items() if key not in PLACES}
-
-
-def _digest(array: NDArray[np.generic]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -234,10 +234,7 @@ class Journal:
 
     def __init__(self, path: Path, about: dict[str, Any]) -> None:
         self.path = path
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]  # a row that was cut short by a kill goes
-        path.write_text(whole, encoding="utf-8")
-        self.rows = [json.loads(line) for line in whole.splitlines()]
+        self.rows = records.whole_rows(path)
         if not self.rows:
             self.note({"row": "about", **about})
         kept = {key: self.rows[0].get(key) for key in about}

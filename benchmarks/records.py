@@ -81,6 +81,18 @@ def write(result: dict[str, Any], path: Path) -> None:
     print(f"written: {path}")
 
 
+def whole_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines, if there is one.
+
+    A last one that was cut short by a kill is not among them, and goes from the file.
+    """
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole, encoding="utf-8")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
 def _git(*arguments: str) -> str:
     command = ["git", "-C", str(ROOT), *arguments]
     try:

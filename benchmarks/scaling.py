@@ -37,7 +37,7 @@ from typing import Any
 import records
 import tuning
 from absences import Present
-from cells import Cells, made_of
+from cells import Cells, made_of, parser_of
 from drawings import standalone
 from eight_sites_study import configuration
 from polyclinic.config import Config
@@ -63,7 +63,6 @@ SCALE: dict[str, Any] = {
 VICTIM = "blood"
 """The site that has few images, or wrong labels."""
 TOGETHER = ("universal", "fedavg")
-SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -123,16 +122,9 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", nargs="?", type=Path, metavar="DATA")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser = parser_of("scaling", __doc__)
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS), metavar="CELL")
-    parser.add_argument("--starts", type=Path, default=Path("runs/tuning"), help="kept here")
-    parser.add_argument("--smoke", action="store_true", help="next to no training, made-up images")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the result into it")
-    parser.add_argument("--out", type=Path, default=records.RESULTS / "scaling.json")
     arguments = parser.parse_args()
     if arguments.data is None and not (arguments.smoke or arguments.plots):
         parser.error("DATA is missing: a folder with sites/ and corpus/")

@@ -32,7 +32,7 @@ import numpy as np
 
 import records
 import tuning
-from cells import Cells, made_of, settings_of
+from cells import Cells, made_of, parser_of, settings_of
 from eight_sites_study import configuration
 from polyclinic.config import Config
 from polyclinic.data.dataset import SiteData
@@ -50,7 +50,6 @@ from shift_domains import RULES, shifted
 
 LEAD = "universal"
 OTHERS = ("mim", "local")
-SEEDS = (0, 1, 2)
 JUDGED_BY = ("linear-probe", "fine-tune")
 SMOKE = ("mim.epochs=1", "local.stages=1", "local.min_steps=1", "local.max_steps=1",
          "data.image_size=16", "data.largest_side=32", "evaluation.fine_tune_epochs=1",
@@ -72,19 +71,12 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", nargs="?", type=Path, metavar="DATA")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser = parser_of("shift", __doc__)
     parser.add_argument("--sites", nargs="+", choices=RULES, default=list(RULES), metavar="SITE")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
         help="settings in place of the defaults, as docs/method.md has them",
     )  # fmt: skip
-    parser.add_argument("--starts", type=Path, default=Path("runs/tuning"), help="kept here")
-    parser.add_argument("--smoke", action="store_true", help="next to no training, made-up images")
-    parser.add_argument("--out", type=Path, default=records.RESULTS / "shift.json")
     arguments = parser.parse_args()
     if arguments.data is None and not arguments.smoke:
         parser.error("DATA is missing: a folder with sites/ and corpus/")

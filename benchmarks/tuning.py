@@ -16,7 +16,6 @@ much was tuned can be seen. A trial whose name is there is not done again.
 """
 
 import argparse
-import hashlib
 import json
 import tempfile
 import time
@@ -24,8 +23,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
-
-import numpy as np
 
 import records
 from polyclinic.config import Config, MethodName, SiteConfig
@@ -37,6 +34,7 @@ from polyclinic.evaluate.metrics import primary_metric
 from polyclinic.evaluate.predictions import score as score_of
 from polyclinic.evaluate.protocols import linear_probe, protocol_plan
 from polyclinic.federation.exchange import Federation
+from polyclinic.federation.ledger import digest
 from polyclinic.federation.methods import METHODS, STARTS, Encoders
 from polyclinic.federation.stages import StageStore
 from polyclinic.federation.workers import Workers
@@ -131,8 +129,7 @@ def run(
     sites = [SiteConfig(path.name, path) for path in sorted((data / "sites").iterdir())]
     base = changed(Config(tuple(sites), data / "corpus"), scale)
     blind = without_test(prepare(base))
-    known = out.read_text(encoding="utf-8").splitlines() if out and out.exists() else []
-    done = {json.loads(line)["name"] for line in known}
+    done = {row["name"] for row in records.whole_rows(out)} if out else set()
     for trial in todo:
         if trial.name in done:
             continue
@@ -225,7 +222,7 @@ def start_of(config: Config, method: str, seed: int, data: Prepared, starts: Pat
         return state_of(build_encoder(config.preset, derive(seed, method)))
     m, size = config.mim, config.data.image_size
     said = [m.epochs, m.batch_size, m.learning_rate, m.weight_decay, m.mask_ratio, m.patch, size]
-    corpus = hashlib.sha256(np.ascontiguousarray(data.corpus).tobytes()).hexdigest()[:12]
+    corpus = digest(data.corpus.tobytes())[:12]
     words = [kind, str(seed), *(f"{value:g}" for value in said), config.preset, corpus]
     kept = starts / f"{'-'.join(words)}.safetensors"
     if not kept.exists():
