@@ -134,7 +134,7 @@ def difference(
 def _smoke() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_phantoms(folder, images_per_site=96, corpus_images=24)
+        write_phantoms(folder, images_per_site=160, corpus_images=24)
         scale = tuning.SCALE | {"mim.epochs": 1, "data.max_train_images": 24}
         few = CHOSEN | SMOKE
         todo = [trial("as chosen", 0, few)]
