@@ -14,6 +14,9 @@ The command line prints `str(error)` on one line and exits with `exit_code`. A m
 was expected, what came, in which file or from which site, and what to do about it.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class PolyclinicError(Exception):
     """Base of all errors raised on purpose; `exit_code` is what the command line exits with."""
@@ -61,3 +64,15 @@ class LedgerError(PolyclinicError):
     """A ledger cannot be written, read or continued, or does not verify."""
 
     exit_code = 8
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a message about an unknown `word`: the known one that it resembles most.
+
+    >>> did_you_mean("skni", ["skin", "chest"])
+    '; did you mean `skin`?'
+
+    Where none does, `otherwise`.
+    """
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean `{near[0]}`?" if near else otherwise

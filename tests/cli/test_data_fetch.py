@@ -39,7 +39,7 @@ def test_a_wrong_name_is_known_before_anything_is_fetched(tmp_path, fetched, cap
     names = ["bloodmnist", "blodmnist"]
     assert main(["data", "fetch", "medmnist", *names, "--out", str(tmp_path)]) == 2
     assert fetched == []
-    assert "did you mean 'bloodmnist'?" in capsys.readouterr().err
+    assert "did you mean `bloodmnist`?" in capsys.readouterr().err
 
 
 def test_what_the_user_got_wrong_is_no_bug(tmp_path, capsys):

@@ -235,7 +235,7 @@ def test_an_unknown_format_is_a_wrong_option(calls, capsys, command):
     assert main([*command, "--format", "manifst"]) == 2
     out, error = capsys.readouterr()
     assert "'manifst' is unknown; known: auto, class-folders" in error
-    assert "did you mean 'manifest'?" in error
+    assert "did you mean `manifest`?" in error
     assert (calls.asked, out, error.count("\n")) == ([], "", 1)
 
 

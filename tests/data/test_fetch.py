@@ -187,7 +187,7 @@ def test_names_and_sizes():
     assert wanted == Download(
         "dermamnist_64.npz", "b70a2f5635c6199aeaa28c31d7202e1f", "CC BY-NC 4.0"
     )
-    with pytest.raises(ConfigError, match=r"known: pathmnist, .*; did you mean 'bloodmnist'\?"):
+    with pytest.raises(ConfigError, match=r"known: pathmnist, .*; did you mean `bloodmnist`\?"):
         medmnist.download("bloodmnst", 28)
     with pytest.raises(ConfigError, match=r"no images of 32 px; expected one of 28, 64, 128, 224"):
         medmnist.download("bloodmnist", 32)

@@ -124,7 +124,7 @@ def test_the_encoder_is_the_same_as_in_one_process(
     (tmp_path / "east").symlink_to(hospitals / "north")
     sites += (SiteConfig("east", tmp_path / "east"),)
     with monkeypatch.context() as patched:
-        patched.setattr("polyclinic.config._check_folders", lambda *_: None)
+        patched.setattr("polyclinic.config.checks._check_folders", lambda *_: None)
         with pytest.raises(Killed):
             run_experiment(replace(secret.config, sites=sites), tmp_path / "here")
     result = coordinate(secret.config, tmp_path / "there", remote(letters, secret))

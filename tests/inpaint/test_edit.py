@@ -282,7 +282,7 @@ def test_names_of_the_output_fit_its_format(painter, tmp_path, case):
 
 def test_unknown_names_and_missing_regions(painter, tmp_path):
     path = write_png(tmp_path / "a.png")
-    with pytest.raises(ConfigError, match=r"no component 'oedem'.*did you mean oedema"):
+    with pytest.raises(ConfigError, match=r"no component 'oedem'.*did you mean `oedema`"):
         edit_file(painter, path, [Ask("box:1,1,2,2", "oedem")], tmp_path / "o")
     with pytest.raises(ConfigError, match=r"no region: say where to paint with --region"):
         edit_file(painter, path, [], tmp_path / "o")

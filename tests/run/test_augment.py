@@ -428,7 +428,7 @@ def test_only_the_components_that_are_asked_for(make):
     ("changes", "error", "text"),
     [
         ({"components": ("tumour-free",)}, ConfigError, r"tumour-free is nothing to add; expected"),
-        ({"components": ("oedma",)}, ConfigError, r"did you mean oedema"),
+        ({"components": ("oedma",)}, ConfigError, r"did you mean `oedema`"),
         ({"components": ("mixed",)}, DataError, r"no case shows mixed"),
         ({"balance": "site"}, ConfigError, r"`site` needs the hospital of each case; add --sites"),
         ({"sites": "("}, ConfigError, r"sites: '\(' is no regular expression"),

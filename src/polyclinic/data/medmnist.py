@@ -4,10 +4,9 @@ J. Yang and others, "MedMNIST v2 - A large-scale lightweight benchmark for 2D an
 image classification", Scientific Data 10, 41, 2023; Zenodo record 10519652.
 """
 
-import difflib
 from dataclasses import dataclass
 
-from polyclinic.errors import ConfigError
+from polyclinic.errors import ConfigError, did_you_mean
 
 SOURCE = "https://zenodo.org/records/10519652/files"
 SIZES = (28, 64, 128, 224)
@@ -141,8 +140,7 @@ def download(name: str, size: int) -> Download:
     """What to fetch for the set `name` with images of `size` px; `ConfigError` at other names."""
     known = name.lower()
     if known not in SETS:
-        close = difflib.get_close_matches(known, SETS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(known, SETS)
         raise ConfigError(f"{name!r} is no set of MedMNIST; known: {', '.join(SETS)}{hint}")
     if size not in SIZES:
         sizes = ", ".join(map(str, SIZES))

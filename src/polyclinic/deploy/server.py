@@ -4,7 +4,6 @@ Everything ends with this process, and everything goes on when it is started aga
 """
 
 import contextlib
-import difflib
 import http.client
 import signal
 import socket
@@ -22,7 +21,7 @@ from polyclinic.deploy.invites import Register
 from polyclinic.deploy.keys import ensure_certificates
 from polyclinic.deploy.settings import Deployment, keep_deployment, load_deployment
 from polyclinic.deploy.supervise import Kept
-from polyclinic.errors import ConfigError, RunError
+from polyclinic.errors import ConfigError, RunError, did_you_mean
 from polyclinic.federation.privacy.accounting import need
 
 DEPLOYMENT = "deployment.json"
@@ -97,9 +96,8 @@ def invite_again(file: Path, folder: Path, site: str) -> tuple[Path, bool]:
     if not (folder / "keys" / "ca.crt").exists():
         raise RunError(f"{folder}: no server was started there; use `polyclinic server start`")
     if site not in deployment.names:
-        near = difflib.get_close_matches(site, deployment.names, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"sites: {', '.join(deployment.names)}"
-        raise ConfigError(f"{file}: no site is called {site!r}; {hint}")
+        hint = did_you_mean(site, deployment.names, f"; sites: {', '.join(deployment.names)}")
+        raise ConfigError(f"{file}: no site is called {site!r}{hint}")
     federation = deployment.config.federation
     if site in register.nodes() and (federation.secure or federation.echo):
         raise ConfigError(

@@ -5,13 +5,12 @@ tumour. A fill map has `KEEP` where a pixel stays as it is, and elsewhere the nu
 component to paint.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic.errors import ConfigError, DataError
+from polyclinic.errors import ConfigError, DataError, did_you_mean
 
 COMPONENTS = ("tumour-free", "core", "oedema", "enhancing", "mixed")
 TUMOUR_FREE, CORE, OEDEMA, ENHANCING, MIXED = range(len(COMPONENTS))
@@ -113,6 +112,6 @@ def _known(name: str, names: Sequence[str], kind: str) -> str:
     lower = _OTHER_NAMES.get(lower, lower)
     if lower in names:
         return lower
-    near = difflib.get_close_matches(lower, [*names, *_OTHER_NAMES], n=1)
-    guess = f"; did you mean {_OTHER_NAMES.get(near[0], near[0])}?" if near else ""
+    others = (other for other, meant in _OTHER_NAMES.items() if meant in names)
+    guess = did_you_mean(lower, [*names, *others])
     raise ConfigError(f"no {kind} {name!r}: expected one of {', '.join(names)}{guess}")

@@ -48,7 +48,7 @@ def test_unknown_content_says_what_was_seen_and_what_exists(tmp_path):
 
 
 def test_unknown_format_is_corrected(tmp_path):
-    with pytest.raises(DataError, match=r"'class-folder' is unknown.*did you mean 'class-folders'"):
+    with pytest.raises(DataError, match=r"'class-folder' is unknown.*did you mean `class-folders`"):
         scan_site(tmp_path, format="class-folder")
 
 

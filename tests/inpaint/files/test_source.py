@@ -62,5 +62,5 @@ def test_arrays_are_a_source_too():
 def test_arrays_of_other_shapes_and_unknown_sequences_are_refused():
     with pytest.raises(DataError, match=r"arrays: expected axial slices \(Z, H, W\) of one shape"):
         from_arrays({"t1n": np.ones((4, 5)), "t2w": np.ones((5, 4))})
-    with pytest.raises(ConfigError, match=r"no sequence 'flare'.*did you mean t2f"):
+    with pytest.raises(ConfigError, match=r"no sequence 'flare'.*did you mean `flair`"):
         sequence_number("flare")

@@ -1,6 +1,5 @@
 """The formats of sites. To add one: write a file beside this one, and add it to `READERS`."""
 
-import difflib
 from pathlib import Path
 
 from polyclinic.data.dataset import Scan
@@ -17,7 +16,7 @@ from polyclinic.data.readers import (
 )
 from polyclinic.data.readers.corpus import scan_corpus
 from polyclinic.data.readers.reader import Reader, TaskChoice
-from polyclinic.errors import DataError
+from polyclinic.errors import DataError, did_you_mean
 
 __all__ = ["READERS", "Reader", "TaskChoice", "scan_corpus", "scan_site", "unknown_format"]
 
@@ -64,9 +63,8 @@ def unknown_format(name: str) -> str:
     """What is wrong with the name of a format; "" for `auto` and for those that there are."""
     if name == "auto" or name in READERS:
         return ""
-    close = difflib.get_close_matches(name, READERS, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{name!r} is unknown; known: auto, {', '.join(READERS)}{hint}"
+    known = f"known: auto, {', '.join(READERS)}"
+    return f"{name!r} is unknown; {known}{did_you_mean(name, READERS)}"
 
 
 def _recognise(folder: Path, seen: list[str]) -> str:
