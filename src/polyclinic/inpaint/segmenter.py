@@ -36,6 +36,8 @@ STRIDE = 16
 """Sides of what the network sees are multiples of this many pixels."""
 PATCHES = (1, 2, 4)
 """Foldings that the stride allows."""
+LEVELS = ("conv_0", "down_1", "down_2", "down_3", "down_4")
+"""The way down, as MONAI's network names its levels."""
 CHUNK = 16
 """Slices that are segmented at once."""
 
@@ -111,6 +113,37 @@ class Segmenter:
             parts.append(logits.float().argmax(1).to(torch.uint8).cpu().numpy())
         found = np.concatenate(parts)
         return np.stack([_fitted(plane, (height, width), 0) for plane in found])
+
+    @torch.no_grad()
+    def describe(
+        self, plane: NDArray[np.float32], region: NDArray[np.bool_], sequence: int
+    ) -> NDArray[np.float64]:
+        """Features (D,) of a region (H, W) in a plane (H, W) of one sequence: those of each level
+        of the way down, from the finest on, averaged over the region's share of each place."""
+        height, width = plane.shape
+        size = _rounded(height, self.patch), _rounded(width, self.patch)
+        image = network_input({sequence: _fitted(plane, size, BLACK)})
+        inside = torch.from_numpy(_fitted(region, size, False)).float()[None, None]
+        levels: list[Tensor] = []
+        modules = dict(self.network.named_modules())
+        hooks = [
+            next(
+                module for name, module in modules.items() if name.endswith(level)
+            ).register_forward_hook(lambda _, __, output: levels.append(output))
+            for level in LEVELS
+        ]
+        try:
+            with autocast():
+                self.network(torch.from_numpy(image[None]).to(device()))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        found = []
+        for level in levels:
+            share = F.adaptive_avg_pool2d(inside.to(level.device), (level.shape[2], level.shape[3]))
+            found.append((level.float() * share).sum((2, 3))[0] / share.sum())
+        features: NDArray[np.float64] = torch.cat(found).cpu().numpy().astype(np.float64)
+        return features
 
 
 class Slices:

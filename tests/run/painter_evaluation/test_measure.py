@@ -8,11 +8,9 @@ import pytest
 from polyclinic.inpaint.crops import outlines
 from polyclinic.inpaint.painting import Painted
 from polyclinic.run.painter_evaluation.judges import (
-    CROP,
     SHIFT,
     WINDOWS,
     TrainingImages,
-    crop_around,
     region_box,
 )
 from polyclinic.run.painter_evaluation.measure import REAL, rows_of
@@ -135,15 +133,3 @@ def test_a_training_image_is_found_again(cases, edits):
     np.testing.assert_array_equal(candidates, images.candidates(edit))
     none = TrainingImages([], seed=0).candidates(edit)
     assert len(none) == 0
-
-
-def test_crops_have_the_region_in_their_middle():
-    plane = np.full((40, 40), -1, np.float32)
-    mask = np.zeros((40, 40), bool)
-    mask[2:7, 30:35] = True
-    plane[mask] = 1
-    crop = crop_around(plane, mask, head_px=40.0)
-    assert crop.shape == (CROP, CROP)
-    bright = np.argwhere(crop > 0)
-    assert abs(bright.mean(axis=0) - (CROP - 1) / 2).max() < 1
-    assert crop[0, 0] == -1  # beyond the image is air

@@ -127,3 +127,30 @@ def test_one_patient_alone_has_no_auc_and_no_interval(rows):
     found = tables([{**one, "patient": "p"} for one in rows], 0)
     assert value(found, "seams", "flow", "ring_auc", kind="infill")["value"] is None
     assert value(found, "infill", "flow", "psnr")["low"] is None
+
+
+def test_the_scale_of_features_does_not_matter_to_kid(rows):
+    def kid(rows):
+        return value(tables(rows, 0), "features", "flow", "kid", kind="infill")["value"]
+
+    scale, shift = np.array([1e-3, 1.0, 50.0, 1.0]), np.array([0.0, 7.0, -3.0, 0.0])
+    scaled = [{**r, "features": (np.array(r["features"]) * scale + shift).tolist()} for r in rows]
+    assert kid(scaled) == pytest.approx(kid(rows), rel=1e-6)
+
+
+def test_features_are_scaled_within_their_sequence(rows):
+    """Each sequence has brightness of its own, which must not hide what differs within it."""
+
+    def kid(rows):
+        return value(tables(rows, 0), "features", "flow", "kid", kind="infill")["value"]
+
+    other = [{**r, "sequence": "t1n" if r["edit"] % 2 else "t2f"} for r in rows]
+    apart = [
+        {**r, "features": (np.array(r["features"]) + 100 * (r["edit"] % 2)).tolist()} for r in other
+    ]
+    assert kid(apart) == pytest.approx(kid(other), rel=1e-6)
+
+
+def test_a_feature_that_never_differs_says_nothing(rows):
+    same = [{**r, "features": [0.5] * 4} for r in rows]
+    assert value(tables(same, 0), "features", "flow", "kid", kind="infill")["value"] == 0

@@ -4,23 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy import ndimage
-from torch import Tensor
 
 from polyclinic.evaluate.painting.variety import variants
 from polyclinic.inpaint.cases import Case
 from polyclinic.inpaint.intensity import BLACK
-from polyclinic.inpaint.segmenter import Segmenter, network_input
-from polyclinic.models.device import autocast, device
+from polyclinic.inpaint.segmenter import Segmenter
 from polyclinic.run.painter_evaluation.plan import MIN_PIXELS, PlannedEdit
 from polyclinic.seeding import derive
 
-CROP = 64
-"""Side, px, of what an encoder sees."""
-CROP_SHARE = 0.6
-"""Side of that crop in the slice, as a share of the head's extent."""
 WINDOWS = 32
 """Training images that a painted region is compared with, each in all shifts and mirrored."""
 SHIFT = 1
@@ -29,13 +21,14 @@ SHIFT = 1
 
 @dataclass(frozen=True)
 class Encoder:
-    """`embed` makes features (D,) of a crop (`CROP`, `CROP`) of a sequence, scaled intensities.
+    """`embed` makes features (D,) of a plane (H, W) of a sequence, scaled intensities, in a region
+    (H, W) of it that is not empty.
 
     Distances between features mean little without the encoder's name: results carry it.
     """
 
     name: str
-    embed: Callable[[NDArray[np.float32], int], NDArray[np.float64]]
+    embed: Callable[[NDArray[np.float32], NDArray[np.bool_], int], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -48,37 +41,12 @@ class Judges:
 
 
 def segmenter_encoder(segmenter: Segmenter) -> Encoder:
-    """The segmenter's deepest features, averaged over the crop."""
+    """The segmenter's features of every resolution, averaged over the region.
 
-    def embed(crop: NDArray[np.float32], sequence: int) -> NDArray[np.float64]:
-        found: list[Tensor] = []
-        (deepest,) = (m for n, m in segmenter.network.named_modules() if n.endswith("down_4"))
-        hook = deepest.register_forward_hook(lambda _, __, output: found.append(output))
-        try:
-            images = torch.from_numpy(network_input({sequence: crop})[None]).to(device())
-            with torch.no_grad(), autocast():
-                segmenter.network(images)
-        finally:
-            hook.remove()
-        pooled: NDArray[np.float64] = found[0].float().mean((2, 3))[0].cpu().numpy().astype(float)
-        return pooled
-
-    return Encoder("bottleneck of the segmenter, averaged over the crop", embed)
-
-
-def crop_around(
-    plane: NDArray[np.float32], mask: NDArray[np.bool_], head_px: float
-) -> NDArray[np.float32]:
-    """A square around the middle of `mask` (H, W), `CROP_SHARE` of the head wide: (CROP, CROP)."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    centre = np.array([rows[0] + rows[-1], columns[0] + columns[-1]]) / 2
-    step = CROP_SHARE * head_px / CROP
-    matrix = np.diag([step, step])
-    offset = centre - step * (CROP - 1) / 2
-    crop: NDArray[np.float32] = ndimage.affine_transform(
-        plane, matrix, offset, (CROP, CROP), order=1, mode="constant", cval=BLACK
-    ).astype(np.float32)
-    return crop
+    The finest ones tell texture and grain, the deepest ones what is shown and where; features of
+    the whole slice would mostly be those of its surroundings, which nobody painted.
+    """
+    return Encoder("levels of the segmenter, averaged over the region", segmenter.describe)
 
 
 class TrainingImages:

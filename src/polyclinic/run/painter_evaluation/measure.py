@@ -24,7 +24,7 @@ from polyclinic.evaluate.painting.texture import texture_features
 from polyclinic.evaluate.painting.variety import diversity, nearest_distance
 from polyclinic.inpaint.components import COMPONENTS, KEEP, MIXED, SEQUENCES
 from polyclinic.inpaint.painting import Painted
-from polyclinic.run.painter_evaluation.judges import Judges, crop_around, region_box
+from polyclinic.run.painter_evaluation.judges import Judges, region_box
 from polyclinic.run.painter_evaluation.plan import PlannedEdit, size_class
 from polyclinic.run.painter_evaluation.variants import Variant
 
@@ -90,7 +90,6 @@ def _row(
     pixels = int(np.count_nonzero(mask))
     window = region_box(mask)
     patches, insides = border_patches(plane, mask, PATCH, PATCHES, seed=edit.seed)
-    crop = crop_around(plane, mask, edit.case.head_px)
     found = judges.segmenter.predict({edit.sequence: painted.slices})
     return {
         "edit": edit.number,
@@ -106,7 +105,7 @@ def _row(
         "pixels": pixels,
         "seed": edit.seed,
         "texture": texture_features(plane, _described(edit, painted), -1.0, 1.0).tolist(),
-        "features": judges.encoder.embed(crop, edit.sequence).tolist(),
+        "features": judges.encoder.embed(plane, mask, edit.sequence).tolist(),
         "ring": ring_features(patches, insides).tolist() if len(patches) else [],
         "nearest": nearest_distance(plane[window], mask[window], candidates),
         "between_slices": _between_slices(painted.slices, edit.fill_mask),

@@ -29,6 +29,8 @@ FIDELITY = ("psnr", "ssim", "mse", "found_tumour")
 CHALLENGE = ("challenge_ssim", "challenge_psnr", "challenge_psnr_01", "challenge_mse")
 COMPARED = ("psnr", "ssim", "mse", "seconds")
 MIN_RING_PATIENTS = 2
+MIN_SPREAD = 1e-6
+"""A feature that is the same in all real regions says nothing."""
 
 Grouping = Callable[[Row], str]
 OF_REGIONS: Mapping[str, Grouping] = {
@@ -50,6 +52,7 @@ OF_COMPONENTS: Mapping[str, Grouping] = {
 
 def tables(rows: Sequence[Row], seed: int) -> dict[str, list[Entry]]:
     """Every table, by name; variants stand in the order of the first edit's rows."""
+    rows = _standardised(rows)
     real = {row["edit"]: row for row in rows if row["variant"] == REAL}
     pairs: dict[str, list[Pair]] = {}
     for row in rows:
@@ -60,6 +63,22 @@ def tables(rows: Sequence[Row], seed: int) -> dict[str, list[Entry]]:
         for name, make in TABLES.items():
             found[name] += [{"variant": variant, **entry} for entry in make(mine, seed)]
     return found | {"differences": list(_differences(pairs, seed))}
+
+
+def _standardised(rows: Sequence[Row]) -> list[Row]:
+    """The same rows with features in standard deviations from the mean, both of the real rows of
+    their sequence: KID's kernel supposes numbers of about 1."""
+    real: dict[str, list[list[float]]] = {}
+    for row in rows:
+        if row["variant"] == REAL:
+            real.setdefault(row["sequence"], []).append(row["features"])
+    usual = {name: (np.mean(them, axis=0), np.std(them, axis=0)) for name, them in real.items()}
+    scaled = []
+    for row in rows:
+        middle, spread = usual[row["sequence"]]
+        features = (np.array(row["features"]) - middle) / np.maximum(spread, MIN_SPREAD)
+        scaled.append({**row, "features": features.tolist()})
+    return scaled
 
 
 def _infill(pairs: Sequence[Pair], seed: int) -> Iterator[Entry]:
