@@ -25,14 +25,9 @@ import numpy as np
 import records
 import tuning
 from cells import parser_of
+from eight_sites_study import CHOSEN
 from polyclinic.data.phantoms import write_phantoms
 
-CHOSEN: dict[str, str] = {
-    "universal.exchange": "cyclic",
-    "universal.distil_every": "0",
-    "local.stages": "8",
-    "local.dense_head_epochs": "1",
-}
 CHANGES: dict[str, dict[str, str]] = {
     "as chosen": {},
     "sites at the same time": {"universal.exchange": "parallel"},

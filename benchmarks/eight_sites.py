@@ -45,6 +45,7 @@ from eight_sites_study import (
     Record,
     Study,
     add_options,
+    chosen,
     configuration,
     refuse_others,
     touch,
@@ -69,6 +70,7 @@ SMOKE = (
     "data.val_share=0.25",
     "data.test_share=0.25",
     "mim.epochs=1",
+    "mim.baseline_epochs=1",
     "local.stages=2",
     "local.min_steps=1",
     "local.max_steps=1",
@@ -138,8 +140,9 @@ def _smoke(arguments: argparse.Namespace) -> None:
 
 def _start(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run, judge and write the result; with `--estimate`, only say how long that takes."""
+    settings = chosen(arguments.settings)
     config = configuration(
-        arguments.data, arguments.seeds, arguments.methods, arguments.settings, arguments.jobs
+        arguments.data, arguments.seeds, arguments.methods, settings, arguments.jobs
     )
     study = Study(config, arguments.work.absolute(), arguments.packs.absolute())
     refuse_others(study)

@@ -38,6 +38,14 @@ JUDGED_BY = ("linear-probe", "k-nn", *LABELS, "fine-tune")
 """Every protocol, in the order in which results show them."""
 PACKAGES = ["polyclinic", "torch", "numpy", "scipy", "scikit-learn"]
 TOUCHED = "test-touched.json"
+CHOSEN = {
+    "universal.exchange": "cyclic",
+    "universal.distil_every": "0",
+    "local.stages": "8",
+    "local.dense_head_epochs": "1",
+    "mim.baseline_epochs": "42",  # as many images as the universal method sees with these
+}
+"""The settings of the comparison that are not the defaults, chosen on validation images."""
 OWN_OPTION = ("sites", "corpus", "name", "seeds", "methods", "jobs", "hold_out", "quick")
 """Keys of a configuration that `--set` does not take."""
 
@@ -139,6 +147,11 @@ def configuration(
     return config_from_dict(table, base=Path.cwd(), source="--set")
 
 
+def chosen(pairs: Sequence[str]) -> list[str]:
+    """`CHOSEN` as pairs for `configuration`, and after them `pairs`, which count for more."""
+    return [*(f"{key}={value}" for key, value in CHOSEN.items()), *pairs]
+
+
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     """The options of a comparison called `name` that is run seed by seed."""
     parser.add_argument("data", nargs="?", type=Path, metavar="DATA")
@@ -149,7 +162,7 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
-        help="settings in place of the defaults, as docs/method.md has them",
+        help="settings in place of those that docs/protocol.md names and the defaults",
     )  # fmt: skip
     parser.add_argument("--smoke", action="store_true", help="made-up images, one step")
     parser.add_argument("--out", type=Path, help=f"default benchmarks/results/{name}.json")

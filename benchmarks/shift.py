@@ -33,7 +33,7 @@ import numpy as np
 import records
 import tuning
 from cells import Cells, made_of, parser_of, settings_of
-from eight_sites_study import configuration
+from eight_sites_study import chosen, configuration
 from polyclinic.config import Config
 from polyclinic.data.dataset import SiteData
 from polyclinic.data.phantoms import write_phantoms
@@ -63,7 +63,9 @@ def main() -> None:
             _smoke()
             return
         kept = arguments.out.with_suffix(".jsonl")
-        config = configuration(arguments.data, arguments.seeds, (LEAD,), arguments.settings, 1)
+        config = configuration(
+            arguments.data, arguments.seeds, (LEAD,), chosen(arguments.settings), 1
+        )
         rows = measure(config, arguments.data, arguments.sites, arguments.starts, kept)
         records.write(summed_up(rows) | {"settings": settings_of(config)}, arguments.out)
     except PolyclinicError as error:
@@ -75,7 +77,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sites", nargs="+", choices=RULES, default=list(RULES), metavar="SITE")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
-        help="settings in place of the defaults, as docs/method.md has them",
+        help="settings in place of those that docs/protocol.md names and the defaults",
     )  # fmt: skip
     arguments = parser.parse_args()
     if arguments.data is None and not arguments.smoke:

@@ -52,7 +52,6 @@ def commands(page: str) -> list[str]:
 def measure(folder: Path) -> dict[str, Any]:
     """Run the commands in `folder`; seconds of each, and who took part."""
     shutil.copytree(ROOT / "examples", folder / "examples")
-    (folder / "runs").mkdir()
     search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": search, "POLYCLINIC_CACHE": str(folder / "cache")}
     rows, place, began = [], folder, time.perf_counter()
