@@ -37,6 +37,7 @@ QUICK = (
     "data.val_share=0.2",
     "data.test_share=0.25",
     "mim.epochs=1",
+    "mim.baseline_epochs=1",
     "mim.batch_size=8",
     "local.stages=2",
     "local.min_steps=1",
