@@ -45,7 +45,7 @@ from eight_sites_study import (
     Record,
     Study,
     add_options,
-    chosen,
+    as_chosen,
     configuration,
     refuse_others,
     touch,
@@ -140,7 +140,7 @@ def _smoke(arguments: argparse.Namespace) -> None:
 
 def _start(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run, judge and write the result; with `--estimate`, only say how long that takes."""
-    settings = chosen(arguments.settings)
+    settings = as_chosen(arguments.settings)
     config = configuration(
         arguments.data, arguments.seeds, arguments.methods, settings, arguments.jobs
     )

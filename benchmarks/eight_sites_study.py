@@ -147,7 +147,7 @@ def configuration(
     return config_from_dict(table, base=Path.cwd(), source="--set")
 
 
-def chosen(pairs: Sequence[str]) -> list[str]:
+def as_chosen(pairs: Sequence[str]) -> list[str]:
     """`CHOSEN` as pairs for `configuration`, and after them `pairs`, which count for more."""
     return [*(f"{key}={value}" for key, value in CHOSEN.items()), *pairs]
 

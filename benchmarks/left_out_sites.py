@@ -41,7 +41,7 @@ from eight_sites_study import (
     Record,
     Study,
     add_options,
-    chosen,
+    as_chosen,
     configuration,
     digest,
     refuse_others,
@@ -107,7 +107,9 @@ def _smoke(arguments: argparse.Namespace) -> None:
 
 def _start(arguments: argparse.Namespace) -> Record:
     methods = (LEAD, "local")
-    config = configuration(arguments.data, arguments.seeds, methods, chosen(arguments.settings), 1)
+    config = configuration(
+        arguments.data, arguments.seeds, methods, as_chosen(arguments.settings), 1
+    )
     study = Study(config, arguments.work.absolute(), arguments.packs.absolute())
     refuse_others(study)
     begun = touch(study)

@@ -39,7 +39,7 @@ import tuning
 from absences import Present
 from cells import Cells, made_of, parser_of
 from drawings import standalone
-from eight_sites_study import CHOSEN, chosen, configuration
+from eight_sites_study import CHOSEN, as_chosen, configuration
 from polyclinic.config import Config
 from polyclinic.data.dataset import SiteData
 from polyclinic.data.phantoms import write_phantoms
@@ -112,7 +112,7 @@ def main() -> None:
         elif arguments.smoke:
             _smoke()
         else:
-            settings = chosen([f"{key}={value}" for key, value in SCALE.items()])
+            settings = as_chosen([f"{key}={value}" for key, value in SCALE.items()])
             config = configuration(arguments.data, arguments.seeds, ("universal",), settings, 1)
             kept = arguments.out.with_suffix(".jsonl")
             rows = measure(config, arguments.cells, arguments.starts, kept)

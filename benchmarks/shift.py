@@ -33,7 +33,7 @@ import numpy as np
 import records
 import tuning
 from cells import Cells, made_of, parser_of, settings_of
-from eight_sites_study import chosen, configuration
+from eight_sites_study import as_chosen, configuration
 from polyclinic.config import Config
 from polyclinic.data.dataset import SiteData
 from polyclinic.data.phantoms import write_phantoms
@@ -64,7 +64,7 @@ def main() -> None:
             return
         kept = arguments.out.with_suffix(".jsonl")
         config = configuration(
-            arguments.data, arguments.seeds, (LEAD,), chosen(arguments.settings), 1
+            arguments.data, arguments.seeds, (LEAD,), as_chosen(arguments.settings), 1
         )
         rows = measure(config, arguments.data, arguments.sites, arguments.starts, kept)
         records.write(summed_up(rows) | {"settings": settings_of(config)}, arguments.out)

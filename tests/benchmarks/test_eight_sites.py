@@ -19,7 +19,8 @@ import eight_sites_summary
 import eight_sites_tables
 from eight_sites_estimate import estimate
 from eight_sites_pack import cells, load_packs
-from eight_sites_study import JUDGED_BY, SINGLE, TOUCHED, Study, configuration
+from eight_sites_study import CHOSEN, JUDGED_BY, SINGLE, TOUCHED, Study, as_chosen, configuration
+from polyclinic.config import LocalConfig, MimConfig
 from polyclinic.errors import ConfigError, RunError
 from polyclinic.evaluate.bootstrap import cluster_weights
 from polyclinic.evaluate.metrics import METRICS, Predictions, primary_metric
@@ -113,7 +114,9 @@ def result(finished):
 
 @pytest.fixture
 def study(data, finished):
-    return Study(configuration(data, (0, 1), METHODS, QUICK, 1), finished, finished / "packs")
+    return Study(
+        configuration(data, (0, 1), METHODS, as_chosen(QUICK), 1), finished, finished / "packs"
+    )
 
 
 @pytest.fixture
@@ -561,3 +564,16 @@ def test_settings_are_read_as_toml(data):
     assert config.mim.epochs == 3
     with pytest.raises(ConfigError, match=r"expected a folder with sites/ and corpus/"):
         configuration(data / "corpus", (0,), METHODS, (), 1)
+
+
+def test_what_was_chosen_is_taken_unless_it_is_set_otherwise(data):
+    config = configuration(data, (0,), METHODS, as_chosen(["local.stages=3"]), 1)
+    assert (config.universal.exchange, config.local.stages) == ("cyclic", 3)
+
+
+def test_baselines_see_as_many_images_as_the_universal_method():
+    """With the eight sites and the corpus of docs/protocol.md: 256 steps a stage in all."""
+    settings = {key: int(value) for key, value in CHOSEN.items() if value.isdigit()}
+    corpus, start, batch, steps = 3120, MimConfig().epochs, LocalConfig().batch_size, 256
+    universal = start * corpus + settings["local.stages"] * steps * batch
+    assert 0 <= settings["mim.baseline_epochs"] * corpus - universal < corpus
