@@ -17,7 +17,7 @@ from polyclinic.errors import ConfigError, DataError, RunError
 from polyclinic.inpaint import edit as module
 from polyclinic.inpaint import painting
 from polyclinic.inpaint.components import KEEP, MIXED, OEDEMA, TUMOUR_FREE
-from polyclinic.inpaint.edit import Ask, edit, edit_file, open_painter, replay
+from polyclinic.inpaint.edit import Ask, edit, edit_file, open_painter
 from polyclinic.inpaint.files import output, read_source
 from polyclinic.inpaint.files.source import from_arrays
 from polyclinic.inpaint.network import build_network
@@ -25,6 +25,7 @@ from polyclinic.inpaint.objectives import OBJECTIVES
 from polyclinic.inpaint.painter import Painter, save_painter
 from polyclinic.inpaint.painting import Settings
 from polyclinic.inpaint.regions import Region
+from polyclinic.inpaint.replay import replay
 
 pytestmark = pytest.mark.usefixtures("exact")
 FAST = Settings(steps=1)

@@ -238,10 +238,11 @@ def edit_file(
 def replay_edit(
     sidecar: Path, out: Path, *, path: Path | None, painter: Path | None, force: bool
 ) -> "Written":
-    """See `polyclinic.inpaint.edit.replay`."""
+    """See `polyclinic.inpaint.replay.replay`."""
     from polyclinic.inpaint import edit
+    from polyclinic.inpaint import replay as job
 
-    return edit.replay(sidecar, edit.open_painter(painter), out, path=path, force=force)
+    return job.replay(sidecar, edit.open_painter(painter), out, path=path, force=force)
 
 
 def augment(

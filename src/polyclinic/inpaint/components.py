@@ -16,6 +16,8 @@ COMPONENTS = ("tumour-free", "core", "oedema", "enhancing", "mixed")
 TUMOUR_FREE, CORE, OEDEMA, ENHANCING, MIXED = range(len(COMPONENTS))
 KEEP = -1
 """A pixel of a fill map that is not painted."""
+PAINTED_FREE = 5
+"""Painted tumour-free tissue in a mask that is written, where 0 says that a pixel was kept."""
 
 SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
 """Native T1, T1 after contrast, T2, T2-FLAIR."""
@@ -92,6 +94,12 @@ def from_labels(labels: NDArray[np.generic], order: str, name: str) -> NDArray[n
             "(from 2023)"
         )
     return components
+
+
+def to_mask(realised: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """What masks say of realised components: 0 kept, 1 to 4 parts of a tumour, `PAINTED_FREE`."""
+    numbers = np.where(realised == TUMOUR_FREE, PAINTED_FREE, realised)
+    return np.where(realised == KEEP, 0, numbers).astype(np.uint8)
 
 
 def from_colours(image: NDArray[np.uint8]) -> NDArray[np.int8]:

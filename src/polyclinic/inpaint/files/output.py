@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic.errors import ConfigError, PolyclinicError, RunError
-from polyclinic.inpaint.components import KEEP
+from polyclinic.inpaint.components import to_mask
 from polyclinic.inpaint.files import FORMATS
 from polyclinic.inpaint.files.source import Source
 from polyclinic.inpaint.provenance import Provenance, as_record
@@ -141,8 +141,7 @@ class Output:
         if not self.source.path.is_dir():
             image /= place[0].name
         self.format.write(self.source, volumes, image, record)
-        labels = np.where(realised == KEEP, 0, realised).astype(np.uint8)
-        self.format.write_mask(self.source, labels, room / f"realised{self.format.mask}")
+        self.format.write_mask(self.source, to_mask(realised), room / f"realised{self.format.mask}")
         text = json.dumps(as_record(record), indent=1, ensure_ascii=False)
         (room / "record.json").write_text(text + "\n", encoding="utf-8")
         return image

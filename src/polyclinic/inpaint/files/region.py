@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ _BOX = re.compile(r"box:(-?\d+),(-?\d+),(-?\d+),(-?\d+)")
 
 
 def read_region(
-    spec: str,
+    spec: str | NDArray[Any],
     source: Source,
     component: int | None,
     boxed: bool = False,
@@ -31,14 +32,17 @@ def read_region(
     """The region `spec` of a source, one `Region` a slice.
 
     `spec` is `box:x0,y0,x1,y1` (columns and rows of an axial slice, the ends exclusive), the path
-    of a NIfTI mask in the geometry of the source, or of an image of the size of a slice, where all
-    pixels but 0 count. `component` may be None for a drawing in `components.COLOURS`. `boxed`
+    of a NIfTI mask in the geometry of the source, or of an image of the size of a slice, or an
+    array of booleans or whole numbers, (Z, H, W) as the source's axial slices or one slice (H, W);
+    all pixels but 0 count. `component` may be None for a drawing in `components.COLOURS`. `boxed`
     leaves the contour to the model. `slices` (first, after the last) limits the region; a box or
     an image needs it where there are several slices. Raises `ConfigError`, `DataError`.
     """
     count, height, width = source.shape
     first, end = _slices(slices, count)
-    if spec.startswith("box:"):
+    if not isinstance(spec, str):
+        fill_map, spec = _array(spec, component, source.shape), "region"
+    elif spec.startswith("box:"):
         fill_map = _plane(_box(spec, height, width), component, spec)
     elif is_image(spec):
         fill_map = _image(spec, component, (height, width))
@@ -102,6 +106,22 @@ def _box(spec: str, height: int, width: int) -> NDArray[np.bool_]:
     mask = np.zeros((height, width), bool)
     mask[top:bottom, left:right] = True
     return mask
+
+
+def _array(
+    region: NDArray[Any], component: int | None, expected: tuple[int, int, int]
+) -> NDArray[np.int8]:
+    if region.dtype.kind not in "biu":
+        raise DataError(
+            f"region: an array of {region.dtype}; expected booleans or whole numbers, where all "
+            "but 0 is painted"
+        )
+    if region.shape not in (expected, expected[1:]):
+        raise DataError(
+            f"region: an array of shape {region.shape}; expected {expected}, as the image, or one "
+            f"slice {expected[1:]}"
+        )
+    return _plane(region != 0, component, "region")
 
 
 def _image(spec: str, component: int | None, expected: tuple[int, int]) -> NDArray[np.int8]:

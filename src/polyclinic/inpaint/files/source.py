@@ -12,6 +12,8 @@ from polyclinic.data.nifti import axial
 from polyclinic.errors import DataError
 from polyclinic.inpaint.components import SEQUENCES, UNKNOWN_SEQUENCE, sequence
 
+ARRAYS = "arrays"
+"""The format of what no file holds."""
 UNKNOWN = "unknown"
 """What people call a sequence that is none of `SEQUENCES`."""
 
@@ -109,8 +111,12 @@ class Source:
 def from_arrays(volumes: Mapping[str, NDArray[Any]]) -> Source:
     """A source of arrays: axial slices (Z, H, W) or one slice (H, W) by the name of a sequence.
 
-    Raises `ConfigError` at an unknown name and `DataError` at shapes that differ.
+    Raises `ConfigError` at an unknown name and `DataError` at shapes that differ and at what is
+    no real number.
     """
+    for name, values in volumes.items():
+        if values.dtype.kind not in "iuf":
+            raise DataError(f"{name}: an array of {values.dtype}; expected real numbers")
     numbered = {
         sequence_number(name): values if values.ndim == 3 else values[None]
         for name, values in volumes.items()
@@ -122,7 +128,7 @@ def from_arrays(volumes: Mapping[str, NDArray[Any]]) -> Source:
             + (", ".join(f"{name} {values.shape}" for name, values in volumes.items()) or "none")
         )
     storage = {number: Storage(sequence_name(number)) for number in numbered}
-    return Source(Path(), "arrays", numbered, storage)
+    return Source(Path(), ARRAYS, numbered, storage)
 
 
 def sequence_number(name: str) -> int:
