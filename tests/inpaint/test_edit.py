@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-import re
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pydicom
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,6 +16,7 @@ from PIL import Image
 from polyclinic.errors import ConfigError, DataError, RunError
 from polyclinic.inpaint import edit as module
 from polyclinic.inpaint import painting
+from polyclinic.inpaint import replay as replaying
 from polyclinic.inpaint.components import KEEP, MIXED, OEDEMA, TUMOUR_FREE
 from polyclinic.inpaint.edit import Ask, edit, edit_file, open_painter
 from polyclinic.inpaint.files import output, read_source
@@ -24,6 +25,7 @@ from polyclinic.inpaint.network import build_network
 from polyclinic.inpaint.objectives import OBJECTIVES
 from polyclinic.inpaint.painter import Painter, save_painter
 from polyclinic.inpaint.painting import Settings
+from polyclinic.inpaint.provenance import read_provenance
 from polyclinic.inpaint.regions import Region
 from polyclinic.inpaint.replay import replay
 
@@ -239,8 +241,42 @@ def test_a_replay_that_comes_out_otherwise_says_so(painter, tmp_path):
     record = json.loads(one.sidecar.read_text())
     record["outputs"]["unknown"], record["machine"]["torch"] = "0" * 64, "1.0"
     one.sidecar.write_text(json.dumps(record))
+    with pytest.raises(
+        RunError,
+        match=r"a\.png: not as .*a\.json recorded it, but kept.*unknown: torch was 1\.0",
+    ):
+        replay(one.sidecar, painter, tmp_path / "two")
+    again = read_provenance(tmp_path / "two" / "a.json")
+    assert "the result differs from that of a.json: unknown: torch was 1.0" in again.warnings
+    kept = np.array(Image.open(tmp_path / "two" / "a.png"))
+    assert np.array_equal(kept, np.array(Image.open(one.image)))
+    record["machine"]["torch"] = again.machine["torch"]
+    one.sidecar.write_text(json.dumps(record))
+    with pytest.raises(RunError, match=r"unknown: nothing that the record knows of the machine"):
+        replay(one.sidecar, painter, tmp_path / "two", force=True)
+
+
+def test_a_replay_has_as_many_threads_as_the_edit_had(painter, tmp_path, monkeypatch):
+    path, used = write_nifti(tmp_path / "a.nii"), []
+
+    def watched(*arguments):
+        used.append(torch.get_num_threads())
+        return original(*arguments)
+
+    original = replaying.edit
+    torch.set_num_threads(2)
+    (one,) = edit_file(painter, path, BOX, tmp_path / "one", FAST, slices=(0, 1))
+    torch.set_num_threads(1)
+    monkeypatch.setattr(replaying, "edit", watched)
     again = replay(one.sidecar, painter, tmp_path / "two")
-    assert re.search(r"result differs from that of a\.json: torch was 1\.0", str(again.provenance))
+    assert used == [one.provenance.machine["threads"]] == [2]
+    assert torch.get_num_threads() == 1
+    assert again.provenance.outputs == one.provenance.outputs
+    record = json.loads(one.sidecar.read_text())
+    record["machine"]["threads"] = 0
+    one.sidecar.write_text(json.dumps(record))
+    with pytest.raises(DataError, match=r"a\.json: machine: threads 0; expected 1 to 1024"):
+        replay(one.sidecar, painter, tmp_path / "three")
 
 
 def test_nothing_is_overwritten_and_nothing_half_written(painter, tmp_path, monkeypatch):

@@ -161,7 +161,7 @@ def replay(
     """Make the image again that the record SIDECAR (JSON) describes.
 
     Input and painter must be those that it was made with; on the same machine every bit of the
-    result is the same.
+    result is the same. Where it is not, the result is written and the command fails.
     """
     one_of(as_json, quiet)
     written = engine.replay_edit(sidecar, out, path=input_path, painter=painter, force=force)
