@@ -112,4 +112,7 @@ def test_later_regions_win(image):
     assert (merged.fill_map == OEDEMA).sum() == 12
     assert (merged.fill_map == CORE).sum() == 16
     assert np.array_equal(merged.boxed, merged.fill_map == OEDEMA)
+    third = read_region("box:4,0,8,2", image, OEDEMA, boxed=True)
+    (merged,) = merge([first, second, third])
+    assert (merged.boxes[0, 3], merged.boxes[0, 4], merged.boxes[3, 3]) == (1, 3, 0)
     assert digest([merged]) != digest(first)

@@ -63,14 +63,15 @@ def read_region(
 
 
 def merge(regions: Sequence[list[Region]]) -> list[Region]:
-    """Several regions as one; where they overlap, the later one counts."""
+    """Several regions as one; where they overlap, the later one counts. The boxes of each keep a
+    number of their own, so that those that touch are not taken for one."""
     merged = [empty(region.fill_map.shape) for region in regions[0]]
-    for later in regions:
+    for number, later in enumerate(regions, 1):
         for z, region in enumerate(later):
             for component in range(len(COMPONENTS)):
-                for boxed in (False, True):
-                    mask = (region.fill_map == component) & (region.boxed == boxed)
-                    merged[z] = overlay(merged[z], mask, component, boxed)
+                for box in (0, number):
+                    mask = (region.fill_map == component) & (region.boxed == (box > 0))
+                    merged[z] = overlay(merged[z], mask, component, box)
     return merged
 
 
