@@ -50,8 +50,9 @@ def paint(
     several sequences of such a shape by name, which are painted with the same shapes. `regions`
     are pairs. The first is `box:x0,y0,x1,y1`, the path of a mask or drawing, or an array of
     booleans or whole numbers, (H, W) or (Z, H, W) in the image's axial slices, where all but 0 is
-    painted. The second names the component; None where a drawing's colours say it. `slices` (first,
-    after the last) is needed where one slice of a region meets several of an image.
+    painted. The second names the component; None where a drawing's colours say it, `labels` where
+    the labels of BraTS do. `slices` (first, after the last) is needed where one slice of a region
+    meets several of an image.
 
     `out`, a file or a folder, writes what the command writes; only for paths. `painter` is a file,
     None for the package's own, or a `Painter` of `polyclinic.inpaint.edit.open_painter`, which

@@ -53,6 +53,9 @@ Rouzrokh et al., arXiv 2210.12113."""
 
 COLOUR_TOLERANCE = 40
 """How far each of red, green and blue may be off, of 255."""
+COLOURED = 100
+"""A pixel whose red, green and blue differ by more than this was drawn; a blend of a colour with as
+much grey has 127."""
 
 LABELS: Mapping[str, Mapping[int, int]] = {
     "brats": {1: CORE, 2: OEDEMA, 3: ENHANCING, 4: ENHANCING},
@@ -102,16 +105,30 @@ def to_mask(realised: NDArray[np.int8]) -> NDArray[np.uint8]:
     return np.where(realised == KEEP, 0, numbers).astype(np.uint8)
 
 
-def from_colours(image: NDArray[np.uint8]) -> NDArray[np.int8]:
-    """The fill map (H, W) of a drawing (H, W, 3): `COLOURS` are painted, all other pixels kept.
+def from_colours(image: NDArray[np.uint8], name: str) -> NDArray[np.int8]:
+    """The fill map (H, W) of a drawing (H, W, 3): `COLOURS` are painted, all grey pixels kept.
 
-    Colours may be off by `COLOUR_TOLERANCE`, as JPEG files have them; the grey of an image never
-    comes near to one.
+    Raises `DataError`, which calls the drawing `name`, where a pixel is `COLOURED` and near to none
+    of them, as along blended edges and in most JPEG files: what it asks for cannot be told.
     """
     fill_map = np.full(image.shape[:2], KEEP, np.int8)
     for colour, number in COLOURS.items():
         off = np.abs(image.astype(np.int16) - np.array(colour)).max(axis=-1)
         fill_map[off <= COLOUR_TOLERANCE] = number
+    expected = (
+        "expected pure cyan, red, green, blue or yellow, each channel within "
+        f"{COLOUR_TOLERANCE} of it: save the drawing as PNG, without blended edges"
+    )
+    spread = image.max(axis=-1).astype(np.int16) - image.min(axis=-1)
+    strays = np.argwhere((spread > COLOURED) & (fill_map == KEEP))
+    if len(strays):
+        row, column = strays[0]
+        raise DataError(
+            f"{name}: {len(strays)} px in colours that mean no component, the first "
+            f"{tuple(image[row, column].tolist())} in column {column}, row {row}; {expected}"
+        )
+    if (fill_map == KEEP).all():
+        raise DataError(f"{name}: in colours, but none of them means a component; {expected}")
     return fill_map
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from polyclinic.inpaint.cases import head_extent, head_mask
 from polyclinic.inpaint.components import KEEP, component
 from polyclinic.inpaint.files import read_source
 from polyclinic.inpaint.files.output import Output, Result, Written
-from polyclinic.inpaint.files.region import digest, merge, read_region
+from polyclinic.inpaint.files.region import LABELS, digest, merge, read_region
 from polyclinic.inpaint.files.source import ARRAYS, Source, sequence_name
 from polyclinic.inpaint.intensity import Scaling, scaling_of
 from polyclinic.inpaint.likeness import NOT_A_BRAIN, unlikeness
@@ -57,16 +57,18 @@ class Edited:
 @dataclass(frozen=True, eq=False)
 class Ask:
     """A region, in the user's words or an array, see `read_region`, and the name of what to paint
-    there; None or `DRAWN` where a drawing's colours say it."""
+    there; None or `DRAWN` where a drawing's colours say it, `LABELS` where labels do."""
 
     region: str | NDArray[Any]
     component: str | None = None
 
     @property
-    def number(self) -> int | None:
+    def number(self) -> int | Literal["labels"] | None:
         """The number of the component; `ConfigError` if it is unknown."""
         if self.component is None or self.component == DRAWN:
             return None
+        if self.component == LABELS:
+            return LABELS
         return component(self.component)
 
 

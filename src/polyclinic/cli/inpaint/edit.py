@@ -57,7 +57,7 @@ class SliceRange(click.ParamType[tuple[int, int]]):
     metavar="COMPONENT",
     multiple=True,
     help="What to paint there: tumour-free, core, oedema, enhancing, mixed; one for each --region, "
-    "or `drawn` where a drawing's colours say it.",
+    "or `drawn` where a drawing's colours say it, `labels` where the labels of BraTS do.",
 )
 @click.option("--box", "boxed", is_flag=True, help="Let the model choose contours in the regions.")
 @click.option("--slices", type=SliceRange(), help="Axial slices, from the feet up, b excluded.")
@@ -111,9 +111,9 @@ def edit(
     """Paint regions of INPUT: a PNG, JPEG, TIFF, NIfTI or DICOM file, a BraTS case, a DICOM series.
 
     A region is a box in pixels of an axial slice, a NIfTI mask of the same geometry, an image of
-    the size of a slice (all but 0 is painted), or a drawing in the published colours, which needs
-    no --as. All other pixels keep every bit. Beside the image go the mask that was realised and
-    a record from which `polyclinic inpaint replay` makes it again.
+    the size of a slice, or a drawing in the published colours, which needs no --as. All other
+    pixels keep every bit. Beside the image go the mask that was realised and a record from which
+    `polyclinic inpaint replay` makes it again.
     """
     one_of(as_json, quiet)
     if components and len(components) != len(regions):
