@@ -21,6 +21,7 @@ from polyclinic.inpaint.components import KEEP, MIXED, OEDEMA, TUMOUR_FREE
 from polyclinic.inpaint.edit import Ask, edit, edit_file, open_painter
 from polyclinic.inpaint.files import output, read_source
 from polyclinic.inpaint.files.source import from_arrays
+from polyclinic.inpaint.likeness import NOT_A_BRAIN
 from polyclinic.inpaint.network import build_network
 from polyclinic.inpaint.objectives import OBJECTIVES
 from polyclinic.inpaint.painter import Painter, save_painter
@@ -92,8 +93,8 @@ def test_a_box_has_one_contour_in_all_sequences(painter, monkeypatch):
     fill[0, 8:20, 8:20] = OEDEMA
     seen = []
 
-    def spy(painter, slices, regions, sequence, head_px, chosen, other):
-        painted = original(painter, slices, regions, sequence, head_px, chosen, other)
+    def spy(painter, slices, regions, sequence, head_px, chosen, other, report):
+        painted = original(painter, slices, regions, sequence, head_px, chosen, other, report)
         seen.append((sequence, regions, painted, other))
         return painted
 
@@ -120,6 +121,15 @@ def test_samples_differ_and_are_those_of_their_seeds(painter):
     (alone,) = edit(painter, source, [region], Settings(steps=1, seed=1))
     assert np.array_equal(second.volumes[0], alone.volumes[0])
     assert not np.array_equal(first.volumes[0], alone.volumes[0])
+
+
+def test_an_edit_says_how_far_it_is(painter):
+    source, told = from_arrays({"t1n": heads(3), "t2f": heads(3, seed=1)}), []
+    fill = np.full(source.shape, KEEP, np.int8)
+    fill[:2, 10:16, 10:16] = OEDEMA
+    regions = [Region(plane, plane > KEEP) for plane in fill]
+    edit(painter, source, regions, FAST, samples=2, report=told.append)
+    assert told == [k / 8 for k in range(1, 9)]  # two samples of two sequences of two slices
 
 
 def test_bad_arrays_are_refused(painter):
@@ -152,6 +162,7 @@ def test_an_image_becomes_an_image_a_mask_and_a_record(painter, tmp_path, mode):
     assert np.argwhere(mask == 2)[[0, -1]].tolist() == [[10, 10], [15, 17]]
     record = json.loads(written.sidecar.read_text())
     assert record["synthetic"] is True
+    assert record["machine"].keys() >= {"torch", "numpy", "scipy", "threads"}
     assert (record["sequence"], record["pixels"]) == ("t2f", {"oedema": 48})
     assert record["asked"][0]["region"] == "box:10,10,18,16"
 
@@ -202,7 +213,7 @@ def test_a_replay_is_the_same_to_the_last_byte(painter, tmp_path, case, kind):
     assert (one.sidecar.parent / one.provenance.input).resolve() == path.resolve()
 
 
-def write_dicom(path):
+def write_dicom(path, **elements):
     meta = pydicom.dataset.FileMetaDataset()
     meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     dataset = pydicom.Dataset()
@@ -215,6 +226,8 @@ def write_dicom(path):
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.PixelData = heads(1, np.uint16)[0].tobytes()
     dataset["PixelData"].VR = "OW"
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
     dataset.save_as(path, enforce_file_format=True)
     return path
 
@@ -330,11 +343,42 @@ def test_an_image_of_something_else_gets_a_warning(painter, tmp_path):
     Image.fromarray(stripes).save(tmp_path / "stripes.png")
     (odd,) = edit_file(painter, tmp_path / "stripes.png", BOX, tmp_path / "a", FAST)
     assert "does not look like an axial brain" in odd.provenance.warnings[0]
+    assert odd.provenance.unlikeness >= NOT_A_BRAIN
     path = write_png(tmp_path / "head.png")
     (head,) = edit_file(painter, path, BOX, tmp_path / "b", FAST)
     assert head.provenance.warnings == ()
+    assert 0 < json.loads(head.sidecar.read_text())["unlikeness"] < NOT_A_BRAIN
     (air,) = edit_file(painter, path, [Ask("box:0,0,4,4", "core")], tmp_path / "c", FAST)
     assert air.provenance.warnings == ("most of the region lies outside of the head",)
+
+
+def test_dicom_that_says_it_is_no_mr_gets_a_warning(painter, tmp_path):
+    for modality, expected in {
+        "CT": ("its modality is CT, expected MR: what is painted may mean nothing",),
+        "MR": (),
+        "": (),
+    }.items():
+        path = write_dicom(tmp_path / f"a{modality}.dcm", Modality=modality)
+        (one,) = edit_file(painter, path, BOX, tmp_path / "out", FAST, force=True)
+        assert one.provenance.warnings == expected
+
+
+def test_dicom_files_with_uids_as_names_do_not_collide(painter, tmp_path):
+    written = [
+        edit_file(painter, write_dicom(tmp_path / name), BOX, tmp_path / "out", FAST)[0]
+        for name in ("1.2.3.4", "1.2.3.5")
+    ]
+    assert written[0].mask.name == "1.2.3.4.mask.nii.gz"
+    names = [f"1.2.3.{n}{end}" for n in "45" for end in ("", ".json", ".mask.nii.gz")]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
+
+
+def test_several_means_would_be_the_same(painter, tmp_path):
+    path = write_png(tmp_path / "a.png")
+    mean = Settings(mode="mean")
+    with pytest.raises(ConfigError, match=r"samples: 2 means would be the same image.*expected 1"):
+        edit_file(painter, path, BOX, tmp_path / "out", mean, samples=2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_painters_are_opened_or_asked_for(painter, tmp_path, monkeypatch):

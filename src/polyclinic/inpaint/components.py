@@ -71,9 +71,9 @@ def component(name: str) -> int:
     return COMPONENTS.index(_known(name, COMPONENTS, "component"))
 
 
-def sequence(name: str) -> int:
-    """The number of a sequence; `ConfigError` with the nearest name if it is unknown."""
-    return SEQUENCES.index(_known(name, SEQUENCES, "sequence"))
+def sequence(name: str, names: Sequence[str] = SEQUENCES) -> int:
+    """The number of a sequence in `names`; `ConfigError` with the nearest name if it is unknown."""
+    return names.index(_known(name, names, "sequence"))
 
 
 def from_labels(labels: NDArray[np.generic], order: str, name: str) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from polyclinic.errors import ConfigError, DataError
@@ -23,7 +24,7 @@ from polyclinic.inpaint.files.source import ARRAYS, Source, sequence_name
 from polyclinic.inpaint.intensity import Scaling, scaling_of
 from polyclinic.inpaint.likeness import NOT_A_BRAIN, unlikeness
 from polyclinic.inpaint.painter import Painter, load_painter
-from polyclinic.inpaint.painting import Settings, paint_sequences
+from polyclinic.inpaint.painting import Report, Settings, paint_sequences, part_of, tell_nobody
 from polyclinic.inpaint.provenance import (
     Asked,
     Provenance,
@@ -46,11 +47,12 @@ ARRAY = "array"
 @dataclass(frozen=True)
 class Edited:
     """One edited source. `volumes` as in `Source`; `realised` int8 (Z, H, W) as in `Painted`;
-    `settings` with the seed of this very sample."""
+    `settings` with the seed of this very sample; `unlikeness` as in `Provenance`."""
 
     volumes: dict[int, NDArray[Any]]
     realised: NDArray[np.int8]
     settings: Settings
+    unlikeness: float
     warnings: tuple[str, ...] = ()
 
 
@@ -92,11 +94,13 @@ def edit(
     regions: list[Region],
     settings: Settings,
     samples: int = 1,
+    report: Report = tell_nobody,
 ) -> list[Edited]:
     """Paint `regions`, one a slice, into every sequence of `source`, `samples` times.
 
     Sample k has the seed `settings.seed + k`. In boxes one sequence decides the contour (see
-    `paint_sequences`), and the others are painted within it. Raises `DataError` where regions and
+    `paint_sequences`), and the others are painted within it. `report` hears how far it is. Raises
+    `ConfigError` for several means, which would be the same, and `DataError` where regions and
     slices do not match, nothing is to be painted, or values are NaN.
     """
     shapes = [region.fill_map.shape for region in regions]
@@ -107,6 +111,11 @@ def edit(
         )
     if samples < 1:
         raise ConfigError(f"samples: expected 1 or more, got {samples}")
+    if samples > 1 and settings.mode == "mean":
+        raise ConfigError(
+            f"samples: {samples} means would be the same image, whatever the seed; expected 1, or "
+            "the mode `sample`"
+        )
     fill_mask = np.stack([region.fill_map for region in regions]) != KEEP
     if not fill_mask.any():
         raise DataError("the region is empty: no pixel of the image is to be painted")
@@ -117,16 +126,19 @@ def edit(
         scalings[number] = scaling_of(real, storage.name)
         scaled[number] = scalings[number].apply(real)
     head = head_mask(list(scaled.values()))
-    warnings = _warnings(next(iter(scaled.values())), head, fill_mask)
+    score, warnings = _likeness(next(iter(scaled.values())), head, fill_mask)
+    warnings = (*source.warnings, *warnings)
     edited = []
     for sample in range(samples):
         chosen = dataclasses.replace(settings, seed=settings.seed + sample)
-        painted, realised = paint_sequences(painter, scaled, regions, head_extent(head), chosen)
+        painted, realised = paint_sequences(
+            painter, scaled, regions, head_extent(head), chosen, part_of(report, sample, samples)
+        )
         volumes = {
             number: _stored(source, number, slices, scalings[number], fill_mask)
             for number, slices in painted.items()
         }
-        edited.append(Edited(volumes, realised, chosen, warnings))
+        edited.append(Edited(volumes, realised, chosen, score, warnings))
     return edited
 
 
@@ -139,6 +151,7 @@ def edit_source(
     *,
     boxed: bool = False,
     slices: tuple[int, int] | None = None,
+    report: Report = tell_nobody,
 ) -> list[Result]:
     """Paint what is asked for into `source`: a sample for each of `sidecars`, its record's place.
 
@@ -167,7 +180,9 @@ def edit_source(
                 record_of(painter, source, asked, regions, edited, sidecar),
             )
             for edited, sidecar in zip(
-                edit(painter, source, regions, settings, len(sidecars)), sidecars, strict=True
+                edit(painter, source, regions, settings, len(sidecars), report),
+                sidecars,
+                strict=True,
             )
         ]
 
@@ -184,6 +199,7 @@ def edit_file(
     sequence: str | None = None,
     samples: int = 1,
     force: bool = False,
+    report: Report = tell_nobody,
 ) -> list[Written]:
     """Paint into the file or folder `path` and write image, mask and record; one result a sample.
 
@@ -197,7 +213,16 @@ def edit_file(
     sidecars = [sidecar for _, _, sidecar in output.places]
     chosen = settings or Settings()
     return output.write(
-        edit_source(painter, source, asks, chosen, sidecars, boxed=boxed, slices=slices)
+        edit_source(
+            painter,
+            source,
+            asks,
+            chosen,
+            sidecars,
+            boxed=boxed,
+            slices=slices,
+            report=report,
+        )
     )
 
 
@@ -217,9 +242,10 @@ def _stored(
     return after
 
 
-def _warnings(
+def _likeness(
     slices: NDArray[np.float32], head: NDArray[np.bool_], fill_mask: NDArray[np.bool_]
-) -> tuple[str, ...]:
+) -> tuple[float, tuple[str, ...]]:
+    """The `unlikeness` of the painted slice with most head, and what is to be warned of."""
     shown = np.flatnonzero(fill_mask.any(axis=(1, 2)))
     largest = shown[head[shown].sum(axis=(1, 2)).argmax()]
     score = unlikeness(slices[largest], head[largest])
@@ -231,7 +257,7 @@ def _warnings(
         )
     elif (head & fill_mask).sum() < fill_mask.sum() / 2:
         warnings.append("most of the region lies outside of the head")
-    return tuple(warnings)
+    return round(score, 3), tuple(warnings)
 
 
 def record_of(
@@ -263,7 +289,8 @@ def record_of(
         outputs={**outputs, "realised": array_digest(edited.realised)},
         pixels=pixel_counts(edited.realised),
         warnings=edited.warnings,
-        machine=describe(),
+        machine={**describe(), "numpy": np.__version__, "scipy": scipy.__version__},
+        unlikeness=edited.unlikeness,
     )
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,6 +25,8 @@ from polyclinic.models.device import device
 from polyclinic.seeding import derive, generator
 
 Mode = Literal["sample", "mean"]
+Report = Callable[[float], None]
+"""Hears the share of the work that is done, 0..1."""
 MARGIN = 0.35
 """Surroundings that the model sees on every side of a region, as a share of a training crop."""
 CONTOUR_FROM = tuple(SEQUENCES.index(name) for name in ("t2f", "t1c", "t2w", "t1n"))
@@ -71,12 +73,22 @@ class Painted:
     realised: NDArray[np.int8]
 
 
+def tell_nobody(_: float) -> None:
+    """A `Report` that does nothing."""
+
+
+def part_of(report: Report, number: int, count: int) -> Report:
+    """The `Report` of part `number`, from 0, of `count` equal parts."""
+    return lambda share: report((number + share) / count)
+
+
 def paint_sequences(
     painter: Painter,
     volumes: Mapping[int, NDArray[np.float32]],
     regions: list[Region],
     head_px: float,
     settings: Settings,
+    report: Report = tell_nobody,
 ) -> tuple[dict[int, NDArray[np.float32]], NDArray[np.int8]]:
     """Paint the same regions into every sequence of a case: its volumes, and what was realised.
 
@@ -85,8 +97,10 @@ def paint_sequences(
     """
     out: dict[int, NDArray[np.float32]] = {}
     first: NDArray[np.float32] | None = None
-    for number in sorted(volumes, key=(*CONTOUR_FROM, UNKNOWN_SEQUENCE).index):
-        painted = paint(painter, volumes[number], regions, number, head_px, settings, first)
+    order = sorted(volumes, key=(*CONTOUR_FROM, UNKNOWN_SEQUENCE).index)
+    for turn, number in enumerate(order):
+        told = part_of(report, turn, len(order))
+        painted = paint(painter, volumes[number], regions, number, head_px, settings, first, told)
         out[number] = painted.slices
         regions = [Region(plane, np.zeros(plane.shape, bool)) for plane in painted.realised]
         first = painted.slices if first is None else first
@@ -101,6 +115,7 @@ def paint(
     head_px: float,
     settings: Settings,
     other: NDArray[np.float32] | None = None,
+    report: Report = tell_nobody,
 ) -> Painted:
     """Paint `regions`, one a slice, into neighbouring axial slices (Z, H, W), scaled intensities.
 
@@ -115,7 +130,8 @@ def paint(
     boxes = np.stack([region.boxes for region in regions]).astype(np.int16)
     if (left == KEEP).all():
         raise DataError("the region is empty: no pixel of the image is to be painted")
-    out, realised = slices.copy(), left.copy()
+    out, realised, done = slices.copy(), left.copy(), 0
+    total = int((left != KEEP).sum())
     for number, part in enumerate(_parts((left != KEEP).any(axis=0), painter, head_px)):
         window = _window(part, painter, head_px)
         noise = _noise(window, settings, number)
@@ -139,6 +155,8 @@ def paint(
             x = _sample(painter, request(left[z], boxes[z] > 0), noise, settings)
             out[z] = np.where(own[z], window.back(x[0, 0], out[z].shape), out[z])
             left[z] = np.where(own[z], KEEP, left[z])
+            done += int(own[z].sum())
+            report(done / total)
     if settings.grain and settings.mode == "sample":
         for z in np.flatnonzero((realised != KEEP).any(axis=(1, 2))).tolist():
             rng = np.random.default_rng(derive(settings.seed, "grain", sequence, z))

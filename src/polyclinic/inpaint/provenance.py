@@ -42,10 +42,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The record of one edited image. `inputs` and `outputs` are SHA-256 by name: of the files
-    that were read, and of the stored values (and `realised`, the mask) that came out. `fill` are
-    runs of equal pixels of all regions together, (code, length), of slices `shape` (Z, H, W).
-    `precision` is what was computed in. `input` is a path relative to the record's folder."""
+    """The record of one edited image. `inputs` and `outputs` are SHA-256 by name: of the files or
+    arrays that were read, and of the stored values (and `realised`, the mask) that came out. `fill`
+    are runs of equal pixels of all regions together, (code, length), of slices `shape` (Z, H, W).
+    `precision` is what was computed in. `unlikeness` is 0 for a perfectly regular axial head and 1
+    for anything else, of the painted slice with most head; None in older records. `input` is a path
+    relative to the record's folder, empty for arrays."""
 
     input: str
     format: str
@@ -61,6 +63,7 @@ class Provenance:
     pixels: dict[str, int]
     warnings: tuple[str, ...]
     machine: dict[str, str | int]
+    unlikeness: float | None = None
     version: str = __version__
 
     @property
@@ -74,7 +77,7 @@ class Provenance:
     @property
     def identity(self) -> str:
         """A digest of all that says what came out, the same on every machine that made it."""
-        parts = {**as_record(self), "input": "", "machine": "", "warnings": ""}
+        parts = {**as_record(self), "input": "", "machine": "", "warnings": "", "unlikeness": ""}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -18,6 +18,7 @@ from polyclinic.cli.inpaint.options import (
     steps_option,
 )
 from polyclinic.cli.output import emit
+from polyclinic.cli.progress import telling
 from polyclinic.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -122,21 +123,23 @@ def edit(
             "in their order"
         )
     asks = list(zip(regions, components or [None] * len(regions), strict=True))
-    written = engine.edit_file(
-        input_path,
-        asks,
-        out,
-        boxed=boxed,
-        slices=slices,
-        sequence=sequence,
-        steps=steps,
-        guidance=guidance,
-        seed=seed,
-        mode=mode,
-        samples=samples,
-        painter=painter,
-        force=force,
-    )
+    with telling(as_json=as_json, quiet=quiet) as tell:
+        written = engine.edit_file(
+            input_path,
+            asks,
+            out,
+            boxed=boxed,
+            slices=slices,
+            sequence=sequence,
+            steps=steps,
+            guidance=guidance,
+            seed=seed,
+            mode=mode,
+            samples=samples,
+            painter=painter,
+            force=force,
+            tell=tell,
+        )
     for one in written:
         _show("edit", one, as_json=as_json, quiet=quiet)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from polyclinic.data.nifti import axial
 from polyclinic.errors import DataError
-from polyclinic.inpaint.components import SEQUENCES, UNKNOWN_SEQUENCE, sequence
+from polyclinic.inpaint.components import SEQUENCES, sequence
 
 ARRAYS = "arrays"
 """The format of what no file holds."""
@@ -90,7 +90,8 @@ class Source:
     `volumes` maps a number of `SEQUENCES` (or `UNKNOWN_SEQUENCE`) to stored values (Z, H, W) of
     the file's own type, Z from the feet up; `storage` says what they mean. `files` are all files
     that were read, by their names relative to `path` where that is a folder. `grid` is None where
-    the file says nothing about space. `held` is what the format needs to write.
+    the file says nothing about space. `held` is what the format needs to write. `warnings` are what
+    the file says against its being painted on.
     """
 
     path: Path
@@ -100,6 +101,7 @@ class Source:
     files: Mapping[str, Path] = field(default_factory=dict)
     grid: Grid | None = None
     held: Any = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -133,7 +135,7 @@ def from_arrays(volumes: Mapping[str, NDArray[Any]]) -> Source:
 
 def sequence_number(name: str) -> int:
     """The number of a sequence, `UNKNOWN_SEQUENCE` for `UNKNOWN`; `ConfigError` for others."""
-    return UNKNOWN_SEQUENCE if name.strip().lower() == UNKNOWN else sequence(name)
+    return sequence(name, (*SEQUENCES, UNKNOWN))
 
 
 def sequence_name(number: int) -> str:
