@@ -2,13 +2,10 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import nibabel
 import numpy as np
-import pydicom
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,50 +13,18 @@ from PIL import Image
 from polyclinic.errors import ConfigError, DataError, RunError
 from polyclinic.inpaint import edit as module
 from polyclinic.inpaint import painting
-from polyclinic.inpaint import replay as replaying
 from polyclinic.inpaint.components import KEEP, MIXED, OEDEMA, TUMOUR_FREE
 from polyclinic.inpaint.edit import Ask, edit, edit_file, open_painter
 from polyclinic.inpaint.files import output, read_source
 from polyclinic.inpaint.files.source import from_arrays
 from polyclinic.inpaint.likeness import NOT_A_BRAIN
-from polyclinic.inpaint.network import build_network
-from polyclinic.inpaint.objectives import OBJECTIVES
-from polyclinic.inpaint.painter import Painter, save_painter
+from polyclinic.inpaint.painter import save_painter
 from polyclinic.inpaint.painting import Settings
-from polyclinic.inpaint.provenance import read_provenance
 from polyclinic.inpaint.regions import Region
-from polyclinic.inpaint.replay import replay
 
 pytestmark = pytest.mark.usefixtures("exact")
 FAST = Settings(steps=1)
 BOX = [Ask("box:10,10,18,16", "oedema")]
-
-
-def heads(slices=2, dtype=np.int16, high=1000, seed=0):
-    """A round head in air, (Z, 32, 32)."""
-    rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[:32, :32] - 15.5
-    tissue = high * rng.uniform(0.4, 1, (slices, 32, 32))
-    return np.where(np.hypot(rows, columns) < 13, tissue, 0).astype(dtype)
-
-
-def write_png(path, high=200, dtype=np.uint8):
-    Image.fromarray(heads(1, dtype, high)[0]).save(path)
-    return path
-
-
-def write_nifti(path, seed=0):
-    nibabel.save(nibabel.Nifti1Image(heads(seed=seed).T.copy(), np.diag([-1, -1, 2, 1])), path)
-    return path
-
-
-@pytest.fixture
-def case(tmp_path):
-    folder = tmp_path / "case"
-    folder.mkdir()
-    for seed, name in enumerate(("t1n", "t2f")):
-        write_nifti(folder / f"c-{name}.nii.gz", seed)
-    return folder
 
 
 @settings(max_examples=12, derandomize=True, database=None, deadline=None)
@@ -68,7 +33,7 @@ def case(tmp_path):
     seed=st.integers(0, 99),
     boxed=st.booleans(),
 )
-def test_nothing_changes_outside(painter, dtype, seed, boxed):
+def test_nothing_changes_outside(painter, dtype, seed, boxed, heads):
     rng = np.random.default_rng(seed)
     volumes = {"t1n": heads(dtype=dtype, high=100), "t2f": heads(dtype=dtype, high=120, seed=1)}
     source = from_arrays(volumes)
@@ -87,7 +52,7 @@ def test_nothing_changes_outside(painter, dtype, seed, boxed):
     assert np.array_equal(source.volumes[0], volumes["t1n"])
 
 
-def test_a_box_has_one_contour_in_all_sequences(painter, monkeypatch):
+def test_a_box_has_one_contour_in_all_sequences(painter, monkeypatch, heads):
     source = from_arrays({"t1n": heads(), "t2f": heads(seed=1)})
     fill = np.full(source.shape, KEEP, np.int8)
     fill[0, 8:20, 8:20] = OEDEMA
@@ -113,7 +78,7 @@ def test_a_box_has_one_contour_in_all_sequences(painter, monkeypatch):
     assert set(np.unique(inside)) <= {TUMOUR_FREE, OEDEMA}
 
 
-def test_samples_differ_and_are_those_of_their_seeds(painter):
+def test_samples_differ_and_are_those_of_their_seeds(painter, heads):
     source = from_arrays({"t1n": heads(1)})
     region = Region(np.full((32, 32), KEEP, np.int8), np.zeros((32, 32), bool))
     region.fill_map[10:16, 10:16] = MIXED
@@ -123,7 +88,7 @@ def test_samples_differ_and_are_those_of_their_seeds(painter):
     assert not np.array_equal(first.volumes[0], alone.volumes[0])
 
 
-def test_an_edit_says_how_far_it_is(painter):
+def test_an_edit_says_how_far_it_is(painter, heads):
     source, told = from_arrays({"t1n": heads(3), "t2f": heads(3, seed=1)}), []
     fill = np.full(source.shape, KEEP, np.int8)
     fill[:2, 10:16, 10:16] = OEDEMA
@@ -132,7 +97,7 @@ def test_an_edit_says_how_far_it_is(painter):
     assert told == [k / 8 for k in range(1, 9)]  # two samples of two sequences of two slices
 
 
-def test_bad_arrays_are_refused(painter):
+def test_bad_arrays_are_refused(painter, heads):
     region = Region(np.zeros((32, 32), np.int8), np.zeros((32, 32), bool))
     kept = Region(np.full((32, 32), KEEP, np.int8), np.zeros((32, 32), bool))
     broken = heads(1, np.float32)
@@ -146,7 +111,7 @@ def test_bad_arrays_are_refused(painter):
 
 
 @pytest.mark.parametrize("mode", ["sample", "mean"])
-def test_an_image_becomes_an_image_a_mask_and_a_record(painter, tmp_path, mode):
+def test_an_image_becomes_an_image_a_mask_and_a_record(painter, tmp_path, mode, write_png):
     path, out = write_png(tmp_path / "scan.png"), tmp_path / "new" / "painted.png"
     chosen = Settings(steps=2, mode=mode)
     (written,) = edit_file(painter, path, BOX, out, chosen, sequence="t2f")
@@ -185,7 +150,7 @@ def test_a_case_is_painted_at_the_same_pixels_in_all_sequences(painter, case, tm
     ]
 
 
-def test_samples_get_folders(painter, tmp_path):
+def test_samples_get_folders(painter, tmp_path, write_nifti):
     path = write_nifti(tmp_path / "x_t1.nii.gz")
     written = edit_file(painter, path, BOX, tmp_path / "o", FAST, slices=(0, 1), samples=2)
     assert [w.image.relative_to(tmp_path).as_posix() for w in written] == [
@@ -195,104 +160,7 @@ def test_samples_get_folders(painter, tmp_path):
     assert [w.provenance.settings.seed for w in written] == [0, 1]
 
 
-@pytest.mark.parametrize("kind", ["png", "nifti", "case", "dicom"])
-def test_a_replay_is_the_same_to_the_last_byte(painter, tmp_path, case, kind):
-    path, slices = {
-        "png": lambda: (write_png(tmp_path / "a.png", 60_000, np.uint16), None),
-        "nifti": lambda: (write_nifti(tmp_path / "a.nii"), (0, 2)),
-        "case": lambda: (case, (0, 1)),
-        "dicom": lambda: (write_dicom(tmp_path / "a.dcm"), None),
-    }[kind]()
-    (one,) = edit_file(painter, path, BOX, tmp_path / "one", FAST, boxed=True, slices=slices)
-    again = replay(one.sidecar, painter, tmp_path / "two")
-    first = sorted(p for p in (tmp_path / "one").rglob("*") if p.is_file())
-    second = sorted(p for p in (tmp_path / "two").rglob("*") if p.is_file())
-    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
-    assert again.provenance == one.provenance
-    assert not Path(one.provenance.input).is_absolute()
-    assert (one.sidecar.parent / one.provenance.input).resolve() == path.resolve()
-
-
-def write_dicom(path, **elements):
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    dataset = pydicom.Dataset()
-    dataset.file_meta = meta
-    dataset.SOPClassUID, dataset.SOPInstanceUID = pydicom.uid.MRImageStorage, "1.2.3"
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, "1.2.3"
-    dataset.Rows = dataset.Columns = 32
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
-    dataset.SamplesPerPixel, dataset.PixelRepresentation = 1, 0
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.PixelData = heads(1, np.uint16)[0].tobytes()
-    dataset["PixelData"].VR = "OW"
-    for keyword, value in elements.items():
-        setattr(dataset, keyword, value)
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
-def test_a_replay_refuses_another_input_or_painter(painter, tmp_path, tiny_config):
-    path = write_png(tmp_path / "a.png")
-    (one,) = edit_file(painter, path, BOX, tmp_path / "one", FAST)
-    other = Painter(build_network(tiny_config, 1), OBJECTIVES["flow"], digest="ef" * 32)
-    with pytest.raises(DataError, match=r"made with the painter cdcdcd.*, this is efefef"):
-        replay(one.sidecar, other, tmp_path / "two")
-    moved = path.rename(tmp_path / "moved.png")
-    with pytest.raises(DataError, match=r"is not there; say where with --input"):
-        replay(one.sidecar, painter, tmp_path / "two")
-    replay(one.sidecar, painter, tmp_path / "three", path=moved)
-    write_png(moved, high=201)
-    with pytest.raises(DataError, match=r"moved\.png differs from what .* was made from"):
-        replay(one.sidecar, painter, tmp_path / "two", path=moved)
-    assert not (tmp_path / "two").exists()
-
-
-def test_a_replay_that_comes_out_otherwise_says_so(painter, tmp_path):
-    path = write_png(tmp_path / "a.png")
-    (one,) = edit_file(painter, path, BOX, tmp_path / "one", FAST)
-    record = json.loads(one.sidecar.read_text())
-    record["outputs"]["unknown"], record["machine"]["torch"] = "0" * 64, "1.0"
-    one.sidecar.write_text(json.dumps(record))
-    with pytest.raises(
-        RunError,
-        match=r"a\.png: not as .*a\.json recorded it, but kept.*unknown: torch was 1\.0",
-    ):
-        replay(one.sidecar, painter, tmp_path / "two")
-    again = read_provenance(tmp_path / "two" / "a.json")
-    assert "the result differs from that of a.json: unknown: torch was 1.0" in again.warnings
-    kept = np.array(Image.open(tmp_path / "two" / "a.png"))
-    assert np.array_equal(kept, np.array(Image.open(one.image)))
-    record["machine"]["torch"] = again.machine["torch"]
-    one.sidecar.write_text(json.dumps(record))
-    with pytest.raises(RunError, match=r"unknown: nothing that the record knows of the machine"):
-        replay(one.sidecar, painter, tmp_path / "two", force=True)
-
-
-def test_a_replay_has_as_many_threads_as_the_edit_had(painter, tmp_path, monkeypatch):
-    path, used = write_nifti(tmp_path / "a.nii"), []
-
-    def watched(*arguments):
-        used.append(torch.get_num_threads())
-        return original(*arguments)
-
-    original = replaying.edit
-    torch.set_num_threads(2)
-    (one,) = edit_file(painter, path, BOX, tmp_path / "one", FAST, slices=(0, 1))
-    torch.set_num_threads(1)
-    monkeypatch.setattr(replaying, "edit", watched)
-    again = replay(one.sidecar, painter, tmp_path / "two")
-    assert used == [one.provenance.machine["threads"]] == [2]
-    assert torch.get_num_threads() == 1
-    assert again.provenance.outputs == one.provenance.outputs
-    record = json.loads(one.sidecar.read_text())
-    record["machine"]["threads"] = 0
-    one.sidecar.write_text(json.dumps(record))
-    with pytest.raises(DataError, match=r"a\.json: machine: threads 0; expected 1 to 1024"):
-        replay(one.sidecar, painter, tmp_path / "three")
-
-
-def test_nothing_is_overwritten_and_nothing_half_written(painter, tmp_path, monkeypatch):
+def test_nothing_is_overwritten_and_nothing_half_written(painter, tmp_path, monkeypatch, write_png):
     path, out = write_png(tmp_path / "a.png"), tmp_path / "out"
     with pytest.raises(RunError, match=r"would overwrite the input"):
         edit_file(painter, path, BOX, path, FAST, force=True)
@@ -317,7 +185,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(painter, tmp_path, monk
     assert two.provenance.outputs != one.provenance.outputs
 
 
-def test_names_of_the_output_fit_its_format(painter, tmp_path, case):
+def test_names_of_the_output_fit_its_format(painter, tmp_path, case, write_png):
     path = write_png(tmp_path / "a.png")
     for source, name, samples, expected in [
         (path, "x.nii.gz", 1, r"a\.png is written as \.png; expected such a name, or a folder"),
@@ -330,7 +198,7 @@ def test_names_of_the_output_fit_its_format(painter, tmp_path, case):
         edit_file(painter, case, BOX, case / "out", FAST, slices=(0, 1))
 
 
-def test_unknown_names_and_missing_regions(painter, tmp_path):
+def test_unknown_names_and_missing_regions(painter, tmp_path, write_png):
     path = write_png(tmp_path / "a.png")
     with pytest.raises(ConfigError, match=r"no component 'oedem'.*did you mean `oedema`"):
         edit_file(painter, path, [Ask("box:1,1,2,2", "oedem")], tmp_path / "o")
@@ -338,7 +206,7 @@ def test_unknown_names_and_missing_regions(painter, tmp_path):
         edit_file(painter, path, [], tmp_path / "o")
 
 
-def test_an_image_of_something_else_gets_a_warning(painter, tmp_path):
+def test_an_image_of_something_else_gets_a_warning(painter, tmp_path, write_png):
     stripes = np.tile(np.arange(32, dtype=np.uint8) * 7, (32, 1))
     Image.fromarray(stripes).save(tmp_path / "stripes.png")
     (odd,) = edit_file(painter, tmp_path / "stripes.png", BOX, tmp_path / "a", FAST)
@@ -352,7 +220,7 @@ def test_an_image_of_something_else_gets_a_warning(painter, tmp_path):
     assert air.provenance.warnings == ("most of the region lies outside of the head",)
 
 
-def test_dicom_that_says_it_is_no_mr_gets_a_warning(painter, tmp_path):
+def test_dicom_that_says_it_is_no_mr_gets_a_warning(painter, tmp_path, write_dicom):
     for modality, expected in {
         "CT": ("its modality is CT, expected MR: what is painted may mean nothing",),
         "MR": (),
@@ -363,7 +231,7 @@ def test_dicom_that_says_it_is_no_mr_gets_a_warning(painter, tmp_path):
         assert one.provenance.warnings == expected
 
 
-def test_dicom_files_with_uids_as_names_do_not_collide(painter, tmp_path):
+def test_dicom_files_with_uids_as_names_do_not_collide(painter, tmp_path, write_dicom):
     written = [
         edit_file(painter, write_dicom(tmp_path / name), BOX, tmp_path / "out", FAST)[0]
         for name in ("1.2.3.4", "1.2.3.5")
@@ -373,7 +241,7 @@ def test_dicom_files_with_uids_as_names_do_not_collide(painter, tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
 
 
-def test_several_means_would_be_the_same(painter, tmp_path):
+def test_several_means_would_be_the_same(painter, tmp_path, write_png):
     path = write_png(tmp_path / "a.png")
     mean = Settings(mode="mean")
     with pytest.raises(ConfigError, match=r"samples: 2 means would be the same image.*expected 1"):

@@ -65,6 +65,11 @@ class Ask:
     component: str | None = None
 
     @property
+    def words(self) -> str:
+        """The region in the user's words; `ARRAY` where it is one."""
+        return self.region if isinstance(self.region, str) else ARRAY
+
+    @property
     def number(self) -> int | Literal["labels"] | None:
         """The number of the component; `ConfigError` if it is unknown."""
         if self.component is None or self.component == DRAWN:
@@ -162,28 +167,15 @@ def edit_source(
         raise ConfigError("no region: say where to paint with --region, and what with --as")
     single = [read_region(ask.region, source, ask.number, boxed, slices) for ask in asks]
     asked = tuple(
-        Asked(
-            ask.region if isinstance(ask.region, str) else ARRAY,
-            ask.component,
-            boxed,
-            slices,
-            digest(regions),
-        )
+        Asked(ask.words, ask.component, boxed, slices, digest(regions))
         for ask, regions in zip(asks, single, strict=True)
     )
     regions = merge(single)
     with fixed_precision(precision()):
+        edited = edit(painter, source, regions, settings, len(sidecars), report)
         return [
-            (
-                edited.volumes,
-                edited.realised,
-                record_of(painter, source, asked, regions, edited, sidecar),
-            )
-            for edited, sidecar in zip(
-                edit(painter, source, regions, settings, len(sidecars), report),
-                sidecars,
-                strict=True,
-            )
+            (one.volumes, one.realised, record_of(painter, source, asked, regions, one, sidecar))
+            for one, sidecar in zip(edited, sidecars, strict=True)
         ]
 
 
@@ -212,18 +204,10 @@ def edit_file(
     output = Output(source, out, samples, force)
     sidecars = [sidecar for _, _, sidecar in output.places]
     chosen = settings or Settings()
-    return output.write(
-        edit_source(
-            painter,
-            source,
-            asks,
-            chosen,
-            sidecars,
-            boxed=boxed,
-            slices=slices,
-            report=report,
-        )
+    results = edit_source(
+        painter, source, asks, chosen, sidecars, boxed=boxed, slices=slices, report=report
     )
+    return output.write(results)
 
 
 def _stored(
