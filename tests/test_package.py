@@ -13,4 +13,4 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 def test_the_public_names():
-    assert polyclinic.__all__ == ["__version__", "load_encoder"]
+    assert polyclinic.__all__ == ["__version__", "load_encoder", "paint"]

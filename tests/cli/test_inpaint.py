@@ -15,6 +15,7 @@ from polyclinic.inpaint.cases import Order
 from polyclinic.inpaint.network import PainterSize
 from polyclinic.inpaint.objectives import ObjectiveName
 from polyclinic.inpaint.painting import Mode
+from polyclinic.run.progress import Progress
 
 REGION = ["--region", "box:1,2,3,4", "--as", "oedema"]
 
@@ -67,6 +68,8 @@ def test_an_edit_prints_what_and_where_and_warns_on_stderr(calls, capsys):
     assert captured.err == "polyclinic: warning: careful\n"
     ((_, arguments, passed),) = calls
     assert arguments == (Path("a.png"), [("box:1,2,3,4", "oedema")], Path("o"))
+    passed.pop("tell")(Progress("edit", 0.5))
+    assert capsys.readouterr().err == "[ 50%] painting\n"
     assert passed == {
         "boxed": True,
         "slices": (3, 9),

@@ -1,7 +1,10 @@
 """Made-up heads and a network of a few thousand weights."""
 
+import nibabel
 import numpy as np
+import pydicom
 import pytest
+from PIL import Image
 
 from polyclinic.inpaint import network
 from polyclinic.inpaint.cases import Case, head_extent, head_mask
@@ -57,3 +60,65 @@ def make_case(number=0, side=32, slices=3, sequences=(1, 3), tumour=True):
 @pytest.fixture
 def cases():
     return [make_case(number) for number in range(4)]
+
+
+@pytest.fixture(scope="session")
+def heads():
+    def make(slices=2, dtype=np.int16, high=1000, seed=0):
+        """A round head in air, (Z, 32, 32)."""
+        rng = np.random.default_rng(seed)
+        rows, columns = np.mgrid[:32, :32] - 15.5
+        tissue = high * rng.uniform(0.4, 1, (slices, 32, 32))
+        return np.where(np.hypot(rows, columns) < 13, tissue, 0).astype(dtype)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_png(heads):
+    def make(path, high=200, dtype=np.uint8):
+        Image.fromarray(heads(1, dtype, high)[0]).save(path)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_nifti(heads):
+    def make(path, seed=0):
+        nibabel.save(nibabel.Nifti1Image(heads(seed=seed).T.copy(), np.diag([-1, -1, 2, 1])), path)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_dicom(heads):
+    def make(path, **elements):
+        meta = pydicom.dataset.FileMetaDataset()
+        meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        dataset = pydicom.Dataset()
+        dataset.file_meta = meta
+        dataset.SOPClassUID, dataset.SOPInstanceUID = pydicom.uid.MRImageStorage, "1.2.3"
+        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, "1.2.3"
+        dataset.Rows = dataset.Columns = 32
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+        dataset.SamplesPerPixel, dataset.PixelRepresentation = 1, 0
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+        dataset.PixelData = heads(1, np.uint16)[0].tobytes()
+        dataset["PixelData"].VR = "OW"
+        for keyword, value in elements.items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(path, enforce_file_format=True)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def case(tmp_path, write_nifti):
+    folder = tmp_path / "case"
+    folder.mkdir()
+    for seed, name in enumerate(("t1n", "t2f")):
+        write_nifti(folder / f"c-{name}.nii.gz", seed)
+    return folder

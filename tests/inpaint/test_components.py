@@ -36,9 +36,9 @@ def test_other_spellings(said, meant):
 
 
 def test_an_unknown_name_gets_a_guess():
-    with pytest.raises(ConfigError, match=r"no component 'odema': expected one of .*mean oedema"):
+    with pytest.raises(ConfigError, match=r"no component 'odema': expected .*mean `oedema`"):
         component("odema")
-    with pytest.raises(ConfigError, match=r"no sequence 'flare': expected one of .*mean t2f"):
+    with pytest.raises(ConfigError, match=r"no sequence 'flare': expected one of .*mean `flair`"):
         sequence("flare")
     with pytest.raises(ConfigError, match=r"no component 'xyz': expected one of .*mixed$"):
         component("xyz")
@@ -70,9 +70,21 @@ def test_colours_of_a_drawing():
     drawing = np.full((2, 6, 3), 77, np.uint8)
     for column, colour in enumerate(COLOURS):
         drawing[0, column] = colour
-    found = from_colours(drawing)
+    found = from_colours(drawing, "d")
     assert found[0, :5].tolist() == list(COLOURS.values())
     assert (found[0, 5], found[1, 0]) == (KEEP, KEEP)
-    assert np.array_equal(from_colours(np.where(drawing < 128, drawing + 30, drawing - 30)), found)
+    off = np.where(drawing < 128, drawing + 30, drawing - 30)
+    assert np.array_equal(from_colours(off, "d"), found)
+
+
+def test_colours_that_mean_nothing_are_refused():
     greys = np.arange(256, dtype=np.uint8)[:, None, None].repeat(3, axis=2)
-    assert (from_colours(greys) == KEEP).all()
+    with pytest.raises(DataError, match=r"d: in colours, but none of them means a component; exp"):
+        from_colours(greys, "d")
+    greys[3, 0], greys[7, 0] = (255, 0, 0), (172, 45, 45)  # half of the red, half of grey 90
+    with pytest.raises(
+        DataError, match=r"d: 1 px .* first \(172, 45, 45\) in column 0, row 7; expected pure cyan"
+    ):
+        from_colours(greys, "d")
+    greys[7, 0] = (130, 60, 60)  # grey, with a touch of red
+    assert (from_colours(greys, "d") != KEEP).sum() == 1

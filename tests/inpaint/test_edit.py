@@ -2,12 +2,9 @@
 
 import dataclasses
 import json
-import re
-from pathlib import Path
 
 import nibabel
 import numpy as np
-import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,12 +14,11 @@ from polyclinic.errors import ConfigError, DataError, RunError
 from polyclinic.inpaint import edit as module
 from polyclinic.inpaint import painting
 from polyclinic.inpaint.components import KEEP, MIXED, OEDEMA, TUMOUR_FREE
-from polyclinic.inpaint.edit import Ask, edit, edit_file, open_painter, replay
+from polyclinic.inpaint.edit import Ask, edit, edit_file, open_painter
 from polyclinic.inpaint.files import output, read_source
 from polyclinic.inpaint.files.source import from_arrays
-from polyclinic.inpaint.network import build_network
-from polyclinic.inpaint.objectives import OBJECTIVES
-from polyclinic.inpaint.painter import Painter, save_painter
+from polyclinic.inpaint.likeness import NOT_A_BRAIN
+from polyclinic.inpaint.painter import save_painter
 from polyclinic.inpaint.painting import Settings
 from polyclinic.inpaint.regions import Region
 
@@ -31,40 +27,13 @@ FAST = Settings(steps=1)
 BOX = [Ask("box:10,10,18,16", "oedema")]
 
 
-def heads(slices=2, dtype=np.int16, high=1000, seed=0):
-    """A round head in air, (Z, 32, 32)."""
-    rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[:32, :32] - 15.5
-    tissue = high * rng.uniform(0.4, 1, (slices, 32, 32))
-    return np.where(np.hypot(rows, columns) < 13, tissue, 0).astype(dtype)
-
-
-def write_png(path, high=200, dtype=np.uint8):
-    Image.fromarray(heads(1, dtype, high)[0]).save(path)
-    return path
-
-
-def write_nifti(path, seed=0):
-    nibabel.save(nibabel.Nifti1Image(heads(seed=seed).T.copy(), np.diag([-1, -1, 2, 1])), path)
-    return path
-
-
-@pytest.fixture
-def case(tmp_path):
-    folder = tmp_path / "case"
-    folder.mkdir()
-    for seed, name in enumerate(("t1n", "t2f")):
-        write_nifti(folder / f"c-{name}.nii.gz", seed)
-    return folder
-
-
 @settings(max_examples=12, derandomize=True, database=None, deadline=None)
 @given(
     dtype=st.sampled_from(["u1", "i2", ">u2", "i4", "u8", "f4", ">f8"]),
     seed=st.integers(0, 99),
     boxed=st.booleans(),
 )
-def test_nothing_changes_outside(painter, dtype, seed, boxed):
+def test_nothing_changes_outside(painter, dtype, seed, boxed, heads):
     rng = np.random.default_rng(seed)
     volumes = {"t1n": heads(dtype=dtype, high=100), "t2f": heads(dtype=dtype, high=120, seed=1)}
     source = from_arrays(volumes)
@@ -83,14 +52,14 @@ def test_nothing_changes_outside(painter, dtype, seed, boxed):
     assert np.array_equal(source.volumes[0], volumes["t1n"])
 
 
-def test_a_box_has_one_contour_in_all_sequences(painter, monkeypatch):
+def test_a_box_has_one_contour_in_all_sequences(painter, monkeypatch, heads):
     source = from_arrays({"t1n": heads(), "t2f": heads(seed=1)})
     fill = np.full(source.shape, KEEP, np.int8)
     fill[0, 8:20, 8:20] = OEDEMA
     seen = []
 
-    def spy(painter, slices, regions, sequence, head_px, chosen, other):
-        painted = original(painter, slices, regions, sequence, head_px, chosen, other)
+    def spy(painter, slices, regions, sequence, head_px, chosen, other, report):
+        painted = original(painter, slices, regions, sequence, head_px, chosen, other, report)
         seen.append((sequence, regions, painted, other))
         return painted
 
@@ -109,7 +78,7 @@ def test_a_box_has_one_contour_in_all_sequences(painter, monkeypatch):
     assert set(np.unique(inside)) <= {TUMOUR_FREE, OEDEMA}
 
 
-def test_samples_differ_and_are_those_of_their_seeds(painter):
+def test_samples_differ_and_are_those_of_their_seeds(painter, heads):
     source = from_arrays({"t1n": heads(1)})
     region = Region(np.full((32, 32), KEEP, np.int8), np.zeros((32, 32), bool))
     region.fill_map[10:16, 10:16] = MIXED
@@ -119,7 +88,16 @@ def test_samples_differ_and_are_those_of_their_seeds(painter):
     assert not np.array_equal(first.volumes[0], alone.volumes[0])
 
 
-def test_bad_arrays_are_refused(painter):
+def test_an_edit_says_how_far_it_is(painter, heads):
+    source, told = from_arrays({"t1n": heads(3), "t2f": heads(3, seed=1)}), []
+    fill = np.full(source.shape, KEEP, np.int8)
+    fill[:2, 10:16, 10:16] = OEDEMA
+    regions = [Region(plane, plane > KEEP) for plane in fill]
+    edit(painter, source, regions, FAST, samples=2, report=told.append)
+    assert told == [k / 8 for k in range(1, 9)]  # two samples of two sequences of two slices
+
+
+def test_bad_arrays_are_refused(painter, heads):
     region = Region(np.zeros((32, 32), np.int8), np.zeros((32, 32), bool))
     kept = Region(np.full((32, 32), KEEP, np.int8), np.zeros((32, 32), bool))
     broken = heads(1, np.float32)
@@ -133,7 +111,7 @@ def test_bad_arrays_are_refused(painter):
 
 
 @pytest.mark.parametrize("mode", ["sample", "mean"])
-def test_an_image_becomes_an_image_a_mask_and_a_record(painter, tmp_path, mode):
+def test_an_image_becomes_an_image_a_mask_and_a_record(painter, tmp_path, mode, write_png):
     path, out = write_png(tmp_path / "scan.png"), tmp_path / "new" / "painted.png"
     chosen = Settings(steps=2, mode=mode)
     (written,) = edit_file(painter, path, BOX, out, chosen, sequence="t2f")
@@ -149,6 +127,7 @@ def test_an_image_becomes_an_image_a_mask_and_a_record(painter, tmp_path, mode):
     assert np.argwhere(mask == 2)[[0, -1]].tolist() == [[10, 10], [15, 17]]
     record = json.loads(written.sidecar.read_text())
     assert record["synthetic"] is True
+    assert record["machine"].keys() >= {"torch", "numpy", "scipy", "threads"}
     assert (record["sequence"], record["pixels"]) == ("t2f", {"oedema": 48})
     assert record["asked"][0]["region"] == "box:10,10,18,16"
 
@@ -171,7 +150,7 @@ def test_a_case_is_painted_at_the_same_pixels_in_all_sequences(painter, case, tm
     ]
 
 
-def test_samples_get_folders(painter, tmp_path):
+def test_samples_get_folders(painter, tmp_path, write_nifti):
     path = write_nifti(tmp_path / "x_t1.nii.gz")
     written = edit_file(painter, path, BOX, tmp_path / "o", FAST, slices=(0, 1), samples=2)
     assert [w.image.relative_to(tmp_path).as_posix() for w in written] == [
@@ -181,68 +160,7 @@ def test_samples_get_folders(painter, tmp_path):
     assert [w.provenance.settings.seed for w in written] == [0, 1]
 
 
-@pytest.mark.parametrize("kind", ["png", "nifti", "case", "dicom"])
-def test_a_replay_is_the_same_to_the_last_byte(painter, tmp_path, case, kind):
-    path, slices = {
-        "png": lambda: (write_png(tmp_path / "a.png", 60_000, np.uint16), None),
-        "nifti": lambda: (write_nifti(tmp_path / "a.nii"), (0, 2)),
-        "case": lambda: (case, (0, 1)),
-        "dicom": lambda: (write_dicom(tmp_path / "a.dcm"), None),
-    }[kind]()
-    (one,) = edit_file(painter, path, BOX, tmp_path / "one", FAST, boxed=True, slices=slices)
-    again = replay(one.sidecar, painter, tmp_path / "two")
-    first = sorted(p for p in (tmp_path / "one").rglob("*") if p.is_file())
-    second = sorted(p for p in (tmp_path / "two").rglob("*") if p.is_file())
-    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
-    assert again.provenance == one.provenance
-    assert not Path(one.provenance.input).is_absolute()
-    assert (one.sidecar.parent / one.provenance.input).resolve() == path.resolve()
-
-
-def write_dicom(path):
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    dataset = pydicom.Dataset()
-    dataset.file_meta = meta
-    dataset.SOPClassUID, dataset.SOPInstanceUID = pydicom.uid.MRImageStorage, "1.2.3"
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, "1.2.3"
-    dataset.Rows = dataset.Columns = 32
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
-    dataset.SamplesPerPixel, dataset.PixelRepresentation = 1, 0
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.PixelData = heads(1, np.uint16)[0].tobytes()
-    dataset["PixelData"].VR = "OW"
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
-def test_a_replay_refuses_another_input_or_painter(painter, tmp_path, tiny_config):
-    path = write_png(tmp_path / "a.png")
-    (one,) = edit_file(painter, path, BOX, tmp_path / "one", FAST)
-    other = Painter(build_network(tiny_config, 1), OBJECTIVES["flow"], digest="ef" * 32)
-    with pytest.raises(DataError, match=r"made with the painter cdcdcd.*, this is efefef"):
-        replay(one.sidecar, other, tmp_path / "two")
-    moved = path.rename(tmp_path / "moved.png")
-    with pytest.raises(DataError, match=r"is not there; say where with --input"):
-        replay(one.sidecar, painter, tmp_path / "two")
-    replay(one.sidecar, painter, tmp_path / "three", path=moved)
-    write_png(moved, high=201)
-    with pytest.raises(DataError, match=r"moved\.png differs from what .* was made from"):
-        replay(one.sidecar, painter, tmp_path / "two", path=moved)
-    assert not (tmp_path / "two").exists()
-
-
-def test_a_replay_that_comes_out_otherwise_says_so(painter, tmp_path):
-    path = write_png(tmp_path / "a.png")
-    (one,) = edit_file(painter, path, BOX, tmp_path / "one", FAST)
-    record = json.loads(one.sidecar.read_text())
-    record["outputs"]["unknown"], record["machine"]["torch"] = "0" * 64, "1.0"
-    one.sidecar.write_text(json.dumps(record))
-    again = replay(one.sidecar, painter, tmp_path / "two")
-    assert re.search(r"result differs from that of a\.json: torch was 1\.0", str(again.provenance))
-
-
-def test_nothing_is_overwritten_and_nothing_half_written(painter, tmp_path, monkeypatch):
+def test_nothing_is_overwritten_and_nothing_half_written(painter, tmp_path, monkeypatch, write_png):
     path, out = write_png(tmp_path / "a.png"), tmp_path / "out"
     with pytest.raises(RunError, match=r"would overwrite the input"):
         edit_file(painter, path, BOX, path, FAST, force=True)
@@ -267,7 +185,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(painter, tmp_path, monk
     assert two.provenance.outputs != one.provenance.outputs
 
 
-def test_names_of_the_output_fit_its_format(painter, tmp_path, case):
+def test_names_of_the_output_fit_its_format(painter, tmp_path, case, write_png):
     path = write_png(tmp_path / "a.png")
     for source, name, samples, expected in [
         (path, "x.nii.gz", 1, r"a\.png is written as \.png; expected such a name, or a folder"),
@@ -280,7 +198,7 @@ def test_names_of_the_output_fit_its_format(painter, tmp_path, case):
         edit_file(painter, case, BOX, case / "out", FAST, slices=(0, 1))
 
 
-def test_unknown_names_and_missing_regions(painter, tmp_path):
+def test_unknown_names_and_missing_regions(painter, tmp_path, write_png):
     path = write_png(tmp_path / "a.png")
     with pytest.raises(ConfigError, match=r"no component 'oedem'.*did you mean `oedema`"):
         edit_file(painter, path, [Ask("box:1,1,2,2", "oedem")], tmp_path / "o")
@@ -288,16 +206,47 @@ def test_unknown_names_and_missing_regions(painter, tmp_path):
         edit_file(painter, path, [], tmp_path / "o")
 
 
-def test_an_image_of_something_else_gets_a_warning(painter, tmp_path):
+def test_an_image_of_something_else_gets_a_warning(painter, tmp_path, write_png):
     stripes = np.tile(np.arange(32, dtype=np.uint8) * 7, (32, 1))
     Image.fromarray(stripes).save(tmp_path / "stripes.png")
     (odd,) = edit_file(painter, tmp_path / "stripes.png", BOX, tmp_path / "a", FAST)
     assert "does not look like an axial brain" in odd.provenance.warnings[0]
+    assert odd.provenance.unlikeness >= NOT_A_BRAIN
     path = write_png(tmp_path / "head.png")
     (head,) = edit_file(painter, path, BOX, tmp_path / "b", FAST)
     assert head.provenance.warnings == ()
+    assert 0 < json.loads(head.sidecar.read_text())["unlikeness"] < NOT_A_BRAIN
     (air,) = edit_file(painter, path, [Ask("box:0,0,4,4", "core")], tmp_path / "c", FAST)
     assert air.provenance.warnings == ("most of the region lies outside of the head",)
+
+
+def test_dicom_that_says_it_is_no_mr_gets_a_warning(painter, tmp_path, write_dicom):
+    for modality, expected in {
+        "CT": ("its modality is CT, expected MR: what is painted may mean nothing",),
+        "MR": (),
+        "": (),
+    }.items():
+        path = write_dicom(tmp_path / f"a{modality}.dcm", Modality=modality)
+        (one,) = edit_file(painter, path, BOX, tmp_path / "out", FAST, force=True)
+        assert one.provenance.warnings == expected
+
+
+def test_dicom_files_with_uids_as_names_do_not_collide(painter, tmp_path, write_dicom):
+    written = [
+        edit_file(painter, write_dicom(tmp_path / name), BOX, tmp_path / "out", FAST)[0]
+        for name in ("1.2.3.4", "1.2.3.5")
+    ]
+    assert written[0].mask.name == "1.2.3.4.mask.nii.gz"
+    names = [f"1.2.3.{n}{end}" for n in "45" for end in ("", ".json", ".mask.nii.gz")]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
+
+
+def test_several_means_would_be_the_same(painter, tmp_path, write_png):
+    path = write_png(tmp_path / "a.png")
+    mean = Settings(mode="mean")
+    with pytest.raises(ConfigError, match=r"samples: 2 means would be the same image.*expected 1"):
+        edit_file(painter, path, BOX, tmp_path / "out", mean, samples=2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_painters_are_opened_or_asked_for(painter, tmp_path, monkeypatch):

@@ -10,20 +10,19 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from polyclinic.errors import ConfigError, DataError
-from polyclinic.inpaint.components import KEEP, OEDEMA, TUMOUR_FREE
+from polyclinic.inpaint.components import ENHANCING, KEEP, OEDEMA, TUMOUR_FREE
 from polyclinic.inpaint.objectives import OBJECTIVES
 from polyclinic.inpaint.painter import Painter, load_painter, save_painter
 from polyclinic.inpaint.painting import Settings, contour, paint, paint_sequences
-from polyclinic.inpaint.regions import Region, empty
+from polyclinic.inpaint.regions import Region, empty, overlay
 
 pytestmark = pytest.mark.usefixtures("exact")
 
 
 def square(shape, top, left, side, component=OEDEMA, boxed=False):
-    region = empty(shape)
-    region.fill_map[top : top + side, left : left + side] = component
-    region.boxed[top : top + side, left : left + side] = boxed
-    return region
+    mask = np.zeros(shape, bool)
+    mask[top : top + side, left : left + side] = True
+    return overlay(empty(shape), mask, component, boxed)
 
 
 def head(slices=1, height=32, width=32):
@@ -134,6 +133,34 @@ def test_the_contour_is_the_largest_piece_above_0():
     expected = np.zeros((9, 9), bool)
     expected[4:8, 4:8] = True
     assert np.array_equal(contour(tumour_map, np.ones((9, 9), bool)), expected)
+
+
+def test_boxes_that_touch_have_a_contour_each(painter):
+    """Of one component or of two: the map is of all tumour, and prefers one of them."""
+    tumour_map = np.full((12, 24), -1.0, np.float32)
+    tumour_map[3:9, 9:12] = 1  # in the left box alone
+    tumour_map[4, 16] = -0.5  # the best place in the right one
+    boxes = np.zeros((12, 24), np.int16)
+    boxes[2:10, 4:12], boxes[2:10, 12:20] = 1, 2
+    found = contour(tumour_map, boxes)
+    assert np.array_equal(found[:, :12], tumour_map[:, :12] > 0)
+    assert found[4, 16]
+    assert not contour(tumour_map, boxes > 0)[:, 12:].any()  # one box, if they had one number
+
+
+@pytest.mark.parametrize("second", [ENHANCING, OEDEMA])
+def test_adjacent_boxes_are_both_realised_each_in_its_own(painter, second):
+    region = square((32, 32), 8, 6, 10, OEDEMA, boxed=1)
+    other = square((32, 32), 8, 16, 10, second, boxed=2)
+    region = overlay(region, other.boxed, second, 2)
+    for seed in range(4):
+        chosen = Settings(steps=1, seed=seed)
+        realised = paint(painter, head(), [region], 3, 28, chosen).realised[0]
+        for component, box in ((OEDEMA, region.boxes == 1), (second, region.boxes == 2)):
+            inside = realised[box]
+            assert set(np.unique(inside)) <= {TUMOUR_FREE, component}
+            assert (inside == component).any()
+            assert ndimage.label(box & (realised == component))[1] == 1
 
 
 def test_slices_are_painted_outwards_each_shown_the_one_before(painter, monkeypatch):

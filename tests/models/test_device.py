@@ -5,7 +5,14 @@ import torch
 
 from polyclinic.errors import ConfigError
 from polyclinic.models import device as module
-from polyclinic.models.device import autocast, describe, device, fixed_precision, precision
+from polyclinic.models.device import (
+    autocast,
+    describe,
+    device,
+    fixed_precision,
+    fixed_threads,
+    precision,
+)
 
 
 @pytest.fixture
@@ -63,6 +70,12 @@ def test_autocast_is_nothing_in_float32(exact, monkeypatch):
     monkeypatch.setenv("POLYCLINIC_PRECISION", "bfloat16")
     with autocast():
         assert (x @ x).dtype == torch.bfloat16
+
+
+def test_threads_are_fixed_for_a_while(exact):
+    with fixed_threads(2):
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 1
 
 
 def test_what_a_run_records(exact):

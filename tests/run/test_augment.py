@@ -28,13 +28,13 @@ from polyclinic.inpaint.components import (
     TUMOUR_FREE,
     from_labels,
 )
-from polyclinic.inpaint.edit import replay
 from polyclinic.inpaint.files import read_source
 from polyclinic.inpaint.network import NetworkConfig
 from polyclinic.inpaint.objectives import OBJECTIVES
 from polyclinic.inpaint.painter import Painter, load_painter, save_painter
 from polyclinic.inpaint.painting import Settings
 from polyclinic.inpaint.provenance import read_provenance, unpack
+from polyclinic.inpaint.replay import replay
 from polyclinic.run import augment as module
 from polyclinic.run import augment_files
 from polyclinic.run.augment import augment

@@ -216,11 +216,15 @@ def edit_file(
     samples: int,
     painter: Path | None,
     force: bool,
+    tell: Tell,
 ) -> "list[Written]":
     """See `polyclinic.inpaint.edit.edit_file`."""
     from polyclinic.inpaint import edit
     from polyclinic.inpaint.painting import Settings
+    from polyclinic.run.progress import Progress, time_left
 
+    left = time_left()
+    left(0.0)
     return edit.edit_file(
         edit.open_painter(painter),
         path,
@@ -232,16 +236,18 @@ def edit_file(
         sequence=sequence,
         samples=samples,
         force=force,
+        report=lambda done: tell(Progress("edit", done, seconds_left=left(done))),
     )
 
 
 def replay_edit(
     sidecar: Path, out: Path, *, path: Path | None, painter: Path | None, force: bool
 ) -> "Written":
-    """See `polyclinic.inpaint.edit.replay`."""
+    """See `polyclinic.inpaint.replay.replay`."""
     from polyclinic.inpaint import edit
+    from polyclinic.inpaint import replay as job
 
-    return edit.replay(sidecar, edit.open_painter(painter), out, path=path, force=force)
+    return job.replay(sidecar, edit.open_painter(painter), out, path=path, force=force)
 
 
 def augment(

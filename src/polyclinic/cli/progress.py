@@ -25,6 +25,7 @@ _DOING = {
     "report": "writing the report",
     "paint": "training the painter",
     "augment": "painting cases",
+    "edit": "painting",
     "evaluate": "judging what is painted",
     "check": "looking at images",
     "adopt": "cross-validating",

@@ -16,6 +16,8 @@ COMPONENTS = ("tumour-free", "core", "oedema", "enhancing", "mixed")
 TUMOUR_FREE, CORE, OEDEMA, ENHANCING, MIXED = range(len(COMPONENTS))
 KEEP = -1
 """A pixel of a fill map that is not painted."""
+PAINTED_FREE = 5
+"""Painted tumour-free tissue in a mask that is written, where 0 says that a pixel was kept."""
 
 SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
 """Native T1, T1 after contrast, T2, T2-FLAIR."""
@@ -51,6 +53,9 @@ Rouzrokh et al., arXiv 2210.12113."""
 
 COLOUR_TOLERANCE = 40
 """How far each of red, green and blue may be off, of 255."""
+COLOURED = 100
+"""A pixel whose red, green and blue differ by more than this was drawn; a blend of a colour with as
+much grey has 127."""
 
 LABELS: Mapping[str, Mapping[int, int]] = {
     "brats": {1: CORE, 2: OEDEMA, 3: ENHANCING, 4: ENHANCING},
@@ -66,9 +71,9 @@ def component(name: str) -> int:
     return COMPONENTS.index(_known(name, COMPONENTS, "component"))
 
 
-def sequence(name: str) -> int:
-    """The number of a sequence; `ConfigError` with the nearest name if it is unknown."""
-    return SEQUENCES.index(_known(name, SEQUENCES, "sequence"))
+def sequence(name: str, names: Sequence[str] = SEQUENCES) -> int:
+    """The number of a sequence in `names`; `ConfigError` with the nearest name if it is unknown."""
+    return names.index(_known(name, names, "sequence"))
 
 
 def from_labels(labels: NDArray[np.generic], order: str, name: str) -> NDArray[np.uint8]:
@@ -94,16 +99,36 @@ def from_labels(labels: NDArray[np.generic], order: str, name: str) -> NDArray[n
     return components
 
 
-def from_colours(image: NDArray[np.uint8]) -> NDArray[np.int8]:
-    """The fill map (H, W) of a drawing (H, W, 3): `COLOURS` are painted, all other pixels kept.
+def to_mask(realised: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """What masks say of realised components: 0 kept, 1 to 4 parts of a tumour, `PAINTED_FREE`."""
+    numbers = np.where(realised == TUMOUR_FREE, PAINTED_FREE, realised)
+    return np.where(realised == KEEP, 0, numbers).astype(np.uint8)
 
-    Colours may be off by `COLOUR_TOLERANCE`, as JPEG files have them; the grey of an image never
-    comes near to one.
+
+def from_colours(image: NDArray[np.uint8], name: str) -> NDArray[np.int8]:
+    """The fill map (H, W) of a drawing (H, W, 3): `COLOURS` are painted, all grey pixels kept.
+
+    Raises `DataError`, which calls the drawing `name`, where a pixel is `COLOURED` and near to none
+    of them, as along blended edges and in most JPEG files: what it asks for cannot be told.
     """
     fill_map = np.full(image.shape[:2], KEEP, np.int8)
     for colour, number in COLOURS.items():
         off = np.abs(image.astype(np.int16) - np.array(colour)).max(axis=-1)
         fill_map[off <= COLOUR_TOLERANCE] = number
+    expected = (
+        "expected pure cyan, red, green, blue or yellow, each channel within "
+        f"{COLOUR_TOLERANCE} of it: save the drawing as PNG, without blended edges"
+    )
+    spread = image.max(axis=-1).astype(np.int16) - image.min(axis=-1)
+    strays = np.argwhere((spread > COLOURED) & (fill_map == KEEP))
+    if len(strays):
+        row, column = strays[0]
+        raise DataError(
+            f"{name}: {len(strays)} px in colours that mean no component, the first "
+            f"{tuple(image[row, column].tolist())} in column {column}, row {row}; {expected}"
+        )
+    if (fill_map == KEEP).all():
+        raise DataError(f"{name}: in colours, but none of them means a component; {expected}")
     return fill_map
 
 

@@ -1,4 +1,4 @@
-"""From a file and regions to an edited file, and the same edit again from its record.
+"""From an image and regions to an edited image and its record, in memory or in files.
 
 Pixels outside of the regions are copied, not computed: they keep every bit.
 """
@@ -8,66 +8,74 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.cases import head_extent, head_mask
 from polyclinic.inpaint.components import KEEP, component
 from polyclinic.inpaint.files import read_source
-from polyclinic.inpaint.files.output import Output, Written
-from polyclinic.inpaint.files.region import digest, merge, read_region
-from polyclinic.inpaint.files.source import Source, sequence_name
+from polyclinic.inpaint.files.output import Output, Result, Written
+from polyclinic.inpaint.files.region import LABELS, digest, merge, read_region
+from polyclinic.inpaint.files.source import ARRAYS, Source, sequence_name
 from polyclinic.inpaint.intensity import Scaling, scaling_of
 from polyclinic.inpaint.likeness import NOT_A_BRAIN, unlikeness
 from polyclinic.inpaint.painter import Painter, load_painter
-from polyclinic.inpaint.painting import Settings, paint_sequences
+from polyclinic.inpaint.painting import Report, Settings, paint_sequences, part_of, tell_nobody
 from polyclinic.inpaint.provenance import (
     Asked,
     Provenance,
     array_digest,
-    differing,
     file_digests,
     pack,
     pixel_counts,
-    read_provenance,
-    unpack,
 )
 from polyclinic.inpaint.regions import Region
-from polyclinic.models.device import PRECISIONS, describe, fixed_precision, precision
+from polyclinic.models.device import describe, fixed_precision, precision
 
 WEIGHTS = Path(__file__).parent / "weights" / "small.safetensors"
 """The painter that comes with the package."""
 DRAWN = "drawn"
 """In the place of a component: the colours of a drawing say it."""
+ARRAY = "array"
+"""What records call a region that was given as an array."""
 
 
 @dataclass(frozen=True)
 class Edited:
     """One edited source. `volumes` as in `Source`; `realised` int8 (Z, H, W) as in `Painted`;
-    `settings` with the seed of this very sample."""
+    `settings` with the seed of this very sample; `unlikeness` as in `Provenance`."""
 
     volumes: dict[int, NDArray[Any]]
     realised: NDArray[np.int8]
     settings: Settings
+    unlikeness: float
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ask:
-    """A region in the user's words, see `read_region`, and the name of what to paint there; None
-    or `DRAWN` where a drawing's colours say it."""
+    """A region, in the user's words or an array, see `read_region`, and the name of what to paint
+    there; None or `DRAWN` where a drawing's colours say it, `LABELS` where labels do."""
 
-    region: str
+    region: str | NDArray[Any]
     component: str | None = None
 
     @property
-    def number(self) -> int | None:
+    def words(self) -> str:
+        """The region in the user's words; `ARRAY` where it is one."""
+        return self.region if isinstance(self.region, str) else ARRAY
+
+    @property
+    def number(self) -> int | Literal["labels"] | None:
         """The number of the component; `ConfigError` if it is unknown."""
         if self.component is None or self.component == DRAWN:
             return None
+        if self.component == LABELS:
+            return LABELS
         return component(self.component)
 
 
@@ -91,11 +99,13 @@ def edit(
     regions: list[Region],
     settings: Settings,
     samples: int = 1,
+    report: Report = tell_nobody,
 ) -> list[Edited]:
     """Paint `regions`, one a slice, into every sequence of `source`, `samples` times.
 
     Sample k has the seed `settings.seed + k`. In boxes one sequence decides the contour (see
-    `paint_sequences`), and the others are painted within it. Raises `DataError` where regions and
+    `paint_sequences`), and the others are painted within it. `report` hears how far it is. Raises
+    `ConfigError` for several means, which would be the same, and `DataError` where regions and
     slices do not match, nothing is to be painted, or values are NaN.
     """
     shapes = [region.fill_map.shape for region in regions]
@@ -106,6 +116,11 @@ def edit(
         )
     if samples < 1:
         raise ConfigError(f"samples: expected 1 or more, got {samples}")
+    if samples > 1 and settings.mode == "mean":
+        raise ConfigError(
+            f"samples: {samples} means would be the same image, whatever the seed; expected 1, or "
+            "the mode `sample`"
+        )
     fill_mask = np.stack([region.fill_map for region in regions]) != KEEP
     if not fill_mask.any():
         raise DataError("the region is empty: no pixel of the image is to be painted")
@@ -116,17 +131,52 @@ def edit(
         scalings[number] = scaling_of(real, storage.name)
         scaled[number] = scalings[number].apply(real)
     head = head_mask(list(scaled.values()))
-    warnings = _warnings(next(iter(scaled.values())), head, fill_mask)
+    score, warnings = _likeness(next(iter(scaled.values())), head, fill_mask)
+    warnings = (*source.warnings, *warnings)
     edited = []
     for sample in range(samples):
         chosen = dataclasses.replace(settings, seed=settings.seed + sample)
-        painted, realised = paint_sequences(painter, scaled, regions, head_extent(head), chosen)
+        painted, realised = paint_sequences(
+            painter, scaled, regions, head_extent(head), chosen, part_of(report, sample, samples)
+        )
         volumes = {
             number: _stored(source, number, slices, scalings[number], fill_mask)
             for number, slices in painted.items()
         }
-        edited.append(Edited(volumes, realised, chosen, warnings))
+        edited.append(Edited(volumes, realised, chosen, score, warnings))
     return edited
+
+
+def edit_source(
+    painter: Painter,
+    source: Source,
+    asks: Sequence[Ask],
+    settings: Settings,
+    sidecars: Sequence[Path],
+    *,
+    boxed: bool = False,
+    slices: tuple[int, int] | None = None,
+    report: Report = tell_nobody,
+) -> list[Result]:
+    """Paint what is asked for into `source`: a sample for each of `sidecars`, its record's place.
+
+    Where regions overlap, the later one counts. `boxed`, `slices` as in `read_region`. Nothing is
+    written. Raises `ConfigError`, `DataError`.
+    """
+    if not asks:
+        raise ConfigError("no region: say where to paint with --region, and what with --as")
+    single = [read_region(ask.region, source, ask.number, boxed, slices) for ask in asks]
+    asked = tuple(
+        Asked(ask.words, ask.component, boxed, slices, digest(regions))
+        for ask, regions in zip(asks, single, strict=True)
+    )
+    regions = merge(single)
+    with fixed_precision(precision()):
+        edited = edit(painter, source, regions, settings, len(sidecars), report)
+        return [
+            (one.volumes, one.realised, record_of(painter, source, asked, regions, one, sidecar))
+            for one, sidecar in zip(edited, sidecars, strict=True)
+        ]
 
 
 def edit_file(
@@ -141,78 +191,23 @@ def edit_file(
     sequence: str | None = None,
     samples: int = 1,
     force: bool = False,
+    report: Report = tell_nobody,
 ) -> list[Written]:
     """Paint into the file or folder `path` and write image, mask and record; one result a sample.
 
     `out` is a file where the input is one, else a folder; a name without a known extension is a
-    folder. Where regions overlap, the later one counts. `boxed`, `slices` as in `read_region`,
-    `sequence` as in `read_source`; `force` writes over what is in `out`. Nothing is written unless
-    everything could be computed. Raises `ConfigError`, `DataError`, `RunError`.
+    folder. `boxed`, `slices` as in `read_region`, `sequence` as in `read_source`; `force` writes
+    over what is in `out`. Nothing is written unless everything could be computed. Raises
+    `ConfigError`, `DataError`, `RunError`.
     """
-    if not asks:
-        raise ConfigError("no region: say where to paint with --region, and what with --as")
-    numbers = [ask.number for ask in asks]
     source = read_source(path, sequence)
     output = Output(source, out, samples, force)
-    single = [
-        read_region(ask.region, source, number, boxed, slices)
-        for ask, number in zip(asks, numbers, strict=True)
-    ]
-    asked = tuple(
-        Asked(ask.region, ask.component, boxed, slices, digest(regions))
-        for ask, regions in zip(asks, single, strict=True)
+    sidecars = [sidecar for _, _, sidecar in output.places]
+    chosen = settings or Settings()
+    results = edit_source(
+        painter, source, asks, chosen, sidecars, boxed=boxed, slices=slices, report=report
     )
-    regions = merge(single)
-    with fixed_precision(precision()):
-        edited = edit(painter, source, regions, settings or Settings(), samples)
-        records = [
-            record_of(painter, source, asked, regions, one, sidecar)
-            for one, (_, _, sidecar) in zip(edited, output.places, strict=True)
-        ]
-    return output.write([(e.volumes, e.realised, r) for e, r in zip(edited, records, strict=True)])
-
-
-def replay(
-    sidecar: Path, painter: Painter, out: Path, *, path: Path | None = None, force: bool = False
-) -> Written:
-    """Make the image of the record `sidecar` again; `path` is where its input is now.
-
-    Raises `DataError` where the input or the painter is another one. On another machine the last
-    bits may differ: then the result has a warning, and its own record.
-    """
-    record = read_provenance(sidecar)
-    if painter.digest != record.painter:
-        raise DataError(
-            f"{sidecar}: made with the painter {record.painter[:16]}, this is "
-            f"{painter.digest[:16]}; name the same one with --painter"
-        )
-    found = path or sidecar.parent / record.input
-    if not found.exists():
-        raise DataError(f"{found}: the input of {sidecar} is not there; say where with --input")
-    source = read_source(found, record.sequence)
-    others = list(differing(record, file_digests(source.files)))
-    if others or source.shape != record.shape:
-        raise DataError(
-            f"{found}: {', '.join(others[:3]) or 'its geometry'} differs from what {sidecar} was "
-            "made from; expected the same input, bit for bit"
-        )
-    output = Output(source, out, 1, force)
-    regions = unpack(record.fill, record.shape)
-    asked_precision = PRECISIONS.get(record.precision)
-    if asked_precision is None:
-        raise DataError(f"{sidecar}: precision {record.precision!r}; expected float32 or bfloat16")
-    with fixed_precision(asked_precision):
-        (edited,) = edit(painter, source, regions, record.settings)
-        again = record_of(painter, source, record.asked, regions, edited, output.places[0][2])
-    if again.outputs == record.outputs:
-        again = dataclasses.replace(record, input=again.input)
-    else:
-        changed = [f"{k} was {v}" for k, v in record.machine.items() if again.machine.get(k) != v]
-        why = f": {'; '.join(changed)}" if changed else ""
-        text = f"the result differs from that of {sidecar.name}{why}"
-        again = dataclasses.replace(again, warnings=(*again.warnings, text))
-    (written,) = output.write([(edited.volumes, edited.realised, again)])
-    return written
+    return output.write(results)
 
 
 def _stored(
@@ -231,9 +226,10 @@ def _stored(
     return after
 
 
-def _warnings(
+def _likeness(
     slices: NDArray[np.float32], head: NDArray[np.bool_], fill_mask: NDArray[np.bool_]
-) -> tuple[str, ...]:
+) -> tuple[float, tuple[str, ...]]:
+    """The `unlikeness` of the painted slice with most head, and what is to be warned of."""
     shown = np.flatnonzero(fill_mask.any(axis=(1, 2)))
     largest = shown[head[shown].sum(axis=(1, 2)).argmax()]
     score = unlikeness(slices[largest], head[largest])
@@ -245,7 +241,7 @@ def _warnings(
         )
     elif (head & fill_mask).sum() < fill_mask.sum() / 2:
         warnings.append("most of the region lies outside of the head")
-    return tuple(warnings)
+    return round(score, 3), tuple(warnings)
 
 
 def record_of(
@@ -262,12 +258,12 @@ def record_of(
     carry names of people and projects to wherever the image goes.
     """
     outputs = {sequence_name(number): array_digest(v) for number, v in edited.volumes.items()}
-    sequence = next(iter(outputs)) if source.format != "brats" else None
+    sequence = next(iter(outputs)) if source.format not in ("brats", ARRAYS) else None
     return Provenance(
-        input=Path(os.path.relpath(source.path.resolve(), sidecar.parent.resolve())).as_posix(),
+        input=_seen_from(sidecar, source),
         format=source.format,
         sequence=sequence,
-        inputs=file_digests(source.files),
+        inputs=_input_digests(source),
         painter=painter.digest,
         asked=asked,
         shape=source.shape,
@@ -277,5 +273,19 @@ def record_of(
         outputs={**outputs, "realised": array_digest(edited.realised)},
         pixels=pixel_counts(edited.realised),
         warnings=edited.warnings,
-        machine=describe(),
+        machine={**describe(), "numpy": np.__version__, "scipy": scipy.__version__},
+        unlikeness=edited.unlikeness,
     )
+
+
+def _seen_from(sidecar: Path, source: Source) -> str:
+    if source.format == ARRAYS:
+        return ""
+    return Path(os.path.relpath(source.path.resolve(), sidecar.parent.resolve())).as_posix()
+
+
+def _input_digests(source: Source) -> dict[str, str]:
+    """SHA-256 of the files that were read, or of the arrays that were given."""
+    if source.format == ARRAYS:
+        return {sequence_name(number): array_digest(v) for number, v in source.volumes.items()}
+    return file_digests(source.files)

@@ -2,9 +2,9 @@
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polyclinic.errors import ConfigError, DataError
-from polyclinic.inpaint.components import KEEP, SEQUENCES, TUMOUR_FREE, UNKNOWN_SEQUENCE
+from polyclinic.inpaint.components import COMPONENTS, KEEP, SEQUENCES, TUMOUR_FREE, UNKNOWN_SEQUENCE
 from polyclinic.inpaint.conditioning import DIFFUSED, Request
 from polyclinic.inpaint.grain import grained
 from polyclinic.inpaint.intensity import BLACK
@@ -25,6 +25,8 @@ from polyclinic.models.device import device
 from polyclinic.seeding import derive, generator
 
 Mode = Literal["sample", "mean"]
+Report = Callable[[float], None]
+"""Hears the share of the work that is done, 0..1."""
 MARGIN = 0.35
 """Surroundings that the model sees on every side of a region, as a share of a training crop."""
 CONTOUR_FROM = tuple(SEQUENCES.index(name) for name in ("t2f", "t1c", "t2w", "t1n"))
@@ -71,12 +73,22 @@ class Painted:
     realised: NDArray[np.int8]
 
 
+def tell_nobody(_: float) -> None:
+    """A `Report` that does nothing."""
+
+
+def part_of(report: Report, number: int, count: int) -> Report:
+    """The `Report` of part `number`, from 0, of `count` equal parts."""
+    return lambda share: report((number + share) / count)
+
+
 def paint_sequences(
     painter: Painter,
     volumes: Mapping[int, NDArray[np.float32]],
     regions: list[Region],
     head_px: float,
     settings: Settings,
+    report: Report = tell_nobody,
 ) -> tuple[dict[int, NDArray[np.float32]], NDArray[np.int8]]:
     """Paint the same regions into every sequence of a case: its volumes, and what was realised.
 
@@ -85,8 +97,10 @@ def paint_sequences(
     """
     out: dict[int, NDArray[np.float32]] = {}
     first: NDArray[np.float32] | None = None
-    for number in sorted(volumes, key=(*CONTOUR_FROM, UNKNOWN_SEQUENCE).index):
-        painted = paint(painter, volumes[number], regions, number, head_px, settings, first)
+    order = sorted(volumes, key=(*CONTOUR_FROM, UNKNOWN_SEQUENCE).index)
+    for turn, number in enumerate(order):
+        told = part_of(report, turn, len(order))
+        painted = paint(painter, volumes[number], regions, number, head_px, settings, first, told)
         out[number] = painted.slices
         regions = [Region(plane, np.zeros(plane.shape, bool)) for plane in painted.realised]
         first = painted.slices if first is None else first
@@ -101,6 +115,7 @@ def paint(
     head_px: float,
     settings: Settings,
     other: NDArray[np.float32] | None = None,
+    report: Report = tell_nobody,
 ) -> Painted:
     """Paint `regions`, one a slice, into neighbouring axial slices (Z, H, W), scaled intensities.
 
@@ -112,10 +127,11 @@ def paint(
     extent in these slices. Raises `DataError` where there is nothing to paint.
     """
     left = np.stack([region.fill_map for region in regions])
-    boxed = np.stack([region.boxed for region in regions])
+    boxes = np.stack([region.boxes for region in regions]).astype(np.int16)
     if (left == KEEP).all():
         raise DataError("the region is empty: no pixel of the image is to be painted")
-    out, realised = slices.copy(), left.copy()
+    out, realised, done = slices.copy(), left.copy(), 0
+    total = int((left != KEEP).sum())
     for number, part in enumerate(_parts((left != KEEP).any(axis=0), painter, head_px)):
         window = _window(part, painter, head_px)
         noise = _noise(window, settings, number)
@@ -128,30 +144,34 @@ def paint(
                 beside=None if toward is None else _without(out[toward], left[toward] != KEEP),
                 other=None if other is None else other[z],
             )
-            box = boxed[z] & (left[z] > TUMOUR_FREE) & own[z]
+            box = (boxes[z] > 0) & (left[z] > TUMOUR_FREE) & own[z]
             if box.any():
-                x = _sample(painter, request(left[z], boxed[z]), noise, settings)
-                tumour = contour(window.back(_smooth(x[0, 1]), box.shape), box)
+                x = _sample(painter, request(left[z], boxes[z] > 0), noise, settings)
+                each = np.where(box, boxes[z] * len(COMPONENTS) + left[z], 0)
+                tumour = contour(window.back(_smooth(x[0, 1]), box.shape), each)
                 left[z] = np.where(box & ~tumour, TUMOUR_FREE, left[z])
                 realised[z] = np.where(box, left[z], realised[z])
-                boxed[z] &= ~box
-            x = _sample(painter, request(left[z], boxed[z]), noise, settings)
+                boxes[z][box] = 0
+            x = _sample(painter, request(left[z], boxes[z] > 0), noise, settings)
             out[z] = np.where(own[z], window.back(x[0, 0], out[z].shape), out[z])
             left[z] = np.where(own[z], KEEP, left[z])
+            done += int(own[z].sum())
+            report(done / total)
     if settings.grain and settings.mode == "sample":
-        for z, region in enumerate(regions):
+        for z in np.flatnonzero((realised != KEEP).any(axis=(1, 2))).tolist():
             rng = np.random.default_rng(derive(settings.seed, "grain", sequence, z))
-            out[z] = grained(out[z], region.fill_map != KEEP, head_px, rng)
+            out[z] = grained(out[z], realised[z] != KEEP, head_px, rng)
     return Painted(out, realised)
 
 
-def contour(tumour_map: NDArray[np.float32], box: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Where the tumour is in each box of `box` (H, W): the largest piece in which the map (H, W) is
-    positive, holes filled; where there is none, the tenth of the box with the highest values."""
-    found = np.zeros_like(box)
-    labels, count = ndimage.label(box)
-    for number in range(1, count + 1):
-        here = labels == number
+def contour(
+    tumour_map: NDArray[np.float32], boxes: NDArray[np.integer] | NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Where the tumour is in each connected piece of the same number, not 0, in `boxes` (H, W): the
+    largest piece in which the map (H, W) is positive, holes filled; where there is none, the tenth
+    of the box with the highest values."""
+    found = np.zeros(boxes.shape, bool)
+    for here in _pieces(boxes):
         inside = here & (tumour_map > 0)
         if not inside.any():
             inside = here & (tumour_map >= np.quantile(tumour_map[here], 1 - LEAST_SHARE))
@@ -159,6 +179,12 @@ def contour(tumour_map: NDArray[np.float32], box: NDArray[np.bool_]) -> NDArray[
         largest = pieces == np.bincount(pieces[inside]).argmax()
         found |= ndimage.binary_fill_holes(largest) & here
     return found
+
+
+def _pieces(boxes: NDArray[Any]) -> Iterator[NDArray[np.bool_]]:
+    for box in np.unique(boxes[boxes > 0]):
+        labels, count = ndimage.label(boxes == box)
+        yield from (labels == number for number in range(1, count + 1))
 
 
 def _parts(

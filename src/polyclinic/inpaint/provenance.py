@@ -24,7 +24,8 @@ from polyclinic.inpaint.regions import Region
 
 SCHEMA = "polyclinic.edit/1"
 _BOXED = 8
-"""Added to the number of a component where the model chooses the contour."""
+"""Added to the number of a component as often as the number of its box says: where the model
+chooses the contour."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The record of one edited image. `inputs` and `outputs` are SHA-256 by name: of the files
-    that were read, and of the stored values (and `realised`, the mask) that came out. `fill` are
-    runs of equal pixels of all regions together, (code, length), of slices `shape` (Z, H, W).
-    `precision` is what was computed in. `input` is a path relative to the record's folder."""
+    """The record of one edited image. `inputs` and `outputs` are SHA-256 by name: of the files or
+    arrays that were read, and of the stored values (and `realised`, the mask) that came out. `fill`
+    are runs of equal pixels of all regions together, (code, length), of slices `shape` (Z, H, W).
+    `precision` is what was computed in. `unlikeness` is 0 for a perfectly regular axial head and 1
+    for anything else, of the painted slice with most head; None in older records. `input` is a path
+    relative to the record's folder, empty for arrays."""
 
     input: str
     format: str
@@ -60,6 +63,7 @@ class Provenance:
     pixels: dict[str, int]
     warnings: tuple[str, ...]
     machine: dict[str, str | int]
+    unlikeness: float | None = None
     version: str = __version__
 
     @property
@@ -73,7 +77,7 @@ class Provenance:
     @property
     def identity(self) -> str:
         """A digest of all that says what came out, the same on every machine that made it."""
-        parts = {**as_record(self), "input": "", "machine": "", "warnings": ""}
+        parts = {**as_record(self), "input": "", "machine": "", "warnings": "", "unlikeness": ""}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -110,8 +114,8 @@ def read_provenance(path: Path) -> Provenance:
 def pack(regions: Sequence[Region]) -> tuple[int, ...]:
     """Regions, one a slice, as runs (code, length, code, length, ...) over all pixels."""
     fill = np.stack([r.fill_map for r in regions])
-    boxed = np.stack([r.boxed for r in regions]) & (fill != KEEP)
-    codes = (fill.astype(np.int16) + boxed * _BOXED).ravel()
+    boxes = np.stack([r.boxes for r in regions]).astype(np.int64) * (fill != KEEP)
+    codes = (fill + boxes * _BOXED).ravel()
     starts = np.flatnonzero(np.diff(codes, prepend=codes[0] - 1))
     lengths = np.diff(starts, append=codes.size)
     pairs = zip(codes[starts].tolist(), lengths.tolist(), strict=True)
@@ -120,16 +124,16 @@ def pack(regions: Sequence[Region]) -> tuple[int, ...]:
 
 def unpack(runs: Sequence[int], shape: Sequence[int]) -> list[Region]:
     """The regions that `pack` packed; `ValueError` where runs and shape do not fit together."""
-    codes, lengths = np.array(runs[::2], np.int16), np.array(runs[1::2], np.int64)
-    known = {KEEP, *range(len(COMPONENTS)), *(c + _BOXED for c in range(len(COMPONENTS)))}
-    if not set(codes.tolist()) <= known or (lengths < 0).any():
+    codes, lengths = np.array(runs[::2], np.int64), np.array(runs[1::2], np.int64)
+    known = (codes == KEEP) | (codes >= 0) & (codes % _BOXED < len(COMPONENTS))
+    if not known.all() or (codes > _BOXED * np.iinfo(np.int16).max).any() or (lengths < 0).any():
         raise ValueError("its regions have unknown components")
     if len(shape) != 3 or lengths.sum() != np.prod(shape) or len(codes) != len(lengths):
         raise ValueError("its regions do not have its shape")
     planes = np.repeat(codes, lengths).reshape(tuple(shape))
-    boxed = planes >= _BOXED
-    fill = (planes - boxed * _BOXED).astype(np.int8)
-    return [Region(f, b) for f, b in zip(fill, boxed, strict=True)]
+    boxes = planes.clip(min=0) // _BOXED
+    fill = (planes - boxes * _BOXED).astype(np.int8)
+    return [Region(f, b) for f, b in zip(fill, boxes.astype(np.int16), strict=True)]
 
 
 def file_digests(files: Mapping[str, Path]) -> dict[str, str]:

@@ -24,11 +24,17 @@ FIRST_ASKED = {CORE: 0.25, OEDEMA: 0.4, ENHANCING: 0.35}
 
 @dataclass(frozen=True)
 class Region:
-    """What to paint where: `fill_map` int8 (H, W) of component numbers or `KEEP`; `boxed` bool
-    (H, W), where the model chooses the contour."""
+    """What to paint where: `fill_map` int8 (H, W) of component numbers or `KEEP`; `boxes` (H, W)
+    the number of the box that a pixel lies in, where the model chooses the contour, 0 elsewhere;
+    a mask where there is no more than one."""
 
     fill_map: NDArray[np.int8]
-    boxed: Mask
+    boxes: NDArray[np.int16] | Mask
+
+    @property
+    def boxed(self) -> Mask:
+        """Bool (H, W): where the model chooses the contour."""
+        return self.boxes > 0
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,13 @@ def empty(shape: tuple[int, ...]) -> Region:
     return Region(np.full(shape, KEEP, np.int8), np.zeros(shape, bool))
 
 
-def overlay(region: Region, mask: Mask, component: int, boxed: bool = False) -> Region:
-    """`region` with `component` asked for in `mask`, over what was asked for there before."""
+def overlay(region: Region, mask: Mask, component: int, boxed: int = False) -> Region:
+    """`region` with `component` asked for in `mask`, over what was asked for there before.
+
+    `boxed` is the number of the box, 0 or False where the contour is exact.
+    """
     fill_map = np.where(mask, component, region.fill_map).astype(np.int8)
-    return Region(fill_map, np.where(mask, boxed, region.boxed))
+    return Region(fill_map, np.where(mask, boxed, region.boxes).astype(np.int16))
 
 
 def box_around(mask: Mask, margins: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Mask:

@@ -69,6 +69,17 @@ def fixed_precision(chosen: torch.dtype) -> Iterator[None]:
         _FIXED.pop()
 
 
+@contextmanager
+def fixed_threads(count: int) -> Iterator[None]:
+    """Compute with `count` threads in the block: sums of floats depend on how they are divided."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def autocast() -> AbstractContextManager[object]:
     """The context in which training and inference run their forward passes."""
     dtype = precision()

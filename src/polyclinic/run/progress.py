@@ -16,6 +16,7 @@ Phase = Literal[
     "report",
     "paint",
     "augment",
+    "edit",
     "evaluate",
     "check",
     "adopt",

@@ -76,7 +76,7 @@ def test_other_images_are_refused(tmp_path):
     )
     for name, expected in {
         "c.png": r"c\.png: an image in colours; expected a grey MRI slice",
-        "bits.png": r"pixels of type bool; expected grey of 8 or 16 bits",
+        "bits.png": r"black and white, 1 bit; expected a grey slice",
         "f.tif": r"pixels of type float32; expected grey of 8 or 16 bits",
         "text.png": r"not a PNG, JPEG or TIFF image, or damaged",
         "two.tif": r"holds several images; expected one",

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from polyclinic.errors import ConfigError, DataError
-from polyclinic.inpaint.components import CORE, KEEP, MIXED, OEDEMA, TUMOUR_FREE
+from polyclinic.inpaint.components import CORE, ENHANCING, KEEP, MIXED, OEDEMA, TUMOUR_FREE
 from polyclinic.inpaint.files import read_source
 from polyclinic.inpaint.files.region import digest, merge, read_region
 
@@ -85,7 +85,7 @@ def test_masks_of_another_geometry_are_refused(tmp_path, volume, image, write_ni
 
 def test_drawings_need_no_component(tmp_path, image):
     drawing = np.full((6, 8, 3), 90, np.uint8)
-    drawing[0, 0], drawing[5, 7], drawing[3, 3] = (255, 0, 0), (0, 255, 255), (80, 255, 0)
+    drawing[0, 0], drawing[5, 7] = (255, 0, 0), (0, 255, 255)
     path = str(tmp_path / "drawing.png")
     Image.fromarray(drawing).save(path)
     fill = fill_of(read_region(path, image, None))[0]
@@ -95,6 +95,83 @@ def test_drawings_need_no_component(tmp_path, image):
     Image.fromarray(np.full((6, 8, 3), (9, 9, 8), np.uint8)).save(path)
     with pytest.raises(DataError, match=r"none of them means a component"):
         read_region(path, image, None)
+
+
+@pytest.fixture
+def square(tmp_path):
+    """A grey square of 64 px, to be painted on."""
+    Image.fromarray(np.full((64, 64), 90, np.uint8)).save(tmp_path / "square.png")
+    return read_source(tmp_path / "square.png")
+
+
+def test_drawings_that_lost_colours_are_refused(tmp_path, square):
+    """One rule for all formats: no pixel that was drawn is left out without a word."""
+    drawing = np.full((64, 64, 3), 90, np.uint8)
+    disc = np.hypot(*(np.mgrid[:64, :64] - 31.5)) < 15
+    drawing[disc] = (255, 0, 0)
+    kept, lost = str(tmp_path / "kept.jpg"), str(tmp_path / "lost.jpg")
+    Image.fromarray(drawing).save(kept, quality=100, subsampling=0)
+    assert np.array_equal(fill_of(read_region(kept, square, None))[0] == CORE, disc)
+    Image.fromarray(drawing).save(lost, quality=85)
+    for component in (None, OEDEMA):
+        with pytest.raises(DataError, match=r"lost\.jpg: \d+ px in colours .* save the draw"):
+            read_region(lost, square, component)
+
+
+def test_the_edge_of_a_grey_mask_lies_at_half_of_its_maximum(tmp_path, square):
+    disc = np.hypot(*(np.mgrid[:64, :64] - 31.5)) < 15
+    fine = np.hypot(*(np.mgrid[:512, :512] - 255.5)) < 120
+    sharp = Image.fromarray(np.where(disc, 255, 0).astype(np.uint8))
+    soft = Image.fromarray(np.where(fine, 255, 0).astype(np.uint8)).resize((64, 64), Image.BOX)
+    assert len(np.unique(np.array(soft))) > 8
+    for name, picture in {"a.jpg": sharp, "a.png": soft, "b.jpg": soft, "b.png": sharp}.items():
+        picture.save(tmp_path / name, quality=85)
+        found = fill_of(read_region(str(tmp_path / name), square, CORE))[0] == CORE
+        assert (found ^ disc).sum() <= (0 if name == "b.png" else 0.02 * disc.sum())
+    assert (np.array(Image.open(tmp_path / "a.jpg")) != 0).sum() > 1.1 * disc.sum()
+
+
+@pytest.mark.parametrize("values", [[0, 1, 2, 3, 4], [0, 85, 170, 255], [0, 255], [0, 1, 20]])
+def test_labels_count_all_but_0(tmp_path, square, values):
+    labels = np.array(values, np.uint8)[np.arange(64) % len(values)].repeat(64).reshape(64, 64)
+    Image.fromarray(labels).save(tmp_path / "l.png")
+    found = fill_of(read_region(str(tmp_path / "l.png"), square, CORE))[0]
+    assert np.array_equal(found == CORE, labels != 0)
+    if max(values) < 64:
+        Image.fromarray(labels).save(tmp_path / "l.jpg")
+        with pytest.raises(DataError, match=r"l\.jpg: its values reach only \d+, as labels do"):
+            read_region(str(tmp_path / "l.jpg"), square, CORE)
+
+
+def test_a_resampled_volume_counts_from_half(tmp_path, volume, write_nifti):
+    mask = np.zeros((8, 6, 4), np.float32)
+    mask[2:5, 1, 3] = 0.2, 1, 0.6
+    path = str(write_nifti(tmp_path / "m.nii", mask, AFFINE))
+    fill = fill_of(read_region(path, volume, MIXED))
+    assert np.array_equal(fill == MIXED, volume.grid.to_axial(mask) > 0.5)
+
+
+def test_labels_of_brats_say_what_to_paint(tmp_path, volume, square, write_nifti):
+    labels = np.zeros((8, 6, 4), np.int16)
+    labels[1, :4, 2] = 1, 2, 4, 0
+    path = str(write_nifti(tmp_path / "seg.nii.gz", labels, AFFINE))
+    expected = volume.grid.to_axial(np.array([KEEP, CORE, OEDEMA, KEEP, ENHANCING])[labels])
+    assert np.array_equal(fill_of(read_region(path, volume, "labels")), expected)
+    as_array = fill_of(read_region(volume.grid.to_axial(labels), volume, "labels"))
+    assert np.array_equal(as_array, expected)
+    Image.fromarray(np.tile(np.arange(4, dtype=np.uint8), (64, 16))).save(tmp_path / "l.png")
+    (drawn,) = read_region(str(tmp_path / "l.png"), square, "labels")
+    assert drawn.fill_map[0, :4].tolist() == [KEEP, CORE, OEDEMA, ENHANCING]
+    labels[5, 5, 3] = 7
+    write_nifti(tmp_path / "seg.nii.gz", labels, AFFINE)
+    with pytest.raises(DataError, match=r"seg\.nii\.gz: label 7; in brats order expected one of"):
+        read_region(path, volume, "labels")
+    with pytest.raises(ConfigError, match=r"Add --as with one of .*, or with `labels` where it h"):
+        read_region(path, volume, None)
+    with pytest.raises(ConfigError, match=r"box:1,1,2,2: a box has no labels; expected --as"):
+        read_region("box:1,1,2,2", volume, "labels", slices=(0, 1))
+    with pytest.raises(DataError, match=r"l\.jpg: a format that does not keep labels; save"):
+        read_region("l.jpg", square, "labels")
 
 
 def test_a_mask_needs_a_component(tmp_path, image):
@@ -112,4 +189,7 @@ def test_later_regions_win(image):
     assert (merged.fill_map == OEDEMA).sum() == 12
     assert (merged.fill_map == CORE).sum() == 16
     assert np.array_equal(merged.boxed, merged.fill_map == OEDEMA)
+    third = read_region("box:4,0,8,2", image, OEDEMA, boxed=True)
+    (merged,) = merge([first, second, third])
+    assert (merged.boxes[0, 3], merged.boxes[0, 4], merged.boxes[3, 3]) == (1, 3, 0)
     assert digest([merged]) != digest(first)

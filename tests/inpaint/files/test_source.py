@@ -64,3 +64,6 @@ def test_arrays_of_other_shapes_and_unknown_sequences_are_refused():
         from_arrays({"t1n": np.ones((4, 5)), "t2w": np.ones((5, 4))})
     with pytest.raises(ConfigError, match=r"no sequence 'flare'.*did you mean `flair`"):
         sequence_number("flare")
+    with pytest.raises(ConfigError, match=r"'dwi': expected one of t1n, t1c, t2w, t2f, unknown"):
+        sequence_number("dwi")
+    assert sequence_number(" Unknown") == 4

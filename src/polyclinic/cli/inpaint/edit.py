@@ -18,6 +18,7 @@ from polyclinic.cli.inpaint.options import (
     steps_option,
 )
 from polyclinic.cli.output import emit
+from polyclinic.cli.progress import telling
 from polyclinic.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class SliceRange(click.ParamType[tuple[int, int]]):
     metavar="COMPONENT",
     multiple=True,
     help="What to paint there: tumour-free, core, oedema, enhancing, mixed; one for each --region, "
-    "or `drawn` where a drawing's colours say it.",
+    "or `drawn` where a drawing's colours say it, `labels` where the labels of BraTS do.",
 )
 @click.option("--box", "boxed", is_flag=True, help="Let the model choose contours in the regions.")
 @click.option("--slices", type=SliceRange(), help="Axial slices, from the feet up, b excluded.")
@@ -111,9 +112,9 @@ def edit(
     """Paint regions of INPUT: a PNG, JPEG, TIFF, NIfTI or DICOM file, a BraTS case, a DICOM series.
 
     A region is a box in pixels of an axial slice, a NIfTI mask of the same geometry, an image of
-    the size of a slice (all but 0 is painted), or a drawing in the published colours, which needs
-    no --as. All other pixels keep every bit. Beside the image go the mask that was realised and
-    a record from which `polyclinic inpaint replay` makes it again.
+    the size of a slice, or a drawing in the published colours, which needs no --as. All other
+    pixels keep every bit. Beside the image go the mask that was realised and a record from which
+    `polyclinic inpaint replay` makes it again.
     """
     one_of(as_json, quiet)
     if components and len(components) != len(regions):
@@ -122,21 +123,23 @@ def edit(
             "in their order"
         )
     asks = list(zip(regions, components or [None] * len(regions), strict=True))
-    written = engine.edit_file(
-        input_path,
-        asks,
-        out,
-        boxed=boxed,
-        slices=slices,
-        sequence=sequence,
-        steps=steps,
-        guidance=guidance,
-        seed=seed,
-        mode=mode,
-        samples=samples,
-        painter=painter,
-        force=force,
-    )
+    with telling(as_json=as_json, quiet=quiet) as tell:
+        written = engine.edit_file(
+            input_path,
+            asks,
+            out,
+            boxed=boxed,
+            slices=slices,
+            sequence=sequence,
+            steps=steps,
+            guidance=guidance,
+            seed=seed,
+            mode=mode,
+            samples=samples,
+            painter=painter,
+            force=force,
+            tell=tell,
+        )
     for one in written:
         _show("edit", one, as_json=as_json, quiet=quiet)
 
@@ -161,7 +164,7 @@ def replay(
     """Make the image again that the record SIDECAR (JSON) describes.
 
     Input and painter must be those that it was made with; on the same machine every bit of the
-    result is the same.
+    result is the same. Where it is not, the result is written and the command fails.
     """
     one_of(as_json, quiet)
     written = engine.replay_edit(sidecar, out, path=input_path, painter=painter, force=force)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from polyclinic.data.dicom.header import is_dicom, quiet, read_dataset, reason_of
 from polyclinic.data.dicom.series import affine_of, normal, places
-from polyclinic.data.files import list_files
+from polyclinic.data.files import list_files, plain
 from polyclinic.errors import DataError
 from polyclinic.inpaint.components import UNKNOWN_SEQUENCE
 from polyclinic.inpaint.files import dicom_output, nifti
@@ -23,6 +23,8 @@ from polyclinic.inpaint.files.source import Grid, Source, Storage
 from polyclinic.inpaint.provenance import Provenance
 
 write_mask = nifti.write_mask
+MR = "MR"
+"""The modality that painters know, as DICOM calls it."""
 _ALIKE = (
     "SeriesInstanceUID",
     "Rows",
@@ -78,6 +80,7 @@ def read(path: Path, sequence: int | None) -> Source:
             native,
             [(name, dataset, cell) for (name, dataset), cell in zip(ordered, cells, strict=True)],
         ),
+        _warnings(datasets[0]),
     )
 
 
@@ -97,6 +100,13 @@ def write(
         file.parent.mkdir(parents=True, exist_ok=True)
         with _odd_values_allowed(source.path):
             dicom_output.write_file(dataset, cells.replaced(plane), file, provenance)
+
+
+def _warnings(dataset: Any) -> tuple[str, ...]:
+    modality = plain(str(dataset.get("Modality") or MR))
+    if modality == MR:
+        return ()
+    return (f"its modality is {modality}, expected {MR}: what is painted may mean nothing",)
 
 
 def _files(folder: Path) -> dict[str, Path]:

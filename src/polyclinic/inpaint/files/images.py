@@ -91,6 +91,8 @@ def _pixels(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
     except Exception as error:  # decoders trip in many ways over damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: cannot be read ({reason})") from None
+    if pixels.dtype == np.bool_:
+        raise DataError(f"{path}: black and white, 1 bit; expected a grey slice of 8 or 16 bits")
     if pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2:
         pixels = pixels.astype(np.uint16)  # in the byte order of this machine
     if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim not in (2, 3):

@@ -24,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic.errors import ConfigError, PolyclinicError, RunError
-from polyclinic.inpaint.components import KEEP
+from polyclinic.inpaint.components import to_mask
 from polyclinic.inpaint.files import FORMATS
 from polyclinic.inpaint.files.source import Source
 from polyclinic.inpaint.provenance import Provenance, as_record
 
-_KNOWN = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".nii.gz", ".gz", ".dcm")
+_KNOWN = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii.gz", ".nii", ".gz", ".dcm")
 Result = tuple[dict[int, NDArray[Any]], NDArray[np.int8], Provenance]
 """Edited volumes, realised components (Z, H, W), record."""
 
@@ -122,8 +122,7 @@ class Output:
             image = folder / f"{self.source.path.stem}.png"
         else:
             image = folder / self.source.path.name
-        ending = ".nii.gz" if image.name.lower().endswith(".nii.gz") else image.suffix
-        stem = image.name[: len(image.name) - len(ending)]
+        stem = _without_extension(image.name)
         mask, sidecar = f"{stem}.mask{self.format.mask}", f"{stem}.json"
         return image, image.with_name(mask), image.with_name(sidecar)
 
@@ -141,8 +140,7 @@ class Output:
         if not self.source.path.is_dir():
             image /= place[0].name
         self.format.write(self.source, volumes, image, record)
-        labels = np.where(realised == KEEP, 0, realised).astype(np.uint8)
-        self.format.write_mask(self.source, labels, room / f"realised{self.format.mask}")
+        self.format.write_mask(self.source, to_mask(realised), room / f"realised{self.format.mask}")
         text = json.dumps(as_record(record), indent=1, ensure_ascii=False)
         (room / "record.json").write_text(text + "\n", encoding="utf-8")
         return image
@@ -159,3 +157,13 @@ class Output:
             image.replace(target)
         (room / f"realised{self.format.mask}").replace(mask)
         (room / "record.json").replace(sidecar)
+
+
+def _without_extension(name: str) -> str:
+    """`name` without a known extension: what follows a dot in a UID is none.
+
+    >>> _without_extension("scan.NII.gz"), _without_extension("1.2.3.4")
+    ('scan', '1.2.3.4')
+    """
+    ending = next((known for known in _KNOWN if name.lower().endswith(known)), "")
+    return name[: len(name) - len(ending)]

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,61 +13,75 @@ from polyclinic.data.files import is_image
 from polyclinic.data.images import read_image, read_label_map
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.components import COMPONENTS, KEEP, from_colours
-from polyclinic.inpaint.files.nifti import read_stored
+from polyclinic.inpaint.files.masks import drawn_in_image, drawn_in_volume, is_lossy, labelled
+from polyclinic.inpaint.files.nifti import read_stored, storage_of
 from polyclinic.inpaint.files.source import Source
 from polyclinic.inpaint.regions import Region, empty, overlay
 
 SAME_PLACE = 1e-2
 """Affines of a mask and its image may differ by so many mm."""
+LABELS: Final = "labels"
+"""In the place of a component: the numbers of a label map say it, as in BraTS."""
+_NAMES = ", ".join(COMPONENTS)
 _BOX = re.compile(r"box:(-?\d+),(-?\d+),(-?\d+),(-?\d+)")
 
 
 def read_region(
-    spec: str,
+    spec: str | NDArray[Any],
     source: Source,
-    component: int | None,
+    component: int | Literal["labels"] | None,
     boxed: bool = False,
     slices: tuple[int, int] | None = None,
 ) -> list[Region]:
     """The region `spec` of a source, one `Region` a slice.
 
     `spec` is `box:x0,y0,x1,y1` (columns and rows of an axial slice, the ends exclusive), the path
-    of a NIfTI mask in the geometry of the source, or of an image of the size of a slice, where all
-    pixels but 0 count. `component` may be None for a drawing in `components.COLOURS`. `boxed`
-    leaves the contour to the model. `slices` (first, after the last) limits the region; a box or
-    an image needs it where there are several slices. Raises `ConfigError`, `DataError`.
+    of a NIfTI mask in the geometry of the source, or of an image of the size of a slice, see
+    `files.masks`; or an array of booleans or whole numbers, (Z, H, W) as the source's axial slices
+    or one slice (H, W), of which all but 0 counts. `component` may be None for a drawing in
+    `components.COLOURS`, or `LABELS`: then each label asks for what it means in BraTS. `boxed`
+    leaves the contour to the model. `slices` (first, after the last) limits the region; one slice
+    needs it where the source has several. Raises `ConfigError`, `DataError`.
     """
     count, height, width = source.shape
     first, end = _slices(slices, count)
-    if spec.startswith("box:"):
+    name = spec if isinstance(spec, str) else "region"
+    if isinstance(spec, str) and spec.startswith("box:"):
+        if component == LABELS:
+            raise ConfigError(f"{spec}: a box has no labels; expected --as with {_NAMES}")
         fill_map = _plane(_box(spec, height, width), component, spec)
+    elif component == LABELS:
+        fill_map = labelled(_labels(spec, source), name)
+    elif not isinstance(spec, str):
+        fill_map = _plane(_array(spec, source) != 0, component, name)
     elif is_image(spec):
-        fill_map = _image(spec, component, (height, width))
+        fill_map = _image(spec, component, source)
     else:
-        fill_map = _volume(spec, component, source)
+        fill_map = _plane(drawn_in_volume(_volume(spec, source), spec), component, spec)
     if fill_map.ndim == 2:
         if slices is None and count > 1:
             raise ConfigError(
-                f"{spec}: the image has {count} slices; say on which to paint: --slices 40:45"
+                f"{name}: the image has {count} slices; say on which to paint: --slices 40:45"
             )
         fill_map = np.repeat(fill_map[None], count, axis=0)
     outside = np.ones(count, bool)
     outside[first:end] = False
     fill_map[outside] = KEEP
     if (fill_map == KEEP).all():
-        raise DataError(f"{spec}: the region is empty on slices {first} to {end - 1}")
+        raise DataError(f"{name}: the region is empty on slices {first} to {end - 1}")
     return [Region(plane, (plane != KEEP) & boxed) for plane in fill_map]
 
 
 def merge(regions: Sequence[list[Region]]) -> list[Region]:
-    """Several regions as one; where they overlap, the later one counts."""
+    """Several regions as one; where they overlap, the later one counts. The boxes of each keep a
+    number of their own, so that those that touch are not taken for one."""
     merged = [empty(region.fill_map.shape) for region in regions[0]]
-    for later in regions:
+    for number, later in enumerate(regions, 1):
         for z, region in enumerate(later):
             for component in range(len(COMPONENTS)):
-                for boxed in (False, True):
-                    mask = (region.fill_map == component) & (region.boxed == boxed)
-                    merged[z] = overlay(merged[z], mask, component, boxed)
+                for box in (0, number):
+                    mask = (region.fill_map == component) & (region.boxed == (box > 0))
+                    merged[z] = overlay(merged[z], mask, component, box)
     return merged
 
 
@@ -104,25 +119,52 @@ def _box(spec: str, height: int, width: int) -> NDArray[np.bool_]:
     return mask
 
 
-def _image(spec: str, component: int | None, expected: tuple[int, int]) -> NDArray[np.int8]:
-    pixels = read_image(Path(spec), spec)
+def _labels(spec: str | NDArray[Any], source: Source) -> NDArray[Any]:
+    """A label map, (H, W) or (Z, H, W)."""
+    if not isinstance(spec, str):
+        return _array(spec, source)
+    if not is_image(spec):
+        return _volume(spec, source)
+    if is_lossy(spec):
+        raise DataError(f"{spec}: a format that does not keep labels; save it as PNG")
+    return _sized(read_label_map(Path(spec), spec), source, spec)
+
+
+def _array(region: NDArray[Any], source: Source) -> NDArray[Any]:
+    if region.dtype.kind not in "biu":
+        raise DataError(
+            f"region: an array of {region.dtype}; expected booleans or whole numbers, where all "
+            "but 0 is painted"
+        )
+    if region.shape not in (source.shape, source.shape[1:]):
+        raise DataError(
+            f"region: an array of shape {region.shape}; expected {source.shape}, as the image, or "
+            f"one slice {source.shape[1:]}"
+        )
+    return region
+
+
+def _image(spec: str, component: int | None, source: Source) -> NDArray[np.int8]:
+    pixels = _sized(read_image(Path(spec), spec), source, spec)
+    if pixels.ndim == 2:
+        labels = read_label_map(Path(spec), spec)
+        return _plane(drawn_in_image(labels, spec), component, spec)
+    drawn = from_colours(pixels, spec)
+    return drawn if component is None else _plane(drawn != KEEP, component, spec)
+
+
+def _sized(pixels: NDArray[Any], source: Source, spec: str) -> NDArray[Any]:
+    expected = source.shape[1:]
     if pixels.shape[:2] != expected:
         raise DataError(
             f"{spec}: {pixels.shape[1]} x {pixels.shape[0]} px; expected the size of a slice, "
             f"{expected[1]} x {expected[0]} px"
         )
-    if pixels.ndim == 2:
-        return _plane(read_label_map(Path(spec), spec) != 0, component, spec)
-    drawn = from_colours(pixels)
-    if (drawn == KEEP).all():
-        raise DataError(
-            f"{spec}: in colours, but none of them means a component; expected pure cyan, red, "
-            "green, blue or yellow, without blending and not from a JPEG"
-        )
-    return drawn if component is None else _plane(drawn != KEEP, component, spec)
+    return pixels
 
 
-def _volume(spec: str, component: int | None, source: Source) -> NDArray[np.int8]:
+def _volume(spec: str, source: Source) -> NDArray[Any]:
+    """The values of a NIfTI volume as axial slices (Z, H, W), if it lies where the source does."""
     stored = read_stored(Path(spec))
     grid = source.grid
     if grid is None:
@@ -139,15 +181,13 @@ def _volume(spec: str, component: int | None, source: Source) -> NDArray[np.int8
             f"{spec}: lies elsewhere in space than the image (their affines differ by up to "
             f"{np.abs(stored.grid.affine - grid.affine).max():.3g}); expected the same geometry"
         )
-    voxels = stored.voxels
-    if not np.isfinite(voxels).all():
-        raise DataError(f"{spec}: a mask with NaN or infinite values; expected numbers")
-    return _plane(grid.to_axial(voxels) != 0, component, spec)
+    return storage_of(stored, Path(spec)).real(grid.to_axial(stored.voxels))
 
 
 def _plane(mask: NDArray[np.bool_], component: int | None, spec: str) -> NDArray[np.int8]:
     if component is None:
         raise ConfigError(
-            f"{spec}: what should be painted there? Add --as with one of {', '.join(COMPONENTS)}"
+            f"{spec}: what should be painted there? Add --as with one of {_NAMES}, or with "
+            f"`{LABELS}` where it holds labels as in BraTS"
         )
     return np.where(mask, component, KEEP).astype(np.int8)

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from polyclinic.data.nifti import axial
 from polyclinic.errors import DataError
-from polyclinic.inpaint.components import SEQUENCES, UNKNOWN_SEQUENCE, sequence
+from polyclinic.inpaint.components import SEQUENCES, sequence
 
+ARRAYS = "arrays"
+"""The format of what no file holds."""
 UNKNOWN = "unknown"
 """What people call a sequence that is none of `SEQUENCES`."""
 
@@ -88,7 +90,8 @@ class Source:
     `volumes` maps a number of `SEQUENCES` (or `UNKNOWN_SEQUENCE`) to stored values (Z, H, W) of
     the file's own type, Z from the feet up; `storage` says what they mean. `files` are all files
     that were read, by their names relative to `path` where that is a folder. `grid` is None where
-    the file says nothing about space. `held` is what the format needs to write.
+    the file says nothing about space. `held` is what the format needs to write. `warnings` are what
+    the file says against its being painted on.
     """
 
     path: Path
@@ -98,6 +101,7 @@ class Source:
     files: Mapping[str, Path] = field(default_factory=dict)
     grid: Grid | None = None
     held: Any = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -109,8 +113,12 @@ class Source:
 def from_arrays(volumes: Mapping[str, NDArray[Any]]) -> Source:
     """A source of arrays: axial slices (Z, H, W) or one slice (H, W) by the name of a sequence.
 
-    Raises `ConfigError` at an unknown name and `DataError` at shapes that differ.
+    Raises `ConfigError` at an unknown name and `DataError` at shapes that differ and at what is
+    no real number.
     """
+    for name, values in volumes.items():
+        if values.dtype.kind not in "iuf":
+            raise DataError(f"{name}: an array of {values.dtype}; expected real numbers")
     numbered = {
         sequence_number(name): values if values.ndim == 3 else values[None]
         for name, values in volumes.items()
@@ -122,12 +130,12 @@ def from_arrays(volumes: Mapping[str, NDArray[Any]]) -> Source:
             + (", ".join(f"{name} {values.shape}" for name, values in volumes.items()) or "none")
         )
     storage = {number: Storage(sequence_name(number)) for number in numbered}
-    return Source(Path(), "arrays", numbered, storage)
+    return Source(Path(), ARRAYS, numbered, storage)
 
 
 def sequence_number(name: str) -> int:
     """The number of a sequence, `UNKNOWN_SEQUENCE` for `UNKNOWN`; `ConfigError` for others."""
-    return UNKNOWN_SEQUENCE if name.strip().lower() == UNKNOWN else sequence(name)
+    return sequence(name, (*SEQUENCES, UNKNOWN))
 
 
 def sequence_name(number: int) -> str:

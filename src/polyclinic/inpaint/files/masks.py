@@ -1,0 +1,59 @@
+"""Which pixels of a mask are drawn, and what the numbers of a label map ask for."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic.errors import DataError
+from polyclinic.inpaint.components import KEEP, from_labels
+
+LOSSY = (".jpg", ".jpeg", ".webp")
+"""Images that may be compressed with loss: around what was drawn they have greys of their own."""
+MAX_LABEL = 31
+"""Whole numbers up to this one are labels."""
+FEW = 8
+"""So are larger ones, where there are no more of them than this, 0 included."""
+
+
+def is_lossy(name: str) -> bool:
+    """Whether the extension is one of `LOSSY`, in small or capital letters."""
+    return name.lower().endswith(LOSSY)
+
+
+def drawn_in_image(values: NDArray[np.integer[Any]], name: str) -> NDArray[np.bool_]:
+    """Where the grey image `name` (H, W) is drawn on: all but 0 where it holds labels; where it has
+    blended edges or was compressed with loss, half of its highest value and more.
+
+    Raises `DataError` at labels in an image that does not keep them.
+    """
+    highest = int(values.max())
+    if is_lossy(name):
+        if 0 < highest <= 2 * MAX_LABEL:
+            raise DataError(
+                f"{name}: its values reach only {highest}, as labels do, which this format does "
+                "not keep; save it as PNG"
+            )
+        return _half(values)
+    are_labels = highest <= MAX_LABEL or len(np.unique(values)) <= FEW
+    return np.not_equal(values, 0) if are_labels else _half(values)
+
+
+def drawn_in_volume(values: NDArray[Any], name: str) -> NDArray[np.bool_]:
+    """Where a volume is drawn on: all but 0 where it has whole numbers; where it has fractions, as
+    a mask that was resampled has, half of its highest value and more."""
+    if not np.isfinite(values).all():
+        raise DataError(f"{name}: a mask with NaN or infinite values; expected numbers")
+    are_labels = np.array_equal(values, np.rint(values))
+    return np.not_equal(values, 0) if are_labels else _half(values)
+
+
+def labelled(labels: NDArray[Any], name: str) -> NDArray[np.int8]:
+    """The fill map of a label map numbered as in BraTS; `DataError` at other numbers."""
+    components = from_labels(labels, "brats", name)
+    return np.where(components > 0, components, KEEP).astype(np.int8)
+
+
+def _half(values: NDArray[Any]) -> NDArray[np.bool_]:
+    highest = float(values.max())
+    return np.logical_and(values > 0, values >= highest / 2)
