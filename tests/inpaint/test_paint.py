@@ -84,7 +84,7 @@ def test_sequences_by_name_get_the_same_shapes(painter):
     region[2] = 0
     done = polyclinic.paint(case, [(region, "mixed")], steps=1, painter=painter)
     assert sorted(done.volumes) == ["t1n", "t2f"]
-    assert np.array_equal(done.mask, 4 * region)
+    assert np.array_equal(done.mask, 6 * region)
     with pytest.raises(DataError, match=r"several sequences, .*: look into `volumes`"):
         _ = done.image
 

@@ -16,8 +16,8 @@ COMPONENTS = ("tumour-free", "core", "oedema", "enhancing", "mixed")
 TUMOUR_FREE, CORE, OEDEMA, ENHANCING, MIXED = range(len(COMPONENTS))
 KEEP = -1
 """A pixel of a fill map that is not painted."""
-PAINTED_FREE = 5
-"""Painted tumour-free tissue in a mask that is written, where 0 says that a pixel was kept."""
+MASK_LABELS = {CORE: 1, OEDEMA: 2, ENHANCING: 3, TUMOUR_FREE: 5, MIXED: 6}
+"""What a written mask calls a painted component; 0 is kept, and 4 is left to older BraTS."""
 
 SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
 """Native T1, T1 after contrast, T2, T2-FLAIR."""
@@ -100,9 +100,11 @@ def from_labels(labels: NDArray[np.generic], order: str, name: str) -> NDArray[n
 
 
 def to_mask(realised: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """What masks say of realised components: 0 kept, 1 to 4 parts of a tumour, `PAINTED_FREE`."""
-    numbers = np.where(realised == TUMOUR_FREE, PAINTED_FREE, realised)
-    return np.where(realised == KEEP, 0, numbers).astype(np.uint8)
+    """A mask of realised components: numbers of `MASK_LABELS`, 0 where a pixel was kept."""
+    mask = np.zeros(realised.shape, np.uint8)
+    for number, label in MASK_LABELS.items():
+        mask[realised == number] = label
+    return mask
 
 
 def from_colours(image: NDArray[np.uint8], name: str) -> NDArray[np.int8]:

@@ -32,7 +32,7 @@ class PaintedImage:
     `volumes` are the painted values by the name of their sequence (`unknown` if it was not said),
     of the type and shape that was given; of a file its stored values, as axial slices (Z, H, W).
     `mask` uint8, of that shape, has the numbers of mask files: 0 kept, 1 core, 2 oedema,
-    3 enhancing, 4 mixed, 5 tumour-free. `record` is the content of the JSON file, with `warnings`.
+    3 enhancing, 5 tumour-free, 6 mixed. `record` is the content of the JSON file, with `warnings`.
     `files` are the paths of `image`, `mask` and `sidecar` where `out` was given.
     """
 

@@ -5,7 +5,16 @@ import pytest
 from PIL import Image
 
 from polyclinic.errors import ConfigError, DataError
-from polyclinic.inpaint.components import CORE, ENHANCING, KEEP, MIXED, OEDEMA, TUMOUR_FREE
+from polyclinic.inpaint.components import (
+    COMPONENTS,
+    CORE,
+    ENHANCING,
+    KEEP,
+    MIXED,
+    OEDEMA,
+    TUMOUR_FREE,
+    to_mask,
+)
 from polyclinic.inpaint.files import read_source
 from polyclinic.inpaint.files.region import digest, merge, read_region
 
@@ -172,6 +181,12 @@ def test_labels_of_brats_say_what_to_paint(tmp_path, volume, square, write_nifti
         read_region("box:1,1,2,2", volume, "labels", slices=(0, 1))
     with pytest.raises(DataError, match=r"l\.jpg: a format that does not keep labels; save"):
         read_region("l.jpg", square, "labels")
+
+
+def test_a_mask_that_was_written_asks_for_the_same_again(square):
+    realised = np.random.default_rng(0).choice([KEEP, *range(len(COMPONENTS))], (64, 64))
+    (again,) = read_region(to_mask(realised), square, "labels")
+    assert np.array_equal(again.fill_map, realised)
 
 
 def test_a_mask_needs_a_component(tmp_path, image):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic.errors import DataError
-from polyclinic.inpaint.components import KEEP, from_labels
+from polyclinic.inpaint.components import KEEP, MASK_LABELS, MIXED, TUMOUR_FREE, from_labels
 
 LOSSY = (".jpg", ".jpeg", ".webp")
 """Images that may be compressed with loss: around what was drawn they have greys of their own."""
@@ -49,9 +49,15 @@ def drawn_in_volume(values: NDArray[Any], name: str) -> NDArray[np.bool_]:
 
 
 def labelled(labels: NDArray[Any], name: str) -> NDArray[np.int8]:
-    """The fill map of a label map numbered as in BraTS; `DataError` at other numbers."""
-    components = from_labels(labels, "brats", name)
-    return np.where(components > 0, components, KEEP).astype(np.int8)
+    """The fill map of a label map numbered as in BraTS or as the masks that are written;
+    `DataError` at other numbers."""
+    fill_map = np.full(labels.shape, KEEP, np.int8)
+    rest = np.array(labels)
+    for component in (TUMOUR_FREE, MIXED):  # which BraTS does not have
+        asked = rest == MASK_LABELS[component]
+        fill_map[asked], rest[asked] = component, 0
+    components = from_labels(rest, "brats", name)
+    return np.where(components > 0, components, fill_map).astype(np.int8)
 
 
 def _half(values: NDArray[Any]) -> NDArray[np.bool_]:

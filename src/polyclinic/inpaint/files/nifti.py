@@ -70,7 +70,7 @@ def write_mask(source: Source, labels: NDArray[np.uint8], out: Path) -> None:
     image: Any = nibabel.Nifti1Image(grid.from_axial(labels), affine)
     image.set_sform(affine, 1)
     image.set_qform(affine, 1)
-    image.header["descrip"] = b"painted: 1 core 2 oedema 3 enhancing 4 mixed 5 tumour-free"
+    image.header["descrip"] = b"painted: 1 core 2 oedema 3 enhancing 5 tumour-free 6 mixed"
     _write_bytes(image.to_bytes(), out)
 
 
