@@ -86,6 +86,16 @@ def test_plans_keep_to_tumour_free_head(folder, balance, removes):
         assert set(np.unique(edit.parts)) <= set(np.unique(donor.components))
 
 
+def test_no_patient_gets_a_shape_of_another_timepoint(folder):
+    folder = [dataclasses.replace(c, patient=f"patient {n // 2}") for n, c in enumerate(folder)]
+    patients = {case.key: case.patient for case in folder}
+    for edit in plan_edits(folder, 12, "none", (), 7):
+        assert patients[edit.target] != patients[edit.donor]
+    one = [dataclasses.replace(case, patient="one") for case in folder]
+    with pytest.raises(DataError, match=r"beside the patient who lends the shape"):
+        plan_edits(one, 1, "none", (), 7)
+
+
 def test_plans_follow_from_the_seed_and_a_longer_list_begins_alike(folder):
     few, many = plan_edits(folder, 3, "none", (), 1), plan_edits(folder, 5, "none", (), 1)
     assert all(same(a, b) for a, b in zip(few, many, strict=False))

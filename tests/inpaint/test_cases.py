@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polyclinic.errors import DataError
+from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.cases import find_cases, phantom_cases, read_cases
 from polyclinic.inpaint.components import CORE, ENHANCING, MIXED, OEDEMA, UNKNOWN_SEQUENCE
 
@@ -67,3 +67,40 @@ def test_made_up_heads_have_all_sequences_and_some_have_one_part_alone():
     assert [parts[number] for number in (0, 4, 8)] == [{CORE}, {OEDEMA}, {ENHANCING}]
     assert {number for case in made for number in case.volumes} == {0, 1, 2, 3}
     assert all(case.components.shape == (12, 120, 120) for case in made)
+
+
+@pytest.fixture
+def timepoints(tmp_path):
+    """Images with masks of two patients, one of whom came twice."""
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for name in ("a_1", "a_2", "b_1"):
+            Image.fromarray(head() if folder == "images" else head() // 100).save(
+                tmp_path / folder / f"{name}.png"
+            )
+    return tmp_path
+
+
+def test_a_pattern_finds_the_patient_in_a_name(timepoints):
+    patients = [case.patient for case in read_cases(find_cases(timepoints))]
+    assert patients == ["images/a_1.png", "images/a_2.png", "images/b_1.png"]
+    found = find_cases(timepoints, patient_pattern="/([a-z])_")
+    assert [case.patient for case in read_cases(found)] == ["a", "a", "b"]
+    assert found.patient("images/a_7.png") == "a"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("(", r"--patient-pattern: '\(' is no regular expression"),
+        ("a", r"--patient-pattern: 'a' has no group; .* for the patient, such as \(TCGA_"),
+        ("(a)_", r"--patient-pattern: '\(a\)_' finds no patient in the name images/b_1\.png"),
+    ],
+)
+def test_a_pattern_that_does_not_fit(timepoints, pattern, text):
+    with pytest.raises(ConfigError, match=text):
+        find_cases(timepoints, patient_pattern=pattern)
+
+
+def test_made_up_heads_are_their_own_patients():
+    assert all(case.patient == case.key for case in phantom_cases(2))

@@ -413,6 +413,25 @@ def test_patients_that_are_held_out_neither_lend_nor_get_a_shape(make, tmp_path)
     assert {row[kind] for row in rows for kind in ("target", "donor")} == {"AL-1", "BE-3"}
 
 
+def test_patients_that_the_painter_held_out_are_left_out(make, weights, tmp_path, monkeypatch):
+    def told_by(splits):
+        brush = dataclasses.replace(load_painter(weights), card={"splits": splits})
+        monkeypatch.setattr(module, "open_painter", lambda _: brush)
+
+    told = []
+    told_by({"train": ["AL-0"], "val": ["AL-1"], "test": ["BE-3", "elsewhere"]})
+    rows = rows_of(make(tell=told.append))
+    assert {row[kind] for row in rows for kind in ("target", "donor")} == {"AL-0", "AL-2"}
+    assert any(": 2 cases left out, of patients that the painter's" in p.message for p in told)
+    listed = tmp_path / "use.txt"
+    listed.write_text("AL-1\nBE-3\n")
+    rows = rows_of(make("listed", patients=listed))
+    assert {row[kind] for row in rows for kind in ("target", "donor")} == {"AL-1", "BE-3"}
+    told_by({"train": [], "val": [], "test": ["AL-7", "BE-3"]})  # each letter is one patient
+    with pytest.raises(DataError, match=r"all 4 cases are of patients that the painter's training"):
+        make("none", patient_pattern="^(.)")
+
+
 def test_the_manifest_names_the_hospital(make):
     rows = rows_of(make(count=6, balance="site", sites=r"^([A-Z]+)-"))
     assert all(row["hospital"] == row["target"][:2] for row in rows)

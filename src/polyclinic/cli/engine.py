@@ -184,6 +184,7 @@ def train_painter(
     labels: Literal["auto", "brats", "msd", "mask"],
     phantoms: int,
     leave_out: Sequence[str],
+    patient_pattern: str | None,
     resume: bool,
     tell: Tell,
 ) -> Path:
@@ -196,7 +197,12 @@ def train_painter(
     if objective == "regression":
         plan = regression_plan(plan)
     config = painter.PainterRun(
-        tuple(data), order=labels, phantoms=phantoms, leave_out=tuple(leave_out), plan=plan
+        tuple(data),
+        order=labels,
+        phantoms=phantoms,
+        leave_out=tuple(leave_out),
+        patient_pattern=patient_pattern,
+        plan=plan,
     )
     return painter.train_painter(config, out, resume=resume, tell=tell)
 
@@ -254,6 +260,7 @@ def augment(
     remove_tumours: bool,
     sites: str | None,
     patients: Path | None,
+    patient_pattern: str | None,
     labels: Literal["auto", "brats", "msd", "mask"],
     painter: Path | None,
     steps: int,
@@ -276,6 +283,7 @@ def augment(
         remove_tumours=remove_tumours,
         sites=sites,
         patients=patients,
+        patient_pattern=patient_pattern,
         settings=Settings(steps=steps, guidance=guidance, seed=seed),
     )
     return job.augment(config, out, painter=painter, resume=resume, tell=tell)

@@ -79,7 +79,7 @@ def plan_edits(
     """`count` edits; the first ones of a longer list are the same.
 
     Shapes are of the parts of real tumours that are in `components`, all parts if it is empty,
-    never of the case that is painted into, and deformed. `balance` draws all alike: `component`
+    never of the patient who is painted into, and deformed. `balance` draws all alike: `component`
     each component, `size` large and small tumours, `site` the hospitals in `sites` (case to
     hospital); `none` every case. New tumours lie in slices without any, or anywhere if `removes`.
     Raises `ConfigError`, and `DataError` where there is no shape to lend or no room for one.
@@ -269,7 +269,7 @@ def _plan(
     rng = np.random.default_rng(seed)
     for _ in range(ATTEMPTS):
         target = _target(cases, balance, sites, rng)
-        others = [donor for donor in donors if donor.case.key != target.key]
+        others = [donor for donor in donors if donor.case.patient != target.patient]
         if not others:
             continue
         donor, component = _donor(others, balance, rng)
@@ -279,8 +279,8 @@ def _plan(
             return PlannedEdit(key, target.key, donor.case.key, corner, parts, removes, seed)
     raise DataError(
         f"{key}: no room for a new tumour after {ATTEMPTS} draws; expected cases with slices that "
-        "show head but no tumour, beside the case that lends its shape, or allow existing tumours "
-        "to be removed"
+        "show head but no tumour, beside the patient who lends the shape, or allow existing "
+        "tumours to be removed"
     )
 
 

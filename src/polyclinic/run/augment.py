@@ -109,9 +109,9 @@ def augment(
     if out.resolve().is_relative_to(config.data.resolve()):
         raise RunError(f"{out}: within the data set {config.data}; choose another --out")
     brush = open_painter(painter)
-    found = find_chosen(config)
-    messages = [f"{config.data}: {found.describe()}"]
-    tell(Progress("prepare", 0.0, message=messages[0]))
+    found, messages = find_chosen(config, brush)
+    for message in messages:
+        tell(Progress("prepare", 0.0, message=message))
     cases = read_usable(found, tell, messages)
     sites = hospitals([case.key for case in cases], config)
     planned = plan_edits(

@@ -19,6 +19,12 @@ labels_option = click.option(
     show_default=True,
     help="What labels mean: as in BraTS, as in the Decathlon, or a mask of everything.",
 )
+patient_pattern_option = click.option(
+    "--patient-pattern",
+    metavar="REGEX",
+    help="A regular expression whose first group finds the patient in a case's name.  "
+    "[default: BraTS-GLI-00000-001 is of BraTS-GLI-00000, other cases are a patient each]",
+)
 steps_option = click.option(
     "--steps",
     type=click.IntRange(min=1),

@@ -7,7 +7,14 @@ from typing import Literal
 import click
 
 from polyclinic.cli import engine
-from polyclinic.cli.inpaint.options import PATH, json_option, labels_option, one_of, quiet_option
+from polyclinic.cli.inpaint.options import (
+    PATH,
+    json_option,
+    labels_option,
+    one_of,
+    patient_pattern_option,
+    quiet_option,
+)
 from polyclinic.cli.interrupt import resumable
 from polyclinic.cli.output import emit
 from polyclinic.cli.progress import telling
@@ -74,6 +81,7 @@ NAME = "painter"
     multiple=True,
     help="Cases that are not read, such as 'TCGA_FG_*'; may be repeated.",
 )
+@patient_pattern_option
 @json_option
 @quiet_option
 def train(
@@ -88,6 +96,7 @@ def train(
     labels: Literal["auto", "brats", "msd", "mask"],
     phantoms: int,
     leave_out: tuple[str, ...],
+    patient_pattern: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -107,6 +116,7 @@ def train(
     again += ["--size", size, "--objective", objective, "--steps", steps]
     again += ["--batch-size", batch_size, "--seed", seed, "--labels", labels]
     again += ["--phantoms", phantoms, *(w for p in leave_out for w in ("--leave-out", p))]
+    again += ["--patient-pattern", patient_pattern] if patient_pattern else []
     with resumable(again), telling(as_json=as_json, quiet=quiet) as tell:
         painter = engine.train_painter(
             data,
@@ -119,6 +129,7 @@ def train(
             labels=labels,
             phantoms=phantoms,
             leave_out=leave_out,
+            patient_pattern=patient_pattern,
             resume=resume,
             tell=tell,
         )
