@@ -36,9 +36,9 @@ def test_other_spellings(said, meant):
 
 
 def test_an_unknown_name_gets_a_guess():
-    with pytest.raises(ConfigError, match=r"no component 'odema': expected one of .*mean oedema"):
+    with pytest.raises(ConfigError, match=r"no component 'odema': expected one of .*mean `oedema`"):
         component("odema")
-    with pytest.raises(ConfigError, match=r"no sequence 'flare': expected one of .*mean t2f"):
+    with pytest.raises(ConfigError, match=r"no sequence 'flare': expected one of .*mean `t2f`"):
         sequence("flare")
     with pytest.raises(ConfigError, match=r"no component 'xyz': expected one of .*mixed$"):
         component("xyz")
@@ -49,10 +49,11 @@ def test_an_unknown_name_gets_a_guess():
     [("brats", [0, 1, 2, 4], [0, CORE, OEDEMA, ENHANCING]),
      ("brats", [0, 1, 2, 3], [0, CORE, OEDEMA, ENHANCING]),
      ("msd", [0, 1, 2, 3], [0, OEDEMA, CORE, ENHANCING]),
-     ("mask", [0, 1, 0, 255], [0, MIXED, 0, MIXED])],
+     ("mask", [0, 1, 2, 4], [0, MIXED, MIXED, MIXED]),
+     ("mask", [0, 0.5, -1, 255], [0, MIXED, MIXED, MIXED])],
 )  # fmt: skip
 def test_orders_of_labels(order, labels, expected):
-    found = from_labels(np.array([labels], np.int16), order, "seg")
+    found = from_labels(np.array([labels]), order, "seg")
     assert found.dtype == np.uint8
     assert found.tolist() == [expected]
 

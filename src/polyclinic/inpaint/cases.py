@@ -22,7 +22,7 @@ from polyclinic.data.phantoms import brain
 from polyclinic.data.readers import image_masks
 from polyclinic.data.readers.brats import kind_of, patient_of
 from polyclinic.errors import ConfigError, DataError
-from polyclinic.inpaint.components import SEQUENCES, UNKNOWN_SEQUENCE, from_labels
+from polyclinic.inpaint.components import MASK, SEQUENCES, UNKNOWN_SEQUENCE, from_labels
 from polyclinic.inpaint.intensity import BLACK, Scaling, scaling_of
 
 Order = Literal["auto", "brats", "msd", "mask"]
@@ -140,7 +140,7 @@ def _recognised(folder: Path, order: Order) -> CaseFolder:
     if image_masks.recognise(folder):
         scan = image_masks.scan(folder, "segmentation")
         sources: Sources = {item.key: {"image": (item.key, None)} for item in scan.items}
-        return CaseFolder(folder, "image-masks", _order(order, "mask"), sources, scan)
+        return CaseFolder(folder, "image-masks", _order(order, MASK), sources, scan)
     sources = _brats(folder)
     if not sources:
         raise DataError(
@@ -278,7 +278,7 @@ def _image_case(key: str, image: NDArray[Any], labels: NDArray[np.uint8] | None)
     grey = image.mean(axis=-1) if image.ndim == 3 else image
     scaling = scaling_of(grey, key)
     assert labels is not None  # the reader of images and masks returns one for every image
-    components = from_labels((labels > 0).astype(np.uint8)[None], "mask", key)
+    components = from_labels(labels[None], MASK, key)
     volumes = {UNKNOWN_SEQUENCE: scaling.apply(grey)[None]}
     return _case(key, volumes, components, {UNKNOWN_SEQUENCE: scaling})
 

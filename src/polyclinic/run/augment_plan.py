@@ -17,7 +17,7 @@ from polyclinic.inpaint.cases import (
     first_groups,
     read_cases,
 )
-from polyclinic.inpaint.components import COMPONENTS, TUMOUR_FREE, component
+from polyclinic.inpaint.components import COMPONENTS, MASK, TUMOUR_FREE, component
 from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.painting import Settings
 from polyclinic.inpaint.provenance import array_digest
@@ -68,7 +68,7 @@ def find_chosen(config: AugmentRun, painter: Painter) -> tuple[CaseFolder, list[
     Raises `ConfigError`, and `DataError` if none can be used.
     """
     found = find_cases(config.data, config.order, config.patient_pattern)
-    if found.order == "mask" and found.layout != "image-masks":
+    if found.order == MASK and found.layout != "image-masks":
         raise ConfigError(
             f"{config.data}: volumes whose labels mean a mixture, for which BraTS has no number; "
             "expected labels in brats or msd order, or images/ with masks/"

@@ -17,7 +17,7 @@ labels_option = click.option(
     type=click.Choice(LABELS),
     default="auto",
     show_default=True,
-    help="What labels mean: as in BraTS, as in the Decathlon, or a mask of everything.",
+    help="What labels mean: as in BraTS, as in the Decathlon, or a mask of a mixture.",
 )
 patient_pattern_option = click.option(
     "--patient-pattern",
