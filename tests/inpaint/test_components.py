@@ -38,7 +38,7 @@ def test_other_spellings(said, meant):
 def test_an_unknown_name_gets_a_guess():
     with pytest.raises(ConfigError, match=r"no component 'odema': expected one of .*mean `oedema`"):
         component("odema")
-    with pytest.raises(ConfigError, match=r"no sequence 'flare': expected one of .*mean `t2f`"):
+    with pytest.raises(ConfigError, match=r"no sequence 'flare': expected one of .*mean `flair`"):
         sequence("flare")
     with pytest.raises(ConfigError, match=r"no component 'xyz': expected one of .*mixed$"):
         component("xyz")

@@ -211,7 +211,8 @@ def train_segmenter(
 
     `weights`, one a case, say how often its slices are drawn, whatever their number, among those
     that show a tumour and among the others: real and painted cases are mixed by them. The same
-    arguments give the same network on the same machine. Raises `DataError`, `ConfigError`, and `RunError` where the loss is not finite.
+    arguments give the same network on the same machine. Raises `DataError`, `ConfigError`, and
+    `RunError` where the loss is not finite.
     """
     slices = Slices(cases, plan, *seed, weights=weights)
     network = _build(plan.features, plan.patch, *seed).to(device()).train()
