@@ -26,14 +26,15 @@ from polyclinic.run.directory import RunDirectory, read_json
 from polyclinic.run.progress import Progress, Tell
 
 PARTS = COMPONENTS[1:]
-"""What can be added: all components but tumour-free tissue."""
+"""What can be added: all components but tumour-free tissue, which stands for none of them."""
 
 
 @dataclass(frozen=True)
 class AugmentRun:
     """Everything that decides what an augmentation computes, apart from the painter's weights.
 
-    `components` are names of those to lend, all if empty. `sites` is a regular expression whose
+    `components` are names of those to lend, all if empty; tumour-free alone lends none, and the
+    cases' own tumours are painted away. `sites` is a regular expression whose
     first group finds the hospital in a case's key, `patient_pattern` one for the patient.
     `patients` is a list of the cases to use, see `chosen_cases`; without one, all but those that
     the painter's training held out. The seed of `settings` decides the plan and all noise.
@@ -52,12 +53,13 @@ class AugmentRun:
 
 
 def part_numbers(names: Sequence[str]) -> tuple[int, ...]:
-    """Numbers of components by name; `ConfigError` where one is unknown or no part of a tumour."""
-    numbers = tuple(component(name) for name in names)
-    if TUMOUR_FREE in numbers:
+    """Numbers of components by name; `ConfigError` where one is unknown, or tumour-free tissue is
+    asked for beside parts of a tumour."""
+    numbers = tuple(dict.fromkeys(component(name) for name in names))
+    if TUMOUR_FREE in numbers and len(numbers) > 1:
         raise ConfigError(
-            f"component: {COMPONENTS[TUMOUR_FREE]} is nothing to add; expected one of "
-            f"{', '.join(PARTS)}"
+            f"component: {COMPONENTS[TUMOUR_FREE]} adds nothing, so it stands alone; expected it, "
+            f"or some of {', '.join(PARTS)}"
         )
     return numbers
 

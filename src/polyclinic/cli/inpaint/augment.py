@@ -38,7 +38,7 @@ BALANCES = ("none", "size", "component", "site")
     metavar="COMPONENT",
     multiple=True,
     help="Parts of tumours to paint: core, oedema, enhancing, mixed; may be repeated.  "
-    "[default: all]",
+    "[default: all]  Or tumour-free alone: tumours are painted away, and none added.",
 )
 @click.option(
     "--balance",
@@ -143,7 +143,8 @@ def augment(
             }
         )
     elif not quiet:
-        voxels = ", ".join(f"{number} voxels {name}" for name, number in made.voxels.items())
-        click.echo(f"painted: {made.count} {'case' if made.count == 1 else 'cases'}, {voxels}")
+        cases = f"{made.count} {'case' if made.count == 1 else 'cases'}"
+        voxels = [f"{number} voxels {name}" for name, number in made.voxels.items()]
+        click.echo(f"painted: {', '.join([cases, *voxels])}")
         for name, path in paths.items():
             click.echo(f"{name}: {path}")

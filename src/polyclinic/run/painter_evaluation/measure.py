@@ -95,6 +95,7 @@ def _row(
         "edit": edit.number,
         "variant": name,
         "patient": edit.case.patient,
+        "case": edit.case.key,
         "slice": edit.first + z,
         "slices": len(edit.regions),
         "sequence": sequence_label(edit.sequence),
