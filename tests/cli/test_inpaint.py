@@ -127,6 +127,7 @@ def test_training_takes_folders_and_says_where_the_painter_is(calls, capsys):
         "batch_size": 16,
         "seed": 0,
         "labels": "msd",
+        "sequence": None,
         "phantoms": 0,
         "leave_out": (),
         "patient_pattern": None,

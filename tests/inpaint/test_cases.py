@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from polyclinic.data.phantoms import brain
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.cases import find_cases, phantom_cases, read_cases
-from polyclinic.inpaint.components import CORE, ENHANCING, MIXED, OEDEMA, UNKNOWN_SEQUENCE
+from polyclinic.inpaint.components import (
+    CORE,
+    ENHANCING,
+    MIXED,
+    OEDEMA,
+    SEQUENCES,
+    UNKNOWN_SEQUENCE,
+)
 
 
 def head():
@@ -87,6 +95,20 @@ def test_a_pattern_finds_the_patient_in_a_name(timepoints):
     found = find_cases(timepoints, patient_pattern="/([a-z])_")
     assert [case.patient for case in read_cases(found)] == ["a", "a", "b"]
     assert found.patient("images/a_7.png") == "a"
+
+
+def test_a_sequence_is_said_of_images_alone(timepoints, tmp_path_factory):
+    found = find_cases(timepoints, image_sequence="flair")
+    flair = SEQUENCES.index("t2f")
+    assert {tuple(case.volumes) for case in read_cases(found)} == {(flair,)}
+    with pytest.raises(ConfigError, match=r"no sequence 'x': expected one of t1n"):
+        find_cases(timepoints, image_sequence="x")
+    brats = tmp_path_factory.mktemp("brats")
+    brain.write_cases(brats, brain.generate(1, size=32, slices=3))
+    with pytest.raises(
+        ConfigError, match=r"laid out as brats, where files say their sequence; exp"
+    ):
+        find_cases(brats, image_sequence="flair")
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,7 @@ def train_painter(
     batch_size: int,
     seed: int,
     labels: Literal["auto", "brats", "msd", "mask"],
+    sequence: str | None,
     phantoms: int,
     leave_out: Sequence[str],
     patient_pattern: str | None,
@@ -202,6 +203,7 @@ def train_painter(
         phantoms=phantoms,
         leave_out=tuple(leave_out),
         patient_pattern=patient_pattern,
+        sequence=sequence,
         plan=plan,
     )
     return painter.train_painter(config, out, resume=resume, tell=tell)

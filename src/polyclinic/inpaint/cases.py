@@ -22,7 +22,13 @@ from polyclinic.data.phantoms import brain
 from polyclinic.data.readers import image_masks
 from polyclinic.data.readers.brats import kind_of, patient_of
 from polyclinic.errors import ConfigError, DataError
-from polyclinic.inpaint.components import MASK, SEQUENCES, UNKNOWN_SEQUENCE, from_labels
+from polyclinic.inpaint.components import (
+    MASK,
+    SEQUENCES,
+    UNKNOWN_SEQUENCE,
+    from_labels,
+    sequence,
+)
 from polyclinic.inpaint.intensity import BLACK, Scaling, scaling_of
 
 Order = Literal["auto", "brats", "msd", "mask"]
@@ -73,6 +79,7 @@ class CaseFolder:
     """Case to kind (a sequence's name, `seg`, or `image`) to file and, in it, volume."""
     scan: Scan | None = None  # of images with masks, which their reader loads
     patient_pattern: str | None = None
+    image_sequence: int = UNKNOWN_SEQUENCE  # of images with masks
 
     def without(self, keys: Collection[str]) -> "CaseFolder":
         """The same folder, some of its cases left out."""
@@ -90,15 +97,26 @@ class CaseFolder:
 
 
 def find_cases(
-    folder: Path, order: Order = "auto", patient_pattern: str | None = None
+    folder: Path,
+    order: Order = "auto",
+    patient_pattern: str | None = None,
+    image_sequence: str | None = None,
 ) -> CaseFolder:
     """Recognise the layout of `folder`; `order` overrides what its labels mean.
 
     The first group of `patient_pattern` is the patient in a case's name, see `first_groups`; None
-    leaves it to `brats.patient_of`. Raises `DataError` where there is nothing to train on, and
-    `ConfigError` where the pattern is wrong.
+    leaves it to `brats.patient_of`. `image_sequence` is that of images with masks, None if it is
+    unknown. Raises `DataError` where there is nothing to train on, and `ConfigError` where the
+    pattern is wrong or a sequence is given for files that say it themselves.
     """
     found = _recognised(folder, order)
+    if image_sequence is not None:
+        if found.scan is None:
+            raise ConfigError(
+                f"{folder}: laid out as {found.layout}, where files say their sequence; expected "
+                "--sequence for images/ with masks/ alone"
+            )
+        found = replace(found, image_sequence=sequence(image_sequence))
     if patient_pattern is None:
         return found
     option, example = "--patient-pattern", "(TCGA_[A-Z]+_[0-9]+)_"
@@ -158,7 +176,7 @@ def read_cases(found: CaseFolder) -> Iterator[Case | Finding]:
         try:
             if scan:
                 image, labels = scan.load(items[key])
-                case = _image_case(key, np.asarray(image), labels)
+                case = _image_case(key, np.asarray(image), labels, found.image_sequence)
             else:
                 case = _read_case(found, key, kinds)
             yield replace(case, patient=found.patient(key))
@@ -273,14 +291,15 @@ def _read_case(found: CaseFolder, key: str, kinds: dict[str, tuple[str, int | No
     return _case(key, volumes, components, scalings)
 
 
-def _image_case(key: str, image: NDArray[Any], labels: NDArray[np.uint8] | None) -> Case:
-    """One slice of an unknown sequence; a mask's foreground is a mixture."""
+def _image_case(
+    key: str, image: NDArray[Any], labels: NDArray[np.uint8] | None, number: int
+) -> Case:
+    """One slice of the sequence `number`; a mask's foreground is a mixture."""
     grey = image.mean(axis=-1) if image.ndim == 3 else image
     scaling = scaling_of(grey, key)
     assert labels is not None  # the reader of images and masks returns one for every image
     components = from_labels(labels[None], MASK, key)
-    volumes = {UNKNOWN_SEQUENCE: scaling.apply(grey)[None]}
-    return _case(key, volumes, components, {UNKNOWN_SEQUENCE: scaling})
+    return _case(key, {number: scaling.apply(grey)[None]}, components, {number: scaling})
 
 
 def _case(

@@ -58,6 +58,7 @@ class PainterRun:
     phantoms: int = 0  # made-up heads to train on as well
     leave_out: tuple[str, ...] = ()  # patterns of cases that are neither trained on nor judged by
     patient_pattern: str | None = None  # its first group is the patient in a case's name
+    sequence: str | None = None  # of images with masks
     split_seed: int = 0
     val_share: float = 0.15
     test_share: float = 0.2
@@ -84,6 +85,7 @@ def train_painter(
                 phantoms=config.phantoms,
                 leave_out=config.leave_out,
                 patient_pattern=config.patient_pattern,
+                sequence=config.sequence,
             )
             split = split_cases(cases, config)
             directory.write_json(
@@ -102,17 +104,19 @@ def load_cases(
     phantoms: int = 0,
     leave_out: Sequence[str] = (),
     patient_pattern: str | None = None,
+    sequence: str | None = None,
 ) -> list[Case]:
     """All cases of all folders, and `phantoms` made-up ones; tells what was recognised and what
     cannot be used. `leave_out` are patterns (`*`, `?`) of cases that are not even read.
-    `patient_pattern` says whose they are, see `find_cases`.
+    `patient_pattern` says whose they are, and `sequence` what images with masks show, see
+    `find_cases`.
 
     Raises `DataError` where too few are left, `ConfigError` where a pattern fits no case.
     """
     cases: list[Case] = []
     fitting = set()
     for folder in folders:
-        found = find_cases(folder, order, patient_pattern)
+        found = find_cases(folder, order, patient_pattern, sequence)
         tell(Progress("prepare", 0.0, message=f"{folder}: {found.describe()}"))
         left = {key: p for key in found.sources for p in leave_out if fnmatchcase(key, p)}
         fitting |= set(left.values())
@@ -242,6 +246,7 @@ def _painter(trainer: Trainer, config: PainterRun, cases: dict[Split, list[Case]
         "phantoms": config.phantoms,
         "left_out": list(config.leave_out),
         "patient_pattern": config.patient_pattern,
+        "sequence": config.sequence,
         "patients": {name: count_patients(cases[name]) for name in SPLITS},
         "splits": {name: [case.key for case in cases[name]] for name in SPLITS},
         "steps": trainer.step,

@@ -73,6 +73,11 @@ NAME = "painter"
 )
 @labels_option
 @click.option(
+    "--sequence",
+    metavar="NAME",
+    help="Sequence of images with masks: t1n, t1c, t2w, t2f.  [default: unknown]",
+)
+@click.option(
     "--phantoms", type=click.IntRange(min=0), default=0, help="Made-up heads to train on as well."
 )
 @click.option(
@@ -94,6 +99,7 @@ def train(
     batch_size: int,
     seed: int,
     labels: Literal["auto", "brats", "msd", "mask"],
+    sequence: str | None,
     phantoms: int,
     leave_out: tuple[str, ...],
     patient_pattern: str | None,
@@ -116,6 +122,7 @@ def train(
     again += ["--size", size, "--objective", objective, "--steps", steps]
     again += ["--batch-size", batch_size, "--seed", seed, "--labels", labels]
     again += ["--phantoms", phantoms, *(w for p in leave_out for w in ("--leave-out", p))]
+    again += ["--sequence", sequence] if sequence else []
     again += ["--patient-pattern", patient_pattern] if patient_pattern else []
     with resumable(again), telling(as_json=as_json, quiet=quiet) as tell:
         painter = engine.train_painter(
@@ -127,6 +134,7 @@ def train(
             batch_size=batch_size,
             seed=seed,
             labels=labels,
+            sequence=sequence,
             phantoms=phantoms,
             leave_out=leave_out,
             patient_pattern=patient_pattern,

@@ -61,7 +61,7 @@ def read_inputs(
             "the run directory instead of the weights"
         )
     painter = load_painter(path)
-    cases = load_cases(data, order, tell, patient_pattern=painter.card.get("patient_pattern"))
+    cases = load_cases(data, order, tell, **_as_trained(painter.card))
     if painter.splits is not None:
         wanted = [key for key in painter.splits[split] if not key.startswith(MADE_UP)]
         return _chosen(path, painter, cases, painter.splits, wanted, split, data, tell)
@@ -113,8 +113,7 @@ def _of_run(
         folders = data or _folders(config, run)
         if order == "auto" and config.get("order") in get_args(Order):
             order = config["order"]
-        pattern = config.get("patient_pattern")
-        cases = load_cases(folders, order, tell, patient_pattern=pattern)
+        cases = load_cases(folders, order, tell, **_as_trained(config))
     wanted = [key for key in splits[split] if key.startswith(MADE_UP) == phantoms]
     return _chosen(run, load_painter(weights), cases, splits, wanted, split, folders, tell)
 
@@ -150,6 +149,11 @@ def _chosen(
             + (f", with cases such as {wanted[0]}" if wanted else "")
         )
     return Inputs(painter, held_out, training, folders)
+
+
+def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How the cases of a training are read, by its configuration or its painter's card."""
+    return {name: record.get(name) for name in ("patient_pattern", "sequence")}
 
 
 def _folders(config: dict[str, Any], run: Path) -> tuple[Path, ...]:
