@@ -174,6 +174,7 @@ def _judged(config: Any, variants: Sequence[Any], work: Path, *, resume: bool) -
     inputs = read_inputs(
         config.painter, config.data, config.order, config.split, tell, phantoms=config.phantoms
     )
+    resume = resume and work.exists()  # a block that was not reached begins
     path = evaluate_variants(config, inputs, variants, work, resume=resume, tell=tell)
     write_painting_report(work)
     found = json.loads(path.read_text(encoding="utf-8"))

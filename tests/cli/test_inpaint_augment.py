@@ -79,6 +79,20 @@ def test_it_prints_what_and_where(calls, capsys):
     }
 
 
+def test_cases_without_a_tumour_have_no_voxels_to_count(calls, capsys, monkeypatch):
+    answer = engine.augment
+
+    def none_added(*arguments, **options):
+        made = answer(*arguments, **options)
+        made.voxels = {}
+        return made
+
+    monkeypatch.setattr(engine, "augment", none_added)
+    assert main([*ASK, "--component", "tumour-free"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "painted: 3 cases"
+    assert calls[0][1]["components"] == ("tumour-free",)
+
+
 def test_it_prints_json_or_nothing(calls, capsys):
     assert main([*ASK, "--json"]) == 0
     event = json.loads(capsys.readouterr().out)
