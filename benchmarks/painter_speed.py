@@ -1,21 +1,29 @@
 """How long painting takes, and how fast a painter trains.
 
-    python benchmarks/painter_speed.py            # some minutes on an idle machine
-    python benchmarks/painter_speed.py --smoke    # seconds: does it work?
+    python benchmarks/painter_speed.py                            # on an idle machine
+    python benchmarks/painter_speed.py --size large --peak 989    # on a GPU
+    python benchmarks/painter_speed.py --smoke                    # a minute: does it work?
 
 Slices of 112 and 240 px, made up; one region each, of the size of a tumour. Weights are loaded, and
 one slice has been painted before the clock starts. `one` is a slice at a time through
 `painting.paint`, with all that an edit needs apart from reading and writing files; `bulk` is 16
-crops at once through the sampler alone. The networks are of the small preset and not trained, which
-does not change how long they take; `--painter` takes the weights of a painter instead. Training
-counts images (crops) a second of whole steps, crops cut on the same cores.
+crops at once through the sampler alone, or, of what uses no network, 16 such slices. `mean` is what
+a regression costs too: the same two evaluations. RePaint's cost is that of its `calls`, which go
+with `--repaint-steps`; 250 is what its authors take. The networks are of the preset `--size` and
+not trained, which does not change how long they take; `--painter` takes the weights of a painter
+instead.
 
-Claims: at 4 steps a slice of 112 px takes at most 0.4 s and one of 240 px at most 1 s; 4 steps of
-the flow are at least 10 times as fast as 50 of DDIM.
+Training counts images (crops) a second of whole steps, crops cut on the same cores. The floating
+point operations of a step are counted by PyTorch, forwards and backwards, in matrix products,
+convolutions and attention; `--peak` is the rate of the device in TFLOPS, of a GPU the bfloat16 one
+without sparsity, and gives the share of it that the training reaches.
+
+Claims, of the small preset: at 4 steps a slice of 112 px takes at most 0.4 s and one of 240 px at
+most 1 s; 4 steps of the flow are at least 10 times as fast as 50 of DDIM.
 """
 
 import argparse
-import dataclasses
+import functools
 import json
 import statistics
 import tempfile
@@ -24,6 +32,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import records
 
 SEED = 0
@@ -31,6 +41,8 @@ LIMITS = {112: 0.4, 240: 1.0}  # seconds a slice at 4 steps
 STEPS = {"flow": (1, 2, 4, 8, 50), "ddpm": (10, 25, 50, 250)}
 BULK = 16
 REPEATS = 7
+FLOP_STEPS = 4
+"""Steps whose operations are counted: crops of both sides are among so many."""
 SLOW = 50
 """From so many steps on, a measurement is repeated less often."""
 PACKAGES = ("polyclinic", "torch", "numpy", "monai")
@@ -40,11 +52,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--size", choices=("small", "large"), default="small")
     parser.add_argument("--painter", type=Path, help="weights of a flow (default: untrained)")
+    parser.add_argument("--repaint-steps", type=int, default=50)
+    parser.add_argument("--batch-size", type=int, default=16, help="crops a step of the training")
+    parser.add_argument("--peak", type=float, metavar="TFLOPS", help="rate of the device")
     parser.add_argument("--smoke", action="store_true", help="one size, few steps, once")
     parser.add_argument(
-        "--out", type=Path, help="result file (default benchmarks/results/painter_speed.json; "
-        "with --smoke none)"
+        "--out", type=Path, help="result file (default benchmarks/results/painter_speed.json, "
+        "painter_speed_large.json; with --smoke none)"
     )  # fmt: skip
     arguments = parser.parse_args()
     smoke = arguments.smoke
@@ -57,30 +73,34 @@ def main() -> None:
     from polyclinic.models.device import describe
 
     result = records.circumstances(PACKAGES, seed=SEED)
-    result |= {"threads": torch.get_num_threads(), "environment": describe(), "bulk": BULK}
-    painters = _painters(arguments.painter)
+    result |= {"threads": torch.get_num_threads(), "environment": describe()}
+    at_once, crops = (2, 2) if smoke else (BULK, arguments.batch_size)
+    result |= {"size": arguments.size, "bulk": at_once, "batch_size": crops}
+    painters = _painters(arguments.painter, arguments.size)
     result["parameters"] = sum(p.numel() for p in painters["flow"].network.parameters())
     cases = {size: _cases(size) for size in sizes}
+    repaint_steps = 1 if smoke else arguments.repaint_steps
     result["painting"] = [
         row
         for size in sizes
-        for name, painter in painters.items()
-        for row in _painting(painter, name, cases[size], size, steps[name], repeats)
+        for row in _painting(painters, cases[size], size, steps, repaint_steps, repeats, at_once)
     ]
-    result["training"] = _training(cases[sizes[0]], 2 if smoke else 30)
-    result["claims"] = _claims(result["painting"])
+    plan = {"size": arguments.size, "batch_size": crops}
+    result["training"] = _training(cases[sizes[0]], 2 if smoke else 30, plan, arguments.peak)
+    result["claims"] = _claims(result["painting"]) if arguments.size == "small" else {}
     print(json.dumps(result["claims"]))
     if arguments.out or not smoke:
-        records.write(result, arguments.out or records.RESULTS / "painter_speed.json")
+        name = "painter_speed" if arguments.size == "small" else "painter_speed_large"
+        records.write(result, arguments.out or records.RESULTS / f"{name}.json")
 
 
-def _painters(weights: Path | None) -> dict[str, Any]:
+def _painters(weights: Path | None, size: Any) -> dict[str, Any]:
     from polyclinic.inpaint.network import SIZES, build_network
     from polyclinic.inpaint.objectives import OBJECTIVES
     from polyclinic.inpaint.painter import Painter, load_painter
     from polyclinic.models.device import device
 
-    network = build_network(SIZES["small"], SEED).to(device()).eval()
+    network = build_network(SIZES[size], SEED).to(device()).eval()
     flow = Painter(network, OBJECTIVES["flow"], digest="")
     if weights is not None:
         flow = load_painter(weights)
@@ -99,39 +119,63 @@ def _cases(size: int) -> list[Any]:
 
 
 def _painting(
-    painter: Any, name: str, cases: list[Any], size: int, steps: tuple[int, ...], repeats: int
+    painters: dict[str, Any],
+    cases: list[Any],
+    size: int,
+    steps: dict[str, tuple[int, ...]],
+    repaint_steps: int,
+    repeats: int,
+    at_once: int,
 ) -> list[dict[str, Any]]:
-    """Seconds a slice, one at a time and in bulk, for each number of steps."""
-    from polyclinic.inpaint.components import MIXED
+    """Seconds a slice of every way to paint, one at a time and in bulk."""
+    from polyclinic.inpaint.baselines import BASELINES
+    from polyclinic.inpaint.components import MIXED, TUMOUR_FREE
     from polyclinic.inpaint.crops import Crops, Views
-    from polyclinic.inpaint.painting import Settings, paint
+    from polyclinic.inpaint.painting import Settings
     from polyclinic.inpaint.regions import Mixture, empty, overlay
+    from polyclinic.run.painter_evaluation import variants as ways
 
     case = max(cases, key=lambda case: int((case.components > 0).sum()))
     z = int((case.components > 0).sum(axis=(1, 2)).argmax())
     plane = case.components[z]
-    region = overlay(empty(plane.shape), plane > 0, MIXED)
     sequence, slices = next((n, v[z : z + 1]) for n, v in case.volumes.items())
-    config = painter.network.config
-    batch = Crops(cases, config, SEED, Views(), Mixture()).batch(0, BULK)
+    flow, ddpm = painters["flow"], painters["ddpm"]
+    batch = Crops(cases, flow.network.config, SEED, Views(), Mixture()).batch(0, at_once)
+    found: list[tuple[Any, int | None, Any]] = [
+        (
+            ways.diffusion(name, painter, Settings(steps=count)),
+            count,
+            functools.partial(_bulk, painter, batch, count),
+        )
+        for name, painter in painters.items()
+        for count in steps[name]
+    ]
+    mean = ways.diffusion("mean", flow, Settings(mode="mean"))
+    found.append((mean, None, functools.partial(_bulk_mean, flow, batch)))
+    repaint = ways.repainted("RePaint", ddpm, repaint_steps)
+    found.append((repaint, repaint_steps, functools.partial(_bulk_repaint, ddpm, batch,
+                                                            repaint_steps)))  # fmt: skip
+    many, masks = np.repeat(slices, at_once, axis=0), np.repeat(plane[None] > 0, at_once, axis=0)
+    found += [
+        (ways.baseline(name, infill), None, functools.partial(infill, many, masks))
+        for name, infill in BASELINES.items()
+    ]
     rows = []
-    for count in steps:
-        settings = Settings(steps=count, seed=SEED)
-
-        def one(settings: Any = settings) -> None:
-            paint(painter, slices, [region], sequence, case.head_px, settings)
-
-        def bulk(count: int = count) -> None:
-            _bulk(painter, batch, count)
-
-        times = max(1, repeats // 3) if count >= SLOW else repeats
+    for variant, count, bulk in found:
+        component = MIXED if variant.tumours else TUMOUR_FREE
+        regions = [overlay(empty(plane.shape), plane > 0, component)]
+        one = functools.partial(
+            variant.paint, slices, regions, sequence=sequence, head_px=case.head_px, seed=SEED
+        )
+        times = max(1, repeats // 3) if variant.calls >= SLOW else repeats
         row: dict[str, Any] = {
-            "objective": name,
+            "objective": variant.name,
             "size_px": size,
             "steps": count,
+            "calls": variant.calls,
             "region_px": int((plane > 0).sum()),
             "one": _timed(one, times),
-            "bulk": _timed(bulk, times, share=BULK),
+            "bulk": _timed(bulk, times, share=at_once),
         }
         print(json.dumps({k: row[k] for k in ("objective", "size_px", "steps")}
                          | {k: row[k]["median"] for k in ("one", "bulk")}), flush=True)  # fmt: skip
@@ -141,17 +185,11 @@ def _painting(
 
 def _bulk(painter: Any, batch: Any, steps: int) -> None:
     """All crops of a batch at once."""
-    import torch
-
     from polyclinic.inpaint.samplers import SAMPLERS
-    from polyclinic.inpaint.training import to_device
-    from polyclinic.seeding import generator
 
-    moved = to_device(batch)
-    gen = generator(SEED)
-    noise = torch.randn(batch.x.shape, generator=gen).to(moved.x.device)
+    request, noise, gen = _begun(batch)
     x = SAMPLERS["ddim"](
-        lambda state, level: painter.estimate(state, level, moved.request, 1.0),
+        lambda state, level: painter.estimate(state, level, request, 1.0),
         noise,
         painter.objective,
         steps,
@@ -160,34 +198,71 @@ def _bulk(painter: Any, batch: Any, steps: int) -> None:
     x.cpu()  # a GPU is waited for
 
 
-def _training(cases: list[Any], steps: int) -> dict[str, Any]:
-    """Images a second of the small preset's training."""
+def _bulk_mean(painter: Any, batch: Any) -> None:
+    painter.mean(_begun(batch)[0]).cpu()
+
+
+def _bulk_repaint(painter: Any, batch: Any, steps: int) -> None:
+    from polyclinic.inpaint.repaint import repaint_request
+
+    request, noise, gen = _begun(batch)
+    repaint_request(painter, request, noise, steps, gen).cpu()
+
+
+def _begun(batch: Any) -> tuple[Any, Any, Any]:
+    """A batch's request on the device, the noise to begin with, and what draws more of it."""
+    import torch
+
+    from polyclinic.inpaint.training import to_device
+    from polyclinic.seeding import generator
+
+    moved, gen = to_device(batch), generator(SEED)
+    return moved.request, torch.randn(batch.x.shape, generator=gen).to(moved.x.device), gen
+
+
+def _training(
+    cases: list[Any], steps: int, settings: dict[str, Any], peak: float | None
+) -> dict[str, Any]:
+    """Images a second of the preset's training, what a step computes, and the share of `peak`
+    (TFLOPS) that this comes to."""
+    from torch.utils.flop_counter import FlopCounterMode
+
     from polyclinic.inpaint.training import PaintPlan, Trainer
 
     found: dict[str, Any] = {}
     for objective in ("flow", "ddpm"):
-        plan = dataclasses.replace(PaintPlan(), objective=objective, steps=2 * steps)
+        first = 2 + FLOP_STEPS
+        plan = PaintPlan(objective=objective, steps=first + steps, **settings)
         trainer = Trainer(cases, plan)
         list(trainer.run(2))  # warms up
+        with FlopCounterMode(display=False) as counter:
+            list(trainer.run(FLOP_STEPS))
+        operations = counter.get_total_flops() / FLOP_STEPS
         images, began = 0, time.perf_counter()
-        for number in range(2, 2 + steps):
+        for number in range(first, first + steps):
             images += len(trainer.crops.batch(number, plan.batch_size).x)
         cutting = time.perf_counter() - began
         began = time.perf_counter()
         list(trainer.run(steps))
         seconds = time.perf_counter() - began
+        rate = operations * steps / seconds / 1e12
         found[objective] = {
             "steps": steps,
             "images": images,
             "seconds": round(seconds, 3),
             "images_a_second": round(images / seconds, 1),
             "seconds_to_cut_the_crops_alone": round(cutting, 3),
+            "operations_a_step": operations,
+            "tflops": round(rate, 4),
+            "peak_tflops": peak,
+            "share_of_peak": round(rate / peak, 4) if peak else None,
         }
-        print(json.dumps({objective: found[objective]["images_a_second"]}), flush=True)
+        shown = ("images_a_second", "tflops", "share_of_peak")
+        print(json.dumps({objective: {k: found[objective][k] for k in shown}}), flush=True)
     return found
 
 
-def _timed(work: Callable[[], None], repeats: int, share: int = 1) -> dict[str, Any]:
+def _timed(work: Callable[[], object], repeats: int, share: int = 1) -> dict[str, Any]:
     """Seconds a slice: the median, and every measurement."""
     work()
     taken = []

@@ -14,17 +14,16 @@ from polyclinic.inpaint.augment import (
     Balance,
     PlannedEdit,
     apply_edit,
+    cut_slices,
     deform_parts,
     painted_slices,
     plan_edits,
-    removed_mask,
 )
 from polyclinic.inpaint.cases import Case
-from polyclinic.inpaint.components import KEEP, TUMOUR_FREE
+from polyclinic.inpaint.components import TUMOUR_FREE
 from polyclinic.inpaint.mixing import carve_mix
 from polyclinic.inpaint.painter import Painter
-from polyclinic.inpaint.painting import Settings, paint
-from polyclinic.inpaint.regions import Region
+from polyclinic.inpaint.painting import Settings
 from polyclinic.inpaint.segmenter import Geometry, Segmenter, SegmentPlan, train_segmenter
 from polyclinic.seeding import derive
 
@@ -211,20 +210,9 @@ def without_tumour(
     if not len(shown):
         raise DataError(f"{case.key}: shows no tumour; expected one to paint away")
     first = int(rng.choice(shown))
-    window = slice(first, first + REMOVED_SLICES)
-    fill_maps = np.where(removed_mask(case.components[window]), TUMOUR_FREE, KEEP)
-    regions = [Region(plane.astype(np.int8), np.zeros(plane.shape, bool)) for plane in fill_maps]
-    return replace(
-        case,
-        key=f"{case.key}-without",
-        volumes={
-            number: paint(painter, volume[window], regions, number, case.head_px, settings).slices
-            for number, volume in case.volumes.items()
-        },
-        components=np.zeros_like(case.components[window]),
-        head=case.head[window],
-        rows=case.rows[window],
-    )
+    some = cut_slices(case, slice(first, first + REMOVED_SLICES))
+    (edit,) = plan_edits([some], 1, "none", (TUMOUR_FREE,), settings.seed)
+    return apply_edit(painter, [some], edit, settings)
 
 
 def best(segmenter: Segmenter, made: Sequence[Case], share: float) -> list[Case]:

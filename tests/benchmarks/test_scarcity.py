@@ -17,6 +17,7 @@ import scarcity_summary
 from polyclinic.errors import ConfigError, DataError, RunError
 from polyclinic.inpaint.augment import REMOVED_MARGIN
 from polyclinic.inpaint.painting import Settings
+from polyclinic.inpaint.segmenter import Slices, train_segmenter
 from scarcity_arms import ARMS, REFERENCE, Recipe
 from scarcity_cells import Study
 
@@ -113,7 +114,7 @@ def test_a_painter_that_has_seen_the_hospital_is_refused(folder, tmp_path):
         (tmp_path / name).write_bytes((folder / "AA" / name).read_bytes())
     splits = json.loads((tmp_path / "splits.json").read_text())
     (tmp_path / "splits.json").write_text(json.dumps(splits | {"train": splits["train"][1:]}))
-    with pytest.raises(ConfigError, match=r"the painter's card says .* expected both from one run"):
+    with pytest.raises(ConfigError, match=r"is not the split that .*; expected both from one run"):
         scarcity_patients.read_painter(tmp_path, "AA")
 
 
@@ -186,6 +187,25 @@ def test_every_arm_adds_what_it_says(study, some, painters, arm):
     for case in added:
         assert all(volume.shape == case.components.shape for volume in case.volumes.values())
         assert not any(case.components is one.components for one in some)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_all_arms_draw_the_same_share_of_tumour_free_slices(
+    study, some, painters, arm, monkeypatch
+):
+    drawn = []
+
+    def draw(cases, plan, *seed, weights=None):
+        plan = dataclasses.replace(plan, batch_size=300, geometry=None)
+        drawn.append(Slices(cases, plan, *seed, weights=weights).batch(0)[1])
+        return train_segmenter(cases[:1], study.plan, 0)
+
+    monkeypatch.setattr(scarcity_arms, "train_segmenter", draw)
+    workshop = scarcity_arms.Workshop(some, painters["BB"].open(), study.plan, 1, 3, (0,))
+    workshop.train(arm)
+    for targets in drawn:
+        shown = float((targets > 0).any(2).any(1).float().mean())
+        assert shown == pytest.approx(study.plan.tumour_slices, abs=0.08)
 
 
 def test_tumours_painted_away_leave_the_rest(some, painters):

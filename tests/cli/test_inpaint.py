@@ -130,8 +130,10 @@ def test_training_takes_folders_and_says_where_the_painter_is(calls, capsys):
         "batch_size": 16,
         "seed": 0,
         "labels": "msd",
+        "sequence": None,
         "phantoms": 0,
         "leave_out": (),
+        "patient_pattern": None,
         "resume": False,
     }
 
@@ -171,3 +173,5 @@ def test_an_interrupted_training_says_how_to_go_on(calls, capsys, monkeypatch):
     error = capsys.readouterr().err
     assert "polyclinic inpaint train a --out r --resume --size small" in error
     assert "--seed 3" in error
+    assert main(["inpaint", "train", "a", "--out", "q", "--patient-pattern", "(A)_"]) == 130
+    assert "--patient-pattern '(A)_'" in capsys.readouterr().err

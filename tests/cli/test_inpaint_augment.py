@@ -45,6 +45,8 @@ def test_it_prints_what_and_where(calls, capsys):
         "^(..)",
         "--patients",
         "p.txt",
+        "--patient-pattern",
+        "^(A.)",
         "--remove-tumours",
         "--labels",
         "msd",
@@ -67,6 +69,7 @@ def test_it_prints_what_and_where(calls, capsys):
         "remove_tumours": True,
         "sites": "^(..)",
         "patients": Path("p.txt"),
+        "patient_pattern": "^(A.)",
         "labels": "msd",
         "painter": Path("p"),
         "steps": 2,
@@ -74,6 +77,20 @@ def test_it_prints_what_and_where(calls, capsys):
         "seed": 4,
         "resume": False,
     }
+
+
+def test_cases_without_a_tumour_have_no_voxels_to_count(calls, capsys, monkeypatch):
+    answer = engine.augment
+
+    def none_added(*arguments, **options):
+        made = answer(*arguments, **options)
+        made.voxels = {}
+        return made
+
+    monkeypatch.setattr(engine, "augment", none_added)
+    assert main([*ASK, "--component", "tumour-free"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "painted: 3 cases"
+    assert calls[0][1]["components"] == ("tumour-free",)
 
 
 def test_it_prints_json_or_nothing(calls, capsys):

@@ -19,6 +19,7 @@ from polyclinic.inpaint.augment import (
     fill_map_of,
     painted_slices,
     plan_edits,
+    removed_mask,
 )
 from polyclinic.inpaint.components import CORE, ENHANCING, KEEP, MIXED, OEDEMA, TUMOUR_FREE
 from polyclinic.inpaint.painting import Settings
@@ -84,6 +85,16 @@ def test_plans_keep_to_tumour_free_head(folder, balance, removes):
         if not removes:
             assert not (target.components[added.any((1, 2))] > 0).any()
         assert set(np.unique(edit.parts)) <= set(np.unique(donor.components))
+
+
+def test_no_patient_gets_a_shape_of_another_timepoint(folder):
+    folder = [dataclasses.replace(c, patient=f"patient {n // 2}") for n, c in enumerate(folder)]
+    patients = {case.key: case.patient for case in folder}
+    for edit in plan_edits(folder, 12, "none", (), 7):
+        assert patients[edit.target] != patients[edit.donor]
+    one = [dataclasses.replace(case, patient="one") for case in folder]
+    with pytest.raises(DataError, match=r"beside the patient who lends the shape"):
+        plan_edits(one, 1, "none", (), 7)
 
 
 def test_plans_follow_from_the_seed_and_a_longer_list_begins_alike(folder):
@@ -191,6 +202,33 @@ def test_only_what_is_new(painter, folder):
     assert all(volume.shape == new.head.shape for volume in new.volumes.values())
 
 
+def test_tumours_are_painted_away_and_none_added(painter, folder):
+    before = copies(folder)
+    healthy = dataclasses.replace(
+        folder[0], key="healthy", components=np.zeros_like(folder[0].components)
+    )
+    cases = [healthy, *folder]
+    edits = plan_edits(cases, 6, "none", (TUMOUR_FREE,), 3)
+    targets = [edit.target for edit in edits]
+    assert set(targets[:4]) == {case.key for case in folder}  # all once before any comes again
+    assert len(set(targets[4:])) == 2
+    fewer = plan_edits(cases, 3, "none", (TUMOUR_FREE,), 3)
+    assert all(same(one, other) for one, other in zip(fewer, edits, strict=False))
+    sites = {case.key: case.key for case in cases}
+    assert len(plan_edits(cases, 5, "site", (TUMOUR_FREE,), 3, sites=sites)) == 5
+    edit = edits[0]
+    assert (edit.donor, edit.removes, edit.parts.size) == ("", True, 0)
+    target = next(case for case in folder if case.key == edit.target)
+    made = apply_edit(painter, cases, edit, QUICK)
+    assert unchanged(folder, before)
+    assert not made.components.any()
+    removed = removed_mask(target.components)
+    for number, volume in made.volumes.items():
+        assert np.array_equal(volume[~removed], target.volumes[number][~removed])
+        assert not np.array_equal(volume[removed], target.volumes[number][removed])
+    assert contact_sheet(cases, [edit], [made]).size[1] == TILE
+
+
 def test_edits_that_belong_to_other_cases(painter, folder):
     edit = plan_edits(folder, 1, "none", (), 3)[0]
     lost = dataclasses.replace(edit, target="elsewhere")
@@ -210,8 +248,13 @@ def test_what_cannot_be_planned(folder, cases):
         plan_edits(folder, 0, "none", (), 0)
     with pytest.raises(ConfigError, match=r"balance: expected one of .*, got 'sise'"):
         plan_edits(folder, 1, "sise", (), 0)
-    with pytest.raises(ConfigError, match=r"components: expected .* 1 to 4, got \[0\]"):
-        plan_edits(folder, 1, "none", (0,), 0)
+    with pytest.raises(ConfigError, match=r"components: .* 1 to 4, or 0 alone, got \[0, 1\]"):
+        plan_edits(folder, 1, "none", (TUMOUR_FREE, CORE), 0)
+    with pytest.raises(ConfigError, match=r"`size` is of tumours that are added; expected site or"):
+        plan_edits(folder, 1, "size", (TUMOUR_FREE,), 0)
+    healthy = [dataclasses.replace(c, components=np.zeros_like(c.components)) for c in folder]
+    with pytest.raises(DataError, match=r"no case shows a tumour; expected one at least to paint"):
+        plan_edits(healthy, 1, "none", (TUMOUR_FREE,), 0)
     with pytest.raises(ConfigError, match=r"`site` needs .*; none is told for case-1"):
         plan_edits(folder, 1, "site", (), 0, sites={"case-0": "A"})
     with pytest.raises(DataError, match=r"^painted-00000: no room for a new tumour after 60 draws"):

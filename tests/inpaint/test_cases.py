@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polyclinic.errors import DataError
+from polyclinic.data.phantoms import brain
+from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.cases import find_cases, phantom_cases, read_cases
-from polyclinic.inpaint.components import CORE, ENHANCING, MIXED, OEDEMA, UNKNOWN_SEQUENCE
+from polyclinic.inpaint.components import (
+    CORE,
+    ENHANCING,
+    MIXED,
+    OEDEMA,
+    SEQUENCES,
+    UNKNOWN_SEQUENCE,
+)
 
 
 def head():
@@ -67,3 +75,54 @@ def test_made_up_heads_have_all_sequences_and_some_have_one_part_alone():
     assert [parts[number] for number in (0, 4, 8)] == [{CORE}, {OEDEMA}, {ENHANCING}]
     assert {number for case in made for number in case.volumes} == {0, 1, 2, 3}
     assert all(case.components.shape == (12, 120, 120) for case in made)
+
+
+@pytest.fixture
+def timepoints(tmp_path):
+    """Images with masks of two patients, one of whom came twice."""
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for name in ("a_1", "a_2", "b_1"):
+            Image.fromarray(head() if folder == "images" else head() // 100).save(
+                tmp_path / folder / f"{name}.png"
+            )
+    return tmp_path
+
+
+def test_a_pattern_finds_the_patient_in_a_name(timepoints):
+    patients = [case.patient for case in read_cases(find_cases(timepoints))]
+    assert patients == ["images/a_1.png", "images/a_2.png", "images/b_1.png"]
+    found = find_cases(timepoints, patient_pattern="/([a-z])_")
+    assert [case.patient for case in read_cases(found)] == ["a", "a", "b"]
+    assert found.patient("images/a_7.png") == "a"
+
+
+def test_a_sequence_is_said_of_images_alone(timepoints, tmp_path_factory):
+    found = find_cases(timepoints, image_sequence="flair")
+    flair = SEQUENCES.index("t2f")
+    assert {tuple(case.volumes) for case in read_cases(found)} == {(flair,)}
+    with pytest.raises(ConfigError, match=r"no sequence 'x': expected one of t1n"):
+        find_cases(timepoints, image_sequence="x")
+    brats = tmp_path_factory.mktemp("brats")
+    brain.write_cases(brats, brain.generate(1, size=32, slices=3))
+    with pytest.raises(
+        ConfigError, match=r"laid out as brats, where files say their sequence; exp"
+    ):
+        find_cases(brats, image_sequence="flair")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("(", r"--patient-pattern: '\(' is no regular expression"),
+        ("a", r"--patient-pattern: 'a' has no group; .* for the patient, such as \(TCGA_"),
+        ("(a)_", r"--patient-pattern: '\(a\)_' finds no patient in the name images/b_1\.png"),
+    ],
+)
+def test_a_pattern_that_does_not_fit(timepoints, pattern, text):
+    with pytest.raises(ConfigError, match=text):
+        find_cases(timepoints, patient_pattern=pattern)
+
+
+def test_made_up_heads_are_their_own_patients():
+    assert all(case.patient == case.key for case in phantom_cases(2))

@@ -49,10 +49,11 @@ def test_an_unknown_name_gets_a_guess():
     [("brats", [0, 1, 2, 4], [0, CORE, OEDEMA, ENHANCING]),
      ("brats", [0, 1, 2, 3], [0, CORE, OEDEMA, ENHANCING]),
      ("msd", [0, 1, 2, 3], [0, OEDEMA, CORE, ENHANCING]),
-     ("mask", [0, 1, 0, 255], [0, MIXED, 0, MIXED])],
+     ("mask", [0, 1, 2, 4], [0, MIXED, MIXED, MIXED]),
+     ("mask", [0, 0.5, -1, 255], [0, MIXED, MIXED, MIXED])],
 )  # fmt: skip
 def test_orders_of_labels(order, labels, expected):
-    found = from_labels(np.array([labels], np.int16), order, "seg")
+    found = from_labels(np.array([labels]), order, "seg")
     assert found.dtype == np.uint8
     assert found.tolist() == [expected]
 

@@ -192,6 +192,30 @@ def test_weights_say_how_often_a_case_is_seen(cases):
     assert seen.count(2.0) / len(seen) == pytest.approx(0.75, abs=0.07)
 
 
+def test_cases_of_one_kind_leave_the_share_of_tumour_free_slices_as_it_is(cases):
+    """Of painted cases, only the slices with the new tumour are trained on."""
+
+    def half(case):
+        components = case.components.copy()
+        components[1:] = 0
+        return dataclasses.replace(case, components=components)
+
+    plan = dataclasses.replace(PLAN, batch_size=400, tumour_slices=0.7)
+    real, painted = [half(case) for case in cases[:2]], cases[2:]
+    for some, weights in (
+        (real, None),
+        ([*real, *painted], None),
+        ([*real, *painted], [1, 1, 3, 3]),
+    ):
+        _, targets = Slices(some, plan, 0, weights=weights).batch(0)
+        shown = (targets > 0).any(2).any(1).float().mean()
+        assert float(shown) == pytest.approx(0.7, abs=0.06)
+    for some, share in ((painted, 1.0), ([dataclasses.replace(c, components=0 * c.components)
+                                          for c in real], 0.0)):  # fmt: skip
+        _, targets = Slices(some, plan, 0).batch(0)
+        assert float((targets > 0).any(2).any(1).float().mean()) == share
+
+
 @pytest.mark.parametrize(
     ("weights", "match"),
     [([1, 1], r"expected 4 numbers that are not negative, one a case"),

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from polyclinic.inpaint.baselines import biharmonic
-from polyclinic.inpaint.cases import phantom_cases
+from polyclinic.inpaint.cases import MADE_UP, phantom_cases
 from polyclinic.inpaint.components import COMPONENTS, ENHANCING, OEDEMA, SEQUENCES, TUMOUR_FREE
 from polyclinic.inpaint.edit import WEIGHTS, open_painter
 from polyclinic.inpaint.painting import Settings, paint
@@ -56,6 +56,9 @@ def test_the_file_is_small_and_its_card_is_about_it(painter):
         assert fact in card, fact
     for name in ("train", "val", "test"):
         assert re.search(rf"\b{painter.card['patients'][name]}\b", card), name
+    for name in (*painter.splits["val"], *painter.splits["test"]):
+        assert name.removeprefix(MADE_UP) in card, name
+    assert {s: len(keys) for s, keys in painter.splits.items()} == painter.card["patients"]
     assert str(painter.card["steps"]) in card.replace(",", "")
 
 

@@ -402,6 +402,38 @@ def test_other_data_or_another_painter_cannot_go_on(make, config, data, weights,
         )
 
 
+def test_tumours_can_be_removed_and_none_added(make, data, weights, tmp_path):
+    before = contents(data)
+    made = make(components=("tumour-free",))
+    again = make(components=("tumour-free",), count=3, resume=True)
+    assert contents(data) == before
+    assert (made.voxels, again.count) == ({}, 3)
+    rows = rows_of(again)
+    assert len({row["target"] for row in rows}) == 3
+    for row in rows:
+        key, real = row["key"], data / row["target"]
+        fill, record = fill_of(tmp_path / "run", key)
+        assert set(np.unique(fill)) == {KEEP, TUMOUR_FREE}
+        was = labels_of(real / f"{row['target']}-seg.nii.gz")
+        width = 2 * REMOVED_MARGIN + 1
+        around = ndimage.binary_dilation(was > 0, np.ones((1, width, width)))
+        assert np.array_equal(fill == TUMOUR_FREE, around)
+        assert not labels_of(again.cases / key / f"{key}-seg.nii.gz").any()
+        old, new = read_source(real), read_source(again.cases / key)
+        for number, values in new.volumes.items():
+            assert np.array_equal(values[~around], old.volumes[number][~around])
+            assert not np.array_equal(values[around], old.volumes[number][around])
+        assert (row["donor"], row["slices"]) == ("", "2:4")
+        assert int(row["removed"]) == (was > 0).sum()
+        assert {row[name] for name in COMPONENTS[1:]} == {"0"}
+        assert [one.region for one in record.asked] == [f"the tumour of {row['target']}"]
+    assert len(list(read_cases(find_cases(again.cases)))) == 3
+    repeated = replay(
+        tmp_path / "run" / "records" / f"{key}.json", load_painter(weights), tmp_path / "again"
+    )
+    assert repeated.provenance.asked == record.asked
+
+
 def test_patients_that_are_held_out_neither_lend_nor_get_a_shape(make, tmp_path):
     listed = tmp_path / "use.txt"
     listed.write_text("AL-0\n\nAL-2\r\n")
@@ -411,6 +443,25 @@ def test_patients_that_are_held_out_neither_lend_nor_get_a_shape(make, tmp_path)
     splits.write_text(json.dumps({"train": ["AL-1", "BE-3", "elsewhere"], "test": ["AL-0"]}))
     rows = rows_of(make("other", patients=splits))
     assert {row[kind] for row in rows for kind in ("target", "donor")} == {"AL-1", "BE-3"}
+
+
+def test_patients_that_the_painter_held_out_are_left_out(make, weights, tmp_path, monkeypatch):
+    def told_by(splits):
+        brush = dataclasses.replace(load_painter(weights), card={"splits": splits})
+        monkeypatch.setattr(module, "open_painter", lambda _: brush)
+
+    told = []
+    told_by({"train": ["AL-0"], "val": ["AL-1"], "test": ["BE-3", "elsewhere"]})
+    rows = rows_of(make(tell=told.append))
+    assert {row[kind] for row in rows for kind in ("target", "donor")} == {"AL-0", "AL-2"}
+    assert any(": 2 cases left out, of patients that the painter's" in p.message for p in told)
+    listed = tmp_path / "use.txt"
+    listed.write_text("AL-1\nBE-3\n")
+    rows = rows_of(make("listed", patients=listed))
+    assert {row[kind] for row in rows for kind in ("target", "donor")} == {"AL-1", "BE-3"}
+    told_by({"train": [], "val": [], "test": ["AL-7", "BE-3"]})  # each letter is one patient
+    with pytest.raises(DataError, match=r"all 4 cases are of patients that the painter's training"):
+        make("none", patient_pattern="^(.)")
 
 
 def test_the_manifest_names_the_hospital(make):
@@ -427,7 +478,16 @@ def test_only_the_components_that_are_asked_for(make):
 @pytest.mark.parametrize(
     ("changes", "error", "text"),
     [
-        ({"components": ("tumour-free",)}, ConfigError, r"tumour-free is nothing to add; expected"),
+        (
+            {"components": ("tumour-free", "core")},
+            ConfigError,
+            r"tumour-free adds nothing, so it stands alone; expected it, or some of core",
+        ),
+        (
+            {"components": ("tumour-free",), "balance": "component"},
+            ConfigError,
+            r"`component` is of tumours that are added; expected site or none",
+        ),
         ({"components": ("oedma",)}, ConfigError, r"did you mean `oedema`"),
         ({"components": ("mixed",)}, DataError, r"no case shows mixed"),
         ({"balance": "site"}, ConfigError, r"`site` needs the hospital of each case; add --sites"),

@@ -4,13 +4,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from polyclinic.data.dataset import Item
 from polyclinic.data.phantoms import brain
+from polyclinic.data.splits import split_items
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint import cases as cases_module
 from polyclinic.inpaint import network
+from polyclinic.inpaint.components import COMPONENTS
 from polyclinic.inpaint.network import NetworkConfig
 from polyclinic.inpaint.painter import load_painter
 from polyclinic.inpaint.training import PaintPlan, Trainer
@@ -97,7 +101,7 @@ def test_another_plan_cannot_go_on(config, tmp_path):
 
 def test_too_few_patients(config, tmp_path):
     brain.write_cases(tmp_path / "two", brain.generate(2, size=32, slices=3))
-    with pytest.raises(DataError, match=r"two: 2 usable cases; expected at least 3 patients"):
+    with pytest.raises(DataError, match=r"two: 2 usable cases of 2 patients; expected at least 3"):
         train_painter(replace(config, data=(tmp_path / "two",)), tmp_path / "run")
 
 
@@ -147,3 +151,53 @@ def test_what_it_is_compared_with_is_trained_alike(config, tmp_path, objective, 
     record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert "validation_loss" in record
     assert ("validation_psnr_mean" in record) == has_mean
+
+
+def timepoints(folder: Path) -> Path:
+    """Four made-up patients as cases of BraTS 2023, the first three times."""
+    brain.write_cases(folder, brain.generate(6, size=32, slices=3))
+    names = [*(f"00000-00{n}" for n in range(3)), *(f"0000{n}-000" for n in range(1, 4))]
+    for case, name in zip(sorted(folder.iterdir()), names, strict=True):
+        case.rename(folder / f"BraTS-GLI-{name}")
+    return folder
+
+
+def test_timepoints_of_a_patient_are_in_one_split(config, tmp_path):
+    data = timepoints(tmp_path / "data")
+    for seed in range(5):
+        cases = module.load_cases((data,), "auto", silent)
+        rows = module.split_cases(cases, replace(config, split_seed=seed))
+        assert all(map(len, rows.values()))
+        sides = {name for name, r in rows.items() for n in r if "00000" in cases[n].patient}
+        assert len(sides) == 1
+    path = train_painter(replace(config, data=(data,)), tmp_path / "run")
+    card = load_painter(path).card
+    assert sum(card["patients"].values()) == 4
+    assert sum(map(len, card["splits"].values())) == 6
+
+
+def test_the_painter_s_file_names_the_cases_of_each_split(config, tmp_path):
+    painter = load_painter(train_painter(config, tmp_path / "run"))
+    assert painter.splits == json.loads((tmp_path / "run" / "splits.json").read_text())
+
+
+def test_cases_that_are_a_patient_each_are_split_as_ever(config, folder):
+    """The painter of the package was trained and is judged by this split."""
+    cases = module.load_cases((folder,), "auto", silent)
+    rows = module.split_cases(cases, config)
+    presence = np.array([[(c.components == n).any() for n in range(1, 5)] for c in cases])
+    alone = split_items(
+        [Item(case.key, patient=case.key) for case in cases],
+        COMPONENTS[1:],
+        seed=0,
+        val_share=0.15,
+        test_share=0.2,
+        presence=presence,
+    )
+    assert all(np.array_equal(rows[name], alone[name]) for name in rows)
+
+
+def test_three_cases_of_one_patient_are_too_few(config, tmp_path):
+    data = timepoints(tmp_path / "data")
+    with pytest.raises(DataError, match=r"data: 3 usable cases of 1 patients; expected at least 3"):
+        module.load_cases((data,), "auto", silent, leave_out=("*-0000[123]-000",))

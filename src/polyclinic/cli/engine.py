@@ -182,8 +182,10 @@ def train_painter(
     batch_size: int,
     seed: int,
     labels: Literal["auto", "brats", "msd", "mask"],
+    sequence: str | None,
     phantoms: int,
     leave_out: Sequence[str],
+    patient_pattern: str | None,
     resume: bool,
     tell: Tell,
 ) -> Path:
@@ -196,7 +198,13 @@ def train_painter(
     if objective == "regression":
         plan = regression_plan(plan)
     config = painter.PainterRun(
-        tuple(data), order=labels, phantoms=phantoms, leave_out=tuple(leave_out), plan=plan
+        tuple(data),
+        order=labels,
+        phantoms=phantoms,
+        leave_out=tuple(leave_out),
+        patient_pattern=patient_pattern,
+        sequence=sequence,
+        plan=plan,
     )
     return painter.train_painter(config, out, resume=resume, tell=tell)
 
@@ -260,6 +268,7 @@ def augment(
     remove_tumours: bool,
     sites: str | None,
     patients: Path | None,
+    patient_pattern: str | None,
     labels: Literal["auto", "brats", "msd", "mask"],
     painter: Path | None,
     steps: int,
@@ -282,6 +291,7 @@ def augment(
         remove_tumours=remove_tumours,
         sites=sites,
         patients=patients,
+        patient_pattern=patient_pattern,
         settings=Settings(steps=steps, guidance=guidance, seed=seed),
     )
     return job.augment(config, out, painter=painter, resume=resume, tell=tell)

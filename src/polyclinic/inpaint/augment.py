@@ -48,7 +48,8 @@ TILE = 160
 class PlannedEdit:
     """One case to be made. `parts` uint8 (n, h, w) are the components to paint, 0 for none, with
     their first voxel at `corner` (slice, row, column) of the case `target`; `donor` is the case
-    that lent the shape; `removes` paints the target's own tumour away first."""
+    that lent the shape; `removes` paints the target's own tumour away first. Where nothing is
+    added, `parts` is empty and `donor` too."""
 
     key: str
     target: str
@@ -79,12 +80,15 @@ def plan_edits(
     """`count` edits; the first ones of a longer list are the same.
 
     Shapes are of the parts of real tumours that are in `components`, all parts if it is empty,
-    never of the case that is painted into, and deformed. `balance` draws all alike: `component`
-    each component, `size` large and small tumours, `site` the hospitals in `sites` (case to
-    hospital); `none` every case. New tumours lie in slices without any, or anywhere if `removes`.
-    Raises `ConfigError`, and `DataError` where there is no shape to lend or no room for one.
+    never of the patient who is painted into, and deformed. `TUMOUR_FREE` alone adds nothing: the
+    tumours of cases are painted away, each once before any comes again. `balance` draws all alike:
+    `component` each component, `size` large and small tumours, `site` the hospitals in `sites`
+    (case to hospital); `none` every case. New tumours lie in slices without any, or anywhere if
+    `removes`. Raises `ConfigError`, and `DataError` where there is no shape to lend or no room.
     """
     _check(cases, count, balance, components, sites)
+    if TUMOUR_FREE in components:
+        return _removals(cases, count, balance, sites, *seed)
     donors = _donors(cases, components)
     if not donors:
         names = ", ".join(COMPONENTS[c] for c in components) or "tumour"
@@ -96,7 +100,7 @@ def plan_edits(
             balance,
             sites,
             removes,
-            key=f"painted-{number:05d}",
+            key=_key(number),
             seed=derive(*seed, "edit", number),
         )
         for number in range(count)
@@ -129,10 +133,12 @@ def apply_edit(
             f"{planned.key}: does not fit into {target.key} or covers its tumour; expected the "
             "cases that the edit was planned for"
         )
+    if added.any():
+        volumes = _painted(painter, target, volumes, fill_map_of(added, components), chosen)
     return replace(
         target,
         key=planned.key,
-        volumes=_painted(painter, target, volumes, fill_map_of(added, components), chosen),
+        volumes=volumes,
         components=np.where(added > 0, added, components).astype(np.uint8),
         head=target.head.copy(),
     )
@@ -159,13 +165,17 @@ def fill_map_of(added: NDArray[np.uint8], components: NDArray[np.uint8]) -> NDAr
 def painted_slices(case: Case, planned: PlannedEdit) -> Case:
     """Only the slices of a painted case that its new tumour lies in: the others repeat a real case,
     which would count twice in a training on both."""
-    new = slice(planned.corner[0], planned.corner[0] + len(planned.parts))
+    return cut_slices(case, slice(planned.corner[0], planned.corner[0] + len(planned.parts)))
+
+
+def cut_slices(case: Case, some: slice) -> Case:
+    """Neighbouring slices of a case alone."""
     return replace(
         case,
-        volumes={number: volume[new] for number, volume in case.volumes.items()},
-        components=case.components[new],
-        head=case.head[new],
-        rows=case.rows[new],
+        volumes={number: volume[some] for number, volume in case.volumes.items()},
+        components=case.components[some],
+        head=case.head[some],
+        rows=case.rows[some],
     )
 
 
@@ -243,10 +253,16 @@ def _check(
         raise ConfigError(f"count: expected 1 edit or more, got {count}")
     if balance not in ("size", "component", "site", "none"):
         raise ConfigError(f"balance: expected one of size, component, site, none, got {balance!r}")
-    if any(not 0 < component < len(COMPONENTS) for component in components):
+    removal = list(components) == [TUMOUR_FREE]
+    if not removal and any(not 0 < component < len(COMPONENTS) for component in components):
         raise ConfigError(
-            f"components: expected numbers of parts of a tumour, 1 to {len(COMPONENTS) - 1}, got "
-            f"{list(components)}"
+            f"components: expected numbers of parts of a tumour, 1 to {len(COMPONENTS) - 1}, or "
+            f"{TUMOUR_FREE} alone, got {list(components)}"
+        )
+    if removal and balance not in ("site", "none"):
+        raise ConfigError(
+            f"balance: `{balance}` is of tumours that are added; expected site or none where "
+            f"tumours are only removed"
         )
     if balance == "site":
         unknown = [case.key for case in cases if case.key not in (sites or {})]
@@ -254,6 +270,34 @@ def _check(
             raise ConfigError(
                 f"balance: `site` needs the hospital of each case; none is told for {unknown[0]}"
             )
+
+
+def _removals(
+    cases: Sequence[Case],
+    count: int,
+    balance: Balance,
+    sites: Mapping[str, str] | None,
+    *seed: int | str,
+) -> list[PlannedEdit]:
+    """Edits that paint tumours away; `DataError` where no case shows one."""
+    shown = [case for case in cases if (case.components > 0).any()]
+    if not shown:
+        raise DataError("no case shows a tumour; expected one at least to paint away")
+    planned: list[PlannedEdit] = []
+    left: list[Case] = []
+    for number in range(count):
+        left = left or shown
+        one = derive(*seed, "edit", number)
+        target = _target(left, balance, sites, np.random.default_rng(one))
+        if balance == "none":
+            left = [case for case in left if case is not target]
+        nothing = np.zeros((0, 0, 0), np.uint8)
+        planned.append(PlannedEdit(_key(number), target.key, "", (0, 0, 0), nothing, True, one))
+    return planned
+
+
+def _key(number: int) -> str:
+    return f"painted-{number:05d}"
 
 
 def _plan(
@@ -269,7 +313,7 @@ def _plan(
     rng = np.random.default_rng(seed)
     for _ in range(ATTEMPTS):
         target = _target(cases, balance, sites, rng)
-        others = [donor for donor in donors if donor.case.key != target.key]
+        others = [donor for donor in donors if donor.case.patient != target.patient]
         if not others:
             continue
         donor, component = _donor(others, balance, rng)
@@ -279,8 +323,8 @@ def _plan(
             return PlannedEdit(key, target.key, donor.case.key, corner, parts, removes, seed)
     raise DataError(
         f"{key}: no room for a new tumour after {ATTEMPTS} draws; expected cases with slices that "
-        "show head but no tumour, beside the case that lends its shape, or allow existing tumours "
-        "to be removed"
+        "show head but no tumour, beside the patient who lends the shape, or allow existing "
+        "tumours to be removed"
     )
 
 
@@ -392,14 +436,16 @@ def _painted(
 
 def _row(before: Case, edit: PlannedEdit, after: Case) -> NDArray[np.uint8]:
     added = edit.component_map(before.components.shape)
-    z = int((added > 0).sum(axis=(1, 2)).argmax())
+    shown = np.where(added > 0, added, KEEP).astype(np.int8)
+    if not added.any():
+        shown[removed_mask(before.components)] = TUMOUR_FREE
+    z = int((shown != KEEP).sum(axis=(1, 2)).argmax())
     tiles = []
     for number, volume in before.volumes.items():
         image = _grey(volume[z])
         asked = image.copy()
         for colour, component in COLOURS.items():
-            if component != TUMOUR_FREE:
-                asked[added[z] == component] = colour
+            asked[shown[z] == component] = colour
         tiles += [image, asked, _grey(after.volumes[number][z])]
     return np.concatenate([_tile(tile) for tile in tiles], axis=1)
 

@@ -5,7 +5,8 @@ the Medical Segmentation Decathlon, and `images/` with `masks/`, where a mask me
 """
 
 import json
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +20,15 @@ from polyclinic.data.files import is_hidden, list_files
 from polyclinic.data.nifti import axial, read_volume
 from polyclinic.data.phantoms import brain
 from polyclinic.data.readers import image_masks
-from polyclinic.data.readers.brats import kind_of
-from polyclinic.errors import DataError
-from polyclinic.inpaint.components import SEQUENCES, UNKNOWN_SEQUENCE, from_labels
+from polyclinic.data.readers.brats import kind_of, patient_of
+from polyclinic.errors import ConfigError, DataError
+from polyclinic.inpaint.components import (
+    MASK,
+    SEQUENCES,
+    UNKNOWN_SEQUENCE,
+    from_labels,
+    sequence,
+)
 from polyclinic.inpaint.intensity import BLACK, Scaling, scaling_of
 
 Order = Literal["auto", "brats", "msd", "mask"]
@@ -40,11 +47,12 @@ MIN_HEAD = 0.02
 
 @dataclass(frozen=True)
 class Case:
-    """One patient's head. `volumes` maps a number of `SEQUENCES` (or `UNKNOWN_SEQUENCE`) to
+    """A head at one time. `volumes` maps a number of `SEQUENCES` (or `UNKNOWN_SEQUENCE`) to
     scaled intensities, float32 (Z, H, W); `components` uint8 and `head` bool have that shape.
     `scalings` leads back to stored values; `head_px` is the head's extent in its largest slice.
     `rows` are the numbers that these Z slices have in the file, from the feet up: those that show
-    little head are left out. It is empty where a case comes from no file."""
+    little head are left out. It is empty where a case comes from no file. `patient` is whose head
+    it is, that of `brats.patient_of` if nobody says: a patient may have several cases."""
 
     key: str
     volumes: dict[int, NDArray[np.float32]]
@@ -53,6 +61,11 @@ class Case:
     scalings: dict[int, Scaling]
     head_px: float
     rows: tuple[int, ...] = ()
+    patient: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.patient:
+            object.__setattr__(self, "patient", patient_of(self.key))
 
 
 @dataclass(frozen=True)
@@ -65,22 +78,79 @@ class CaseFolder:
     sources: Sources
     """Case to kind (a sequence's name, `seg`, or `image`) to file and, in it, volume."""
     scan: Scan | None = None  # of images with masks, which their reader loads
+    patient_pattern: str | None = None
+    image_sequence: int = UNKNOWN_SEQUENCE  # of images with masks
 
     def without(self, keys: Collection[str]) -> "CaseFolder":
         """The same folder, some of its cases left out."""
         kept = {key: kinds for key, kinds in self.sources.items() if key not in keys}
         return replace(self, sources=kept)
 
+    def patient(self, key: str) -> str:
+        """Whose head a case is, one of this folder or not."""
+        match = re.search(self.patient_pattern, key) if self.patient_pattern else None
+        return (match and match.group(1)) or patient_of(key)
+
     def describe(self) -> str:
         """One line for people."""
         return f"{len(self.sources)} cases, laid out as {self.layout}, labels in {self.order} order"
 
 
-def find_cases(folder: Path, order: Order = "auto") -> CaseFolder:
+def find_cases(
+    folder: Path,
+    order: Order = "auto",
+    patient_pattern: str | None = None,
+    image_sequence: str | None = None,
+) -> CaseFolder:
     """Recognise the layout of `folder`; `order` overrides what its labels mean.
 
-    Raises `DataError` where there is nothing to train on.
+    The first group of `patient_pattern` is the patient in a case's name, see `first_groups`; None
+    leaves it to `brats.patient_of`. `image_sequence` is that of images with masks, None if it is
+    unknown. Raises `DataError` where there is nothing to train on, and `ConfigError` where the
+    pattern is wrong or a sequence is given for files that say it themselves.
     """
+    found = _recognised(folder, order)
+    if image_sequence is not None:
+        if found.scan is None:
+            raise ConfigError(
+                f"{folder}: laid out as {found.layout}, where files say their sequence; expected "
+                "--sequence for images/ with masks/ alone"
+            )
+        found = replace(found, image_sequence=sequence(image_sequence))
+    if patient_pattern is None:
+        return found
+    option, example = "--patient-pattern", "(TCGA_[A-Z]+_[0-9]+)_"
+    first_groups(found.sources, patient_pattern, option, "patient", example)
+    return replace(found, patient_pattern=patient_pattern)
+
+
+def first_groups(
+    names: Iterable[str], pattern: str, option: str, kind: str, example: str
+) -> dict[str, str]:
+    """What the first group of a regular expression finds in each name.
+
+    Raises `ConfigError`, which calls the pattern `option` and what is looked for `kind`, where it
+    is no regular expression, has no group (`example` has one), or finds nothing in a name.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"{option}: {pattern!r} is no regular expression ({error})") from None
+    if not compiled.groups:
+        raise ConfigError(
+            f"{option}: {pattern!r} has no group; expected one in brackets for the {kind}, such as "
+            f"{example}"
+        )
+    found = {}
+    for name in names:
+        match = compiled.search(name)
+        if match is None or not match.group(1):
+            raise ConfigError(f"{option}: {pattern!r} finds no {kind} in the name {name}")
+        found[name] = match.group(1)
+    return found
+
+
+def _recognised(folder: Path, order: Order) -> CaseFolder:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected brain MRI with segmentations")
     if (folder / "imagesTr").is_dir() and (folder / "labelsTr").is_dir():
@@ -88,7 +158,7 @@ def find_cases(folder: Path, order: Order = "auto") -> CaseFolder:
     if image_masks.recognise(folder):
         scan = image_masks.scan(folder, "segmentation")
         sources: Sources = {item.key: {"image": (item.key, None)} for item in scan.items}
-        return CaseFolder(folder, "image-masks", _order(order, "mask"), sources, scan)
+        return CaseFolder(folder, "image-masks", _order(order, MASK), sources, scan)
     sources = _brats(folder)
     if not sources:
         raise DataError(
@@ -106,9 +176,10 @@ def read_cases(found: CaseFolder) -> Iterator[Case | Finding]:
         try:
             if scan:
                 image, labels = scan.load(items[key])
-                yield _image_case(key, np.asarray(image), labels)
+                case = _image_case(key, np.asarray(image), labels, found.image_sequence)
             else:
-                yield _read_case(found, key, kinds)
+                case = _read_case(found, key, kinds)
+            yield replace(case, patient=found.patient(key))
         except DataError as error:
             yield Finding("warning", key, str(error))
 
@@ -220,14 +291,15 @@ def _read_case(found: CaseFolder, key: str, kinds: dict[str, tuple[str, int | No
     return _case(key, volumes, components, scalings)
 
 
-def _image_case(key: str, image: NDArray[Any], labels: NDArray[np.uint8] | None) -> Case:
-    """One slice of an unknown sequence; a mask's foreground is a mixture."""
+def _image_case(
+    key: str, image: NDArray[Any], labels: NDArray[np.uint8] | None, number: int
+) -> Case:
+    """One slice of the sequence `number`; a mask's foreground is a mixture."""
     grey = image.mean(axis=-1) if image.ndim == 3 else image
     scaling = scaling_of(grey, key)
     assert labels is not None  # the reader of images and masks returns one for every image
-    components = from_labels((labels > 0).astype(np.uint8)[None], "mask", key)
-    volumes = {UNKNOWN_SEQUENCE: scaling.apply(grey)[None]}
-    return _case(key, volumes, components, {UNKNOWN_SEQUENCE: scaling})
+    components = from_labels(labels[None], MASK, key)
+    return _case(key, {number: scaling.apply(grey)[None]}, components, {number: scaling})
 
 
 def _case(

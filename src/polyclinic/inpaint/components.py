@@ -60,10 +60,11 @@ much grey has 127."""
 LABELS: Mapping[str, Mapping[int, int]] = {
     "brats": {1: CORE, 2: OEDEMA, 3: ENHANCING, 4: ENHANCING},
     "msd": {1: OEDEMA, 2: CORE, 3: ENHANCING},
-    "mask": {1: MIXED, 255: MIXED},
 }
 """What the labels of a segmentation mean: BraTS challenges (enhancing tumour is 4 until 2020, 3
-from 2023), the brain task of the Medical Segmentation Decathlon, a plain mask."""
+from 2023), the brain task of the Medical Segmentation Decathlon."""
+MASK = "mask"
+"""The order of labels in which everything that is not 0 is a mixture."""
 
 
 def component(name: str) -> int:
@@ -77,11 +78,13 @@ def sequence(name: str, names: Sequence[str] = SEQUENCES) -> int:
 
 
 def from_labels(labels: NDArray[np.generic], order: str, name: str) -> NDArray[np.uint8]:
-    """The component map of a segmentation whose labels follow `order`, a key of `LABELS`.
+    """The component map of a segmentation whose labels follow `order`, a key of `LABELS` or `MASK`.
 
     Raises `DataError`, which calls the segmentation `name`, at a label that the order lacks, and
     where it has both labels of the enhancing tumour: then one of them must mean something else.
     """
+    if order == MASK:
+        return np.where(labels != 0, MIXED, TUMOUR_FREE).astype(np.uint8)
     meaning = LABELS[order]
     components = np.zeros(labels.shape, np.uint8)
     for value in np.unique(labels):

@@ -62,6 +62,7 @@ def carve_mix(source: Case, target: Case, rng: np.random.Generator) -> Case:
         target.head.copy(),
         {number: target.scalings[number] for number in shared},
         target.head_px,
+        patient=target.patient,
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from polyclinic.data.dataset import SPLITS
 from polyclinic.errors import ConfigError, RunError
 from polyclinic.inpaint.conditioning import DIFFUSED, Request
 from polyclinic.inpaint.network import NetworkConfig, PainterNetwork, build_network
@@ -23,12 +24,18 @@ MEAN_CALLS = 2
 
 @dataclass(frozen=True)
 class Painter:
-    """`digest` is the SHA-256 of its weights; `card` says more about its training, for people."""
+    """`digest` is the SHA-256 of its weights; `card` says more about its training: for people, but
+    for `splits`."""
 
     network: PainterNetwork
     objective: Objective
     digest: str
     card: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def splits(self) -> dict[str, list[str]] | None:
+        """Names of the cases of each split of its training; None of painters that do not say."""
+        return self.card.get("splits")
 
     @torch.no_grad()
     def estimate(self, state: Tensor, level: float, request: Request, guidance: float) -> Tensor:
@@ -93,13 +100,16 @@ def load_painter(path: Path) -> Painter:
         network = build_network(NetworkConfig(**settings), seed=0)
         load_into(network, {name: value.float() for name, value in state.items()})
         objective = OBJECTIVES[about["objective"]]
+        card = about["card"]
+        if "splits" in card:
+            card = {**card, "splits": {s: [str(k) for k in card["splits"][s]] for s in SPLITS}}
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(
             f"{path}: holds no painter of this version ({' '.join(str(error).split())[:100]}); "
             "expected a file that `polyclinic inpaint train` wrote"
         ) from None
     network.to(device()).eval()
-    return Painter(network, objective, _digest(state), about["card"])
+    return Painter(network, objective, _digest(state), card)
 
 
 def _digest(state: State) -> str:

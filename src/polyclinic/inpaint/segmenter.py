@@ -66,7 +66,7 @@ class SegmentPlan:
     batch_size: int = 8
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
-    tumour_slices: float = 0.7  # share of slices that show a tumour, of cases that have any
+    tumour_slices: float = 0.7  # share of slices that show a tumour, where there are both kinds
     dropped: float = 0.25  # chance of each sequence to be hidden; one always stays
     geometry: Geometry | None = None
     patch: int = 1  # px; squares of this side are folded into channels: 2 costs a quarter
@@ -149,7 +149,9 @@ class Segmenter:
 class Slices:
     """Random whole slices of cases: the number of a batch and a seed say what is in it.
 
-    Raises `DataError` without cases, `ConfigError` where weights do not fit them.
+    First it is drawn whether a slice shows a tumour, then a case that has such slices, by the
+    weights, then one of these. So cases that have but one kind change nothing in the share of each
+    kind. Raises `DataError` without cases, `ConfigError` where weights do not fit them.
     """
 
     def __init__(
@@ -162,12 +164,16 @@ class Slices:
         if not cases:
             raise DataError("no case to train a segmenter on; expected at least 1")
         self.cases, self.plan, self.seed = cases, plan, seed
-        self.shares = _shares(weights, len(cases))
         self.size = (
             _rounded(max(case.components.shape[1] for case in cases), plan.patch),
             _rounded(max(case.components.shape[2] for case in cases), plan.patch),
         )
-        self.shown = [np.flatnonzero((case.components > 0).any((1, 2))) for case in cases]
+        shown = [(case.components > 0).any((1, 2)) for case in cases]
+        self.slices = {kind: [np.flatnonzero(z == kind) for z in shown] for kind in (True, False)}
+        shares = _shares(weights, len(cases))
+        self.shares = {
+            kind: shares * [len(z) > 0 for z in slices] for kind, slices in self.slices.items()
+        }
 
     def batch(self, number: int) -> tuple[Tensor, Tensor]:
         """Batch `number`, on the CPU: images (B, `INPUTS`, H, W), components int64 (B, H, W)."""
@@ -177,10 +183,13 @@ class Slices:
 
     def _slice(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         plan = self.plan
-        number = int(rng.choice(len(self.cases), p=self.shares))
-        case, shown = self.cases[number], self.shown[number]
-        of_tumour = len(shown) > 0 and rng.random() < plan.tumour_slices
-        z = int(shown[rng.integers(len(shown))] if of_tumour else rng.integers(len(case.head)))
+        of_tumour = bool(rng.random() < plan.tumour_slices)
+        if not self.shares[of_tumour].any():
+            of_tumour = not of_tumour
+        shares = self.shares[of_tumour]
+        number = int(rng.choice(len(self.cases), p=shares / shares.sum()))
+        case, slices = self.cases[number], self.slices[of_tumour][number]
+        z = int(slices[rng.integers(len(slices))])
         kept = [n for n in case.volumes if rng.random() >= plan.dropped]
         kept = kept or [int(rng.choice(list(case.volumes)))]
         planes = {n: _fitted(case.volumes[n][z], self.size, BLACK) for n in kept}
@@ -200,9 +209,10 @@ def train_segmenter(
     """Train on whole slices with cross-entropy and soft Dice (after Milletari et al., arXiv
     1606.04797, without the squares in their denominator).
 
-    `weights`, one a case, say how often its slices are drawn, whatever their number: real and
-    painted cases are mixed by them. The same arguments give the same network on the same machine.
-    Raises `DataError`, `ConfigError`, and `RunError` where the loss is not finite.
+    `weights`, one a case, say how often its slices are drawn, whatever their number, among those
+    that show a tumour and among the others: real and painted cases are mixed by them. The same
+    arguments give the same network on the same machine. Raises `DataError`, `ConfigError`, and
+    `RunError` where the loss is not finite.
     """
     slices = Slices(cases, plan, *seed, weights=weights)
     network = _build(plan.features, plan.patch, *seed).to(device()).train()

@@ -76,7 +76,8 @@ COLUMNS = (
     *("key", "target", "donor", "hospital", "slices", *PARTS, "removed", "seed", "painter"),
     *(f"sha256_{name}" for name in (*SEQUENCES, "image", "seg")),
 )
-"""Of the manifest. `slices` as `first:after the last`, `removed` in voxels of the former tumour."""
+"""Of the manifest. `slices` as `first:after the last`, of what was added, or removed if nothing
+was; `removed` in voxels of the former tumour."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,9 @@ def augment(
     if out.resolve().is_relative_to(config.data.resolve()):
         raise RunError(f"{out}: within the data set {config.data}; choose another --out")
     brush = open_painter(painter)
-    found = find_chosen(config)
-    messages = [f"{config.data}: {found.describe()}"]
-    tell(Progress("prepare", 0.0, message=messages[0]))
+    found, messages = find_chosen(config, brush)
+    for message in messages:
+        tell(Progress("prepare", 0.0, message=message))
     cases = read_usable(found, tell, messages)
     sites = hospitals([case.key for case in cases], config)
     planned = plan_edits(
@@ -203,7 +204,8 @@ class _Job:
 
     def _row(self, planned: PlannedEdit, target: Target, fill_map: NDArray[np.int8]) -> Record:
         """What the manifest says of a case, without the digests of its files."""
-        shown = np.flatnonzero((fill_map > TUMOUR_FREE).any(axis=(1, 2)))
+        asked = fill_map > TUMOUR_FREE if planned.donor else fill_map == TUMOUR_FREE
+        shown = np.flatnonzero(asked.any(axis=(1, 2)))
         return {
             "key": planned.key,
             "target": planned.target,
@@ -241,9 +243,10 @@ def _asked(
 def _in_words(planned: PlannedEdit, fill_map: NDArray[np.int8]) -> tuple[Asked, ...]:
     """The edit as a person would ask for it."""
     asked = []
-    former = f", and the tumour of {planned.target}" if planned.removes else ""
+    free = ["border of the new tumour"] if planned.donor else []
+    free += [f"the tumour of {planned.target}"] if planned.removes else []
     for text, chosen in (
-        (f"border of the new tumour{former}", fill_map == TUMOUR_FREE),
+        (", and ".join(free), fill_map == TUMOUR_FREE),
         (f"tumour of {planned.donor}, deformed", fill_map > TUMOUR_FREE),
     ):
         if chosen.any():

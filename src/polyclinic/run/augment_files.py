@@ -19,7 +19,7 @@ from polyclinic.data.nifti import axial, read_volume
 from polyclinic.data.writing import writing
 from polyclinic.errors import DataError
 from polyclinic.inpaint.cases import CaseFolder
-from polyclinic.inpaint.components import MIXED, SEQUENCES, from_labels
+from polyclinic.inpaint.components import MASK, SEQUENCES, from_labels
 from polyclinic.inpaint.files import images, nifti, read_source
 from polyclinic.inpaint.files.source import Grid, Source, sequence_name
 from polyclinic.inpaint.provenance import Provenance, as_record
@@ -57,9 +57,7 @@ def read_target(found: CaseFolder, key: str) -> Target:
     if found.scan is not None:
         labels = found.scan.load(Item(key, key))[1]
         assert labels is not None  # the reader of images and masks returns one for every image
-        target = Target(
-            read_source(found.folder / key), (labels > 0).astype(np.uint8)[None] * np.uint8(MIXED)
-        )
+        target = Target(read_source(found.folder / key), from_labels(labels[None], MASK, key))
     else:
         kinds = found.sources[key]
         is_msd = found.layout == "msd"

@@ -1,7 +1,6 @@
 """What an augmentation is asked for: which cases, which parts, which hospitals, and the plan."""
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +9,16 @@ from typing import Any
 from polyclinic.data.dataset import Finding
 from polyclinic.errors import ConfigError, DataError, RunError
 from polyclinic.inpaint.augment import Balance, PlannedEdit
-from polyclinic.inpaint.cases import Case, CaseFolder, Order, find_cases, read_cases
-from polyclinic.inpaint.components import COMPONENTS, TUMOUR_FREE, component
+from polyclinic.inpaint.cases import (
+    Case,
+    CaseFolder,
+    Order,
+    find_cases,
+    first_groups,
+    read_cases,
+)
+from polyclinic.inpaint.components import COMPONENTS, MASK, TUMOUR_FREE, component
+from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.painting import Settings
 from polyclinic.inpaint.provenance import array_digest
 from polyclinic.run.augment_files import read_target
@@ -19,16 +26,18 @@ from polyclinic.run.directory import RunDirectory, read_json
 from polyclinic.run.progress import Progress, Tell
 
 PARTS = COMPONENTS[1:]
-"""What can be added: all components but tumour-free tissue."""
+"""What can be added: all components but tumour-free tissue, which stands for none of them."""
 
 
 @dataclass(frozen=True)
 class AugmentRun:
     """Everything that decides what an augmentation computes, apart from the painter's weights.
 
-    `components` are names of those to lend, all if empty. `sites` is a regular expression whose
-    first group finds the hospital in a case's key. `patients` is a list of the cases to use, see
-    `chosen_cases`. The seed of `settings` decides the plan and all noise.
+    `components` are names of those to lend, all if empty; tumour-free alone lends none, and the
+    cases' own tumours are painted away. `sites` is a regular expression whose
+    first group finds the hospital in a case's key, `patient_pattern` one for the patient.
+    `patients` is a list of the cases to use, see `chosen_cases`; without one, all but those that
+    the painter's training held out. The seed of `settings` decides the plan and all noise.
     """
 
     data: Path
@@ -39,30 +48,45 @@ class AugmentRun:
     remove_tumours: bool = False
     sites: str | None = None
     patients: Path | None = None
+    patient_pattern: str | None = None
     settings: Settings = field(default_factory=Settings)
 
 
 def part_numbers(names: Sequence[str]) -> tuple[int, ...]:
-    """Numbers of components by name; `ConfigError` where one is unknown or no part of a tumour."""
-    numbers = tuple(component(name) for name in names)
-    if TUMOUR_FREE in numbers:
+    """Numbers of components by name; `ConfigError` where one is unknown, or tumour-free tissue is
+    asked for beside parts of a tumour."""
+    numbers = tuple(dict.fromkeys(component(name) for name in names))
+    if TUMOUR_FREE in numbers and len(numbers) > 1:
         raise ConfigError(
-            f"component: {COMPONENTS[TUMOUR_FREE]} is nothing to add; expected one of "
-            f"{', '.join(PARTS)}"
+            f"component: {COMPONENTS[TUMOUR_FREE]} adds nothing, so it stands alone; expected it, "
+            f"or some of {', '.join(PARTS)}"
         )
     return numbers
 
 
-def find_chosen(config: AugmentRun) -> CaseFolder:
-    """The data set, with the cases that may be used; `ConfigError`, `DataError` if none can be."""
-    found = find_cases(config.data, config.order)
-    if found.order == "mask" and found.layout != "image-masks":
+def find_chosen(config: AugmentRun, painter: Painter) -> tuple[CaseFolder, list[str]]:
+    """The data set, with the cases that may be used, and what is to be told about it.
+
+    Raises `ConfigError`, and `DataError` if none can be used.
+    """
+    found = find_cases(config.data, config.order, config.patient_pattern)
+    if found.order == MASK and found.layout != "image-masks":
         raise ConfigError(
             f"{config.data}: volumes whose labels mean a mixture, for which BraTS has no number; "
             "expected labels in brats or msd order, or images/ with masks/"
         )
-    chosen = chosen_cases(found, config.patients)
-    return dataclasses.replace(found, sources={key: found.sources[key] for key in chosen})
+    messages = [f"{config.data}: {found.describe()}"]
+    if config.patients is not None:
+        chosen = chosen_cases(found, config.patients)
+    else:
+        chosen = not_held_out(found, painter)
+        if left_out := len(found.sources) - len(chosen):
+            messages.append(
+                f"{config.data}: {left_out} cases left out, of patients that the painter's "
+                "training held out; --patients says otherwise"
+            )
+    sources = {key: found.sources[key] for key in chosen}
+    return dataclasses.replace(found, sources=sources), messages
 
 
 def read_usable(found: CaseFolder, tell: Tell, messages: list[str]) -> list[Case]:
@@ -99,22 +123,7 @@ def hospitals(keys: Sequence[str], config: AugmentRun) -> dict[str, str]:
                 "finds it in the case's name"
             )
         return {}
-    try:
-        pattern = re.compile(config.sites)
-    except re.error as error:
-        raise ConfigError(f"sites: {config.sites!r} is no regular expression ({error})") from None
-    if not pattern.groups:
-        raise ConfigError(
-            f"sites: {config.sites!r} has no group; expected one in brackets for the hospital, "
-            "such as TCGA_([A-Z]+)_"
-        )
-    sites = {}
-    for key in keys:
-        match = pattern.search(key)
-        if match is None or not match.group(1):
-            raise ConfigError(f"sites: {config.sites!r} finds no hospital in the name {key}")
-        sites[key] = match.group(1)
-    return sites
+    return first_groups(keys, config.sites, "sites", "hospital", "TCGA_([A-Z]+)_")
 
 
 def keep_plan(directory: RunDirectory[AugmentRun], planned: Sequence[PlannedEdit]) -> None:
@@ -149,15 +158,28 @@ def keep_plan(directory: RunDirectory[AugmentRun], planned: Sequence[PlannedEdit
     directory.write_json("plan.json", {"edits": edits})
 
 
-def chosen_cases(found: CaseFolder, patients: Path | None) -> list[str]:
-    """Keys of the cases of `found` that may be used: all, or those that the file `patients` names.
+def not_held_out(found: CaseFolder, painter: Painter) -> list[str]:
+    """Keys of the cases of `found` without those of a patient in the validation or test split of
+    the painter's training; `DataError` where none is left."""
+    splits = painter.splits or {}
+    held_out = {key for name in ("val", "test") for key in splits.get(name, [])}
+    patients = {found.patient(key) for key in held_out}
+    chosen = [key for key in found.sources if found.patient(key) not in patients]
+    if not chosen:
+        raise DataError(
+            f"{found.folder}: all {len(found.sources)} cases are of patients that the painter's "
+            "training held out; name cases with --patients to use them all the same"
+        )
+    return chosen
+
+
+def chosen_cases(found: CaseFolder, patients: Path) -> list[str]:
+    """Keys of the cases of `found` that the file `patients` names.
 
     The file has a key a line, or is the `splits.json` of a painter's run, of which the patients in
     `train` count. Raises `ConfigError` where it cannot be read or has a key that is no case, and
     `DataError` where no case is left.
     """
-    if patients is None:
-        return list(found.sources)
     try:
         if patients.suffix.lower() == ".json":
             split = read_json(patients).get("train")

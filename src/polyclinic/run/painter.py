@@ -3,7 +3,7 @@
 RUN/
   config.json               what it was asked for
   environment.json          machine and versions
-  splits.json               patients of each split; the test split is for `inpaint evaluate`
+  splits.json               cases of each split; the test split is for `inpaint evaluate`
   metrics.jsonl             loss and validation every few hundred steps
   log.txt
   previews/step-000500.png  crops of validation patients, painted
@@ -13,7 +13,7 @@ RUN/
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -45,8 +45,8 @@ from polyclinic.run.environment import settle
 from polyclinic.run.progress import Progress, Tell, silent
 
 VALIDATION_BATCHES = 8
-MIN_CASES = 3
-"""One patient for each split."""
+MIN_PATIENTS = 3
+"""One for each split."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class PainterRun:
     order: Order = "auto"
     phantoms: int = 0  # made-up heads to train on as well
     leave_out: tuple[str, ...] = ()  # patterns of cases that are neither trained on nor judged by
+    patient_pattern: str | None = None  # its first group is the patient in a case's name
+    sequence: str | None = None  # of images with masks
     split_seed: int = 0
     val_share: float = 0.15
     test_share: float = 0.2
@@ -82,6 +84,8 @@ def train_painter(
                 told,
                 phantoms=config.phantoms,
                 leave_out=config.leave_out,
+                patient_pattern=config.patient_pattern,
+                sequence=config.sequence,
             )
             split = split_cases(cases, config)
             directory.write_json(
@@ -99,16 +103,20 @@ def load_cases(
     *,
     phantoms: int = 0,
     leave_out: Sequence[str] = (),
+    patient_pattern: str | None = None,
+    sequence: str | None = None,
 ) -> list[Case]:
     """All cases of all folders, and `phantoms` made-up ones; tells what was recognised and what
     cannot be used. `leave_out` are patterns (`*`, `?`) of cases that are not even read.
+    `patient_pattern` says whose they are, and `sequence` what images with masks show, see
+    `find_cases`.
 
     Raises `DataError` where too few are left, `ConfigError` where a pattern fits no case.
     """
     cases: list[Case] = []
     fitting = set()
     for folder in folders:
-        found = find_cases(folder, order)
+        found = find_cases(folder, order, patient_pattern, sequence)
         tell(Progress("prepare", 0.0, message=f"{folder}: {found.describe()}"))
         left = {key: p for key in found.sources for p in leave_out if fnmatchcase(key, p)}
         fitting |= set(left.values())
@@ -124,11 +132,11 @@ def load_cases(
     keys = [case.key for case in cases]
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise DataError(f"case {twice}: in two of the folders; expected each patient once")
-    if len(cases) < MIN_CASES:
+        raise DataError(f"case {twice}: in two of the folders; expected each case once")
+    if (patients := count_patients(cases)) < MIN_PATIENTS:
         raise DataError(
-            f"{', '.join(map(str, folders)) or 'no folder'}: {len(cases)} usable cases; expected "
-            f"at least {MIN_CASES} patients"
+            f"{', '.join(map(str, folders)) or 'no folder'}: {len(cases)} usable cases of "
+            f"{patients} patients; expected at least {MIN_PATIENTS} patients"
         )
     return cases
 
@@ -139,13 +147,18 @@ def split_cases(cases: Sequence[Case], config: PainterRun) -> dict[Split, np.nda
         [[(case.components == c).any() for c in range(1, len(COMPONENTS))] for case in cases]
     )
     return split_items(
-        [Item(case.key, patient=case.key) for case in cases],
+        [Item(case.key, patient=case.patient) for case in cases],
         COMPONENTS[1:],
         seed=config.split_seed,
         val_share=config.val_share,
         test_share=config.test_share,
         presence=presence,
     )
+
+
+def count_patients(cases: Iterable[Case]) -> int:
+    """How many patients there are; some may have several cases."""
+    return len({case.patient for case in cases})
 
 
 def _usable(found: CaseFolder, tell: Tell) -> list[Case]:
@@ -232,7 +245,10 @@ def _painter(trainer: Trainer, config: PainterRun, cases: dict[Split, list[Case]
         "data": [path.name for path in config.data],
         "phantoms": config.phantoms,
         "left_out": list(config.leave_out),
-        "patients": {name: len(cases[name]) for name in SPLITS},
+        "patient_pattern": config.patient_pattern,
+        "sequence": config.sequence,
+        "patients": {name: count_patients(cases[name]) for name in SPLITS},
+        "splits": {name: [case.key for case in cases[name]] for name in SPLITS},
         "steps": trainer.step,
         "seed": trainer.plan.seed,
     }

@@ -174,3 +174,16 @@ def test_no_case(tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(DataError, match="no sub-folder with files like"):
         scan_site(tmp_path, format="brats")
+
+
+def test_timepoints_are_of_one_patient(tmp_path):
+    names = ("BraTS-GLI-00000-000", "BraTS-GLI-00000-001", "BraTS-GLI-00001-000", "p1-000")
+    for name in names:
+        whole_case(tmp_path, name)
+    patients = {item.key.partition("#")[0]: item.patient for item in scan_site(tmp_path).items}
+    assert patients == {
+        "BraTS-GLI-00000-000": "BraTS-GLI-00000",
+        "BraTS-GLI-00000-001": "BraTS-GLI-00000",
+        "BraTS-GLI-00001-000": "BraTS-GLI-00001",
+        "p1-000": "p1-000",
+    }

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from polyclinic.data.phantoms import brain
 from polyclinic.errors import ConfigError, DataError, RunError
 from polyclinic.inpaint.cases import MADE_UP
 from polyclinic.inpaint.painter import save_painter
@@ -116,13 +117,30 @@ def test_rows_of_other_variants_are_refused(config, tmp_path):
         module.evaluate_variants(config, inputs, [telea, telea], tmp_path / "new")
 
 
+def test_weights_name_the_patients_that_they_are_judged_on(run, folder, tmp_path):
+    weights = run / "painter.safetensors"
+    splits = json.loads((run / "splits.json").read_text())
+    for split in ("val", "test"):
+        inputs = read_inputs(weights, (folder,), "auto", split)
+        assert [case.key for case in inputs.held_out] == splits[split]
+        assert [case.key for case in inputs.training] == splits["train"]
+    others = tmp_path / "others"
+    brain.write_cases(others, brain.generate(3, seed=5, size=48, slices=3))
+    for case in others.iterdir():
+        case.rename(others / f"other-{case.name}")
+    with pytest.raises(
+        DataError, match=r"others: 0 cases of the test split of .* cases such as PH"
+    ):
+        read_inputs(weights, (others,), "auto", "test")
+
+
 def test_weights_need_data_and_say_that_the_split_is_made_anew(
     folder, painter, config, tmp_path, monkeypatch
 ):
     weights = tmp_path / "painter.safetensors"
     save_painter(painter(), weights)
     config = replace(config, painter=weights)
-    with pytest.raises(ConfigError, match=r"weights do not say which patients were held out"):
+    with pytest.raises(ConfigError, match=r"weights do not say where their patients are"):
         evaluate_painter(config, tmp_path / "out")
     told = []
     monkeypatch.setattr(module, "evaluate_variants", lambda *_, **__: tmp_path)
@@ -137,10 +155,13 @@ def test_wrong_inputs_are_refused(config, run, folder, tmp_path):
         replace(config, samples=0)
     splits = json.loads((run / "splits.json").read_text())
     (run / "splits.json").write_text(json.dumps({**splits, "test": ["nobody"]}))
-    with pytest.raises(DataError, match=r"0 patients of the test split of .* and \d of its"):
+    with pytest.raises(
+        DataError,
+        match=r"0 cases of the test split of .* and \d of its training; .* such as nobody",
+    ):
         evaluate_painter(config, tmp_path / "out")
     (run / "splits.json").write_text("{}")
-    with pytest.raises(RunError, match=r"expected a list of patients for each of train, val, test"):
+    with pytest.raises(RunError, match=r"expected a list of cases for each of train, val, test"):
         evaluate_painter(config, tmp_path / "out")
     (run / "painter.safetensors").unlink()
     with pytest.raises(RunError, match=r"no painter.safetensors in this folder"):

@@ -51,6 +51,17 @@ def test_patients_come_in_turn_and_every_sequence_has_the_same_edit(cases, edits
         assert all((edit.fill_maps == same[0].fill_maps).all() for edit in same)
 
 
+def test_timepoints_share_their_patient_s_turns(cases):
+    first, *others = cases[2:5]
+    again = replace(first, key="later", patient=first.patient)
+    edits = plan_edits([first, again, *others], outlines(cases[:2]), 4, 0)
+    keys = [key for key, _ in {(e.case.key, e.first) for e in edits if e.kind == "tumour"}]
+    assert sorted(keys) == sorted([first.key, "later", *(case.key for case in others)])
+    fewer = plan_edits([first, again, *others], outlines(cases[:2]), 3, 0)
+    patients = [p for p, _ in {(e.case.patient, e.first) for e in fewer if e.kind == "tumour"}]
+    assert sorted(patients) == sorted({case.patient for case in cases[2:5]})
+
+
 def test_tumour_free_regions_keep_off_tumours_and_lie_in_the_head(edits):
     infill = [edit for edit in edits if edit.kind != "tumour"]
     assert infill

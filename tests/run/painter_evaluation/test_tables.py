@@ -104,6 +104,24 @@ def test_every_table_is_there_and_is_json(rows):
     assert found["challenge"] == []
 
 
+def test_the_challenge_s_scores_are_told_by_sequence_too():
+    rows = []
+    for edit in range(6):
+        sequence = "t2f" if edit < 4 else "t1c"
+        step = {"sequence": sequence, "between_slices": 0.2}
+        rows.append(row(edit, "real", "volume", **step))
+        score = {"challenge_ssim": edit / 10, "seconds": 0.1, "calls": 4, "changed_outside": 0}
+        rows.append(row(edit, "flow", "volume", **(step | score)))
+    found = tables(rows, 0)
+    everything = value(found, "challenge", "flow", "challenge_ssim")
+    assert (everything["value"], everything["edits"]) == (pytest.approx(0.25), 6)
+    for group, mean in (("t2f", 0.15), ("t1c", 0.45)):
+        entry = value(found, "challenge", "flow", "challenge_ssim", by="sequence", group=group)
+        assert entry["value"] == pytest.approx(mean)
+        ratio = value(found, "challenge", "flow", "between_slices", by="sequence", group=group)
+        assert ratio["value"] == pytest.approx(1)
+
+
 def test_a_copy_is_noticed(rows):
     for one in rows:
         if one["variant"] == "flow" and one["edit"] % 2:

@@ -13,6 +13,7 @@ from polyclinic.cli.inpaint.options import (
     labels_option,
     one_of,
     painter_option,
+    patient_pattern_option,
     quiet_option,
     steps_option,
 )
@@ -37,7 +38,7 @@ BALANCES = ("none", "size", "component", "site")
     metavar="COMPONENT",
     multiple=True,
     help="Parts of tumours to paint: core, oedema, enhancing, mixed; may be repeated.  "
-    "[default: all]",
+    "[default: all]  Or tumour-free alone: tumours are painted away, and none added.",
 )
 @click.option(
     "--balance",
@@ -53,8 +54,12 @@ BALANCES = ("none", "size", "component", "site")
     help="A regular expression whose first group finds the hospital in a case's name.",
 )
 @click.option(
-    "--patients", type=PATH, help="Use only these cases: a name a line, or a run's splits.json."
+    "--patients",
+    type=PATH,
+    help="Use only these cases: a name a line, or a run's splits.json.  "
+    "[default: all but those that the painter's training held out]",
 )
+@patient_pattern_option
 @labels_option
 @painter_option
 @steps_option
@@ -78,6 +83,7 @@ def augment(
     remove_tumours: bool,
     sites: str | None,
     patients: Path | None,
+    patient_pattern: str | None,
     labels: Literal["auto", "brats", "msd", "mask"],
     painter: Path | None,
     steps: int,
@@ -102,6 +108,7 @@ def augment(
     again += ["--balance", balance, *(["--remove-tumours"] if remove_tumours else [])]
     again += ["--sites", sites] if sites else []
     again += ["--patients", patients] if patients else []
+    again += ["--patient-pattern", patient_pattern] if patient_pattern else []
     again += ["--labels", labels, *(["--painter", painter] if painter else [])]
     again += ["--steps", steps, "--guidance", guidance, "--seed", seed]
     with resumable(again), telling(as_json=as_json, quiet=quiet) as tell:
@@ -114,6 +121,7 @@ def augment(
             remove_tumours=remove_tumours,
             sites=sites,
             patients=patients,
+            patient_pattern=patient_pattern,
             labels=labels,
             painter=painter,
             steps=steps,
@@ -135,7 +143,8 @@ def augment(
             }
         )
     elif not quiet:
-        voxels = ", ".join(f"{number} voxels {name}" for name, number in made.voxels.items())
-        click.echo(f"painted: {made.count} {'case' if made.count == 1 else 'cases'}, {voxels}")
+        cases = f"{made.count} {'case' if made.count == 1 else 'cases'}"
+        voxels = [f"{number} voxels {name}" for name, number in made.voxels.items()]
+        click.echo(f"painted: {', '.join([cases, *voxels])}")
         for name, path in paths.items():
             click.echo(f"{name}: {path}")

@@ -17,7 +17,13 @@ labels_option = click.option(
     type=click.Choice(LABELS),
     default="auto",
     show_default=True,
-    help="What labels mean: as in BraTS, as in the Decathlon, or a mask of everything.",
+    help="What labels mean: as in BraTS, as in the Decathlon, or a mask of a mixture.",
+)
+patient_pattern_option = click.option(
+    "--patient-pattern",
+    metavar="REGEX",
+    help="A regular expression whose first group finds the patient in a case's name.  "
+    "[default: BraTS-GLI-00000-001 is of BraTS-GLI-00000, other cases are a patient each]",
 )
 steps_option = click.option(
     "--steps",

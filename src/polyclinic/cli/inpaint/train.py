@@ -7,7 +7,14 @@ from typing import Literal
 import click
 
 from polyclinic.cli import engine
-from polyclinic.cli.inpaint.options import PATH, json_option, labels_option, one_of, quiet_option
+from polyclinic.cli.inpaint.options import (
+    PATH,
+    json_option,
+    labels_option,
+    one_of,
+    patient_pattern_option,
+    quiet_option,
+)
 from polyclinic.cli.interrupt import resumable
 from polyclinic.cli.output import emit
 from polyclinic.cli.progress import telling
@@ -66,6 +73,11 @@ NAME = "painter"
 )
 @labels_option
 @click.option(
+    "--sequence",
+    metavar="NAME",
+    help="Sequence of images with masks: t1n, t1c, t2w, t2f.  [default: unknown]",
+)
+@click.option(
     "--phantoms", type=click.IntRange(min=0), default=0, help="Made-up heads to train on as well."
 )
 @click.option(
@@ -74,6 +86,7 @@ NAME = "painter"
     multiple=True,
     help="Cases that are not read, such as 'TCGA_FG_*'; may be repeated.",
 )
+@patient_pattern_option
 @json_option
 @quiet_option
 def train(
@@ -86,8 +99,10 @@ def train(
     batch_size: int,
     seed: int,
     labels: Literal["auto", "brats", "msd", "mask"],
+    sequence: str | None,
     phantoms: int,
     leave_out: tuple[str, ...],
+    patient_pattern: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -107,6 +122,8 @@ def train(
     again += ["--size", size, "--objective", objective, "--steps", steps]
     again += ["--batch-size", batch_size, "--seed", seed, "--labels", labels]
     again += ["--phantoms", phantoms, *(w for p in leave_out for w in ("--leave-out", p))]
+    again += ["--sequence", sequence] if sequence else []
+    again += ["--patient-pattern", patient_pattern] if patient_pattern else []
     with resumable(again), telling(as_json=as_json, quiet=quiet) as tell:
         painter = engine.train_painter(
             data,
@@ -117,8 +134,10 @@ def train(
             batch_size=batch_size,
             seed=seed,
             labels=labels,
+            sequence=sequence,
             phantoms=phantoms,
             leave_out=leave_out,
+            patient_pattern=patient_pattern,
             resume=resume,
             tell=tell,
         )

@@ -26,6 +26,7 @@ MIN_NONZERO = 0.01
 """Slices with a smaller share of pixels other than 0 are left out."""
 
 _OLD_NAMES = {"t1": "t1n", "t1ce": "t1c", "t1gd": "t1c", "t2": "t2w", "flair": "t2f"}
+_TIMEPOINT = re.compile(r"(?:^|/)(BraTS-[A-Za-z]+-\d+)-\d+$")
 _SUFFIX = re.compile(r"[-_](t1n|t1ce|t1c|t1gd|t1|t2w|t2f|t2|flair|seg)\.nii(\.gz)?$", re.IGNORECASE)
 
 
@@ -42,8 +43,15 @@ def recognise(folder: Path) -> float:
     return 0.0
 
 
+def patient_of(case: str) -> str:
+    """The patient of a case: from 2023 on, BraTS-GLI-00000-000 and BraTS-GLI-00000-001 are two
+    timepoints of BraTS-GLI-00000, in whatever folder they lie. Other cases are their own."""
+    match = _TIMEPOINT.search(case)
+    return match.group(1) if match else case
+
+
 def scan(folder: Path, task: TaskChoice) -> Scan:
-    """List the axial slices of every case as `CASE#Z`, Z from the feet up; patient is the case.
+    """List the axial slices of every case as `CASE#Z`, Z from the feet up, of `patient_of` CASE.
 
     A case that cannot be read, has no segmentation, or no slice worth using stays in the list as
     one item, so that it counts as unreadable. Images are uint8 (H, W, 3): `CHANNELS`, zero where a
@@ -69,7 +77,7 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
     notes: list[Finding] = []
     for case, found in zip(cases, slices, strict=True):
         keys = [case] if isinstance(found, str) else [f"{case}#{z}" for z in found]
-        items += [Item(key, patient=case) for key in keys]
+        items += [Item(key, patient=patient_of(case)) for key in keys]
         if isinstance(found, str):
             notes.append(Finding("warning", case, found))
         lost = [c[0] for c in CHANNELS if not any(kind in cases[case] for kind in c)]

@@ -33,6 +33,7 @@ from polyclinic.models.device import describe, fixed_precision
 from polyclinic.models.memory import shortage_explained
 from polyclinic.run.directory import Record, RunDirectory
 from polyclinic.run.environment import settle
+from polyclinic.run.painter import count_patients
 from polyclinic.run.painter_evaluation.inputs import HeldOut, Inputs, read_inputs
 from polyclinic.run.painter_evaluation.judges import Judges, TrainingImages, segmenter_encoder
 from polyclinic.run.painter_evaluation.measure import REAL, Row, rows_of
@@ -214,7 +215,10 @@ def _results(
         },
         "data": [folder.name for folder in inputs.folders] or ["made-up heads"],
         "split": config.split,
-        "patients": {"held_out": len(inputs.held_out), "training": len(inputs.training)},
+        "patients": {
+            "held_out": count_patients(inputs.held_out),
+            "training": count_patients(inputs.training),
+        },
         "edits": kinds,
         "variants": [
             {"name": v.name, "calls": v.calls, "tumours": v.tumours, "limit": v.limit}
@@ -231,7 +235,7 @@ def _results(
 
 def _planned(edits: Sequence[PlannedEdit], inputs: Inputs, variants: Sequence[Variant]) -> str:
     return (
-        f"{len(edits)} edits on {len(inputs.held_out)} held-out patients, painted by "
+        f"{len(edits)} edits on {count_patients(inputs.held_out)} held-out patients, painted by "
         f"{'; '.join(variant.name for variant in variants)}"
     )
 

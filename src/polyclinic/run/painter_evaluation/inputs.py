@@ -1,5 +1,6 @@
 """What is judged on which patients: from a run directory, or from weights and folders."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -37,9 +38,10 @@ def read_inputs(
 ) -> Inputs:
     """`path` is a run directory of `inpaint train` or a file of weights.
 
-    A run names its folders (`data` overrides them) and its held-out patients; weights need `data`,
-    which is split anew as a run with default settings splits it. With `phantoms` the made-up heads
-    that the run held out stand in for its patients. Raises `ConfigError`, `DataError`, `RunError`.
+    A run names its folders (`data` overrides them) and its held-out cases. Weights need `data`, and
+    name the held-out cases too; `data` is split anew, as a run with default settings splits it, for
+    those that do not. With `phantoms` the made-up heads that the run held out stand in for its
+    patients. Raises `ConfigError`, `DataError`, `RunError`.
     """
     if phantoms and (data or not path.is_dir()):
         raise ConfigError(
@@ -55,11 +57,14 @@ def read_inputs(
         )
     if not data:
         raise ConfigError(
-            f"{path}: weights do not say which patients were held out; name the folders of DATA, "
-            "or the run directory instead of the weights"
+            f"{path}: weights do not say where their patients are; name the folders of DATA, or "
+            "the run directory instead of the weights"
         )
     painter = load_painter(path)
-    cases = load_cases(data, order, tell)
+    cases = load_cases(data, order, tell, **_as_trained(painter.card))
+    if painter.splits is not None:
+        wanted = [key for key in painter.splits[split] if not key.startswith(MADE_UP)]
+        return _chosen(path, painter, cases, painter.splits, wanted, split, data, tell)
     rows = split_cases(cases, PainterRun(data, order))
     tell(
         Progress(
@@ -73,12 +78,12 @@ def read_inputs(
 
 
 def read_splits(run: Path) -> dict[str, list[str]]:
-    """The patients of each split of a run; `RunError` where its record is damaged."""
+    """The cases of each split of a run; `RunError` where its record is damaged."""
     path = run / "splits.json"
     found = read_json(path)
     if not all(isinstance(found.get(name), list) for name in SPLITS):
         raise RunError(
-            f"{path}: expected a list of patients for each of {', '.join(SPLITS)}; restore the "
+            f"{path}: expected a list of cases for each of {', '.join(SPLITS)}; restore the "
             "file, or train again with another --out"
         )
     return {name: [str(key) for key in found[name]] for name in SPLITS}
@@ -108,10 +113,23 @@ def _of_run(
         folders = data or _folders(config, run)
         if order == "auto" and config.get("order") in get_args(Order):
             order = config["order"]
-        cases = load_cases(folders, order, tell)
-    painter = load_painter(weights)
-    by_key = {case.key: case for case in cases}
+        cases = load_cases(folders, order, tell, **_as_trained(config))
     wanted = [key for key in splits[split] if key.startswith(MADE_UP) == phantoms]
+    return _chosen(run, load_painter(weights), cases, splits, wanted, split, folders, tell)
+
+
+def _chosen(
+    path: Path,
+    painter: Painter,
+    cases: Sequence[Case],
+    splits: Mapping[str, Sequence[str]],
+    wanted: Sequence[str],
+    split: HeldOut,
+    folders: tuple[Path, ...],
+    tell: Tell,
+) -> Inputs:
+    """Those of `cases` that the painter was trained on, and the `wanted` ones of its `split`."""
+    by_key = {case.key: case for case in cases}
     held_out = [by_key[key] for key in wanted if key in by_key]
     training = [by_key[key] for key in splits["train"] if key in by_key]
     if missing := [key for key in wanted if key not in by_key]:
@@ -119,17 +137,23 @@ def _of_run(
             Progress(
                 "prepare",
                 0.0,
-                message=f"{len(missing)} of {len(wanted)} held-out patients are not in the "
-                f"data, {missing[0]} the first; left out",
+                message=f"{len(missing)} of {len(wanted)} held-out cases are not in the data, "
+                f"{missing[0]} the first; left out",
             )
         )
     if not held_out or not training:
         where = ", ".join(map(str, folders)) or "made-up heads"
         raise DataError(
-            f"{where}: {len(held_out)} patients of the {split} split of {run} and {len(training)} "
-            "of its training; expected the folders that it was trained on"
+            f"{where}: {len(held_out)} cases of the {split} split of {path} and {len(training)} "
+            f"of its training; expected the folders that it was trained on"
+            + (f", with cases such as {wanted[0]}" if wanted else "")
         )
-    return Inputs(painter, held_out, training, tuple(folders))
+    return Inputs(painter, held_out, training, folders)
+
+
+def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How the cases of a training are read, by its configuration or its painter's card."""
+    return {name: record.get(name) for name in ("patient_pattern", "sequence")}
 
 
 def _folders(config: dict[str, Any], run: Path) -> tuple[Path, ...]:

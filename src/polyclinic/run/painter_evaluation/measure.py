@@ -94,7 +94,8 @@ def _row(
     return {
         "edit": edit.number,
         "variant": name,
-        "patient": edit.case.key,
+        "patient": edit.case.patient,
+        "case": edit.case.key,
         "slice": edit.first + z,
         "slices": len(edit.regions),
         "sequence": sequence_label(edit.sequence),

@@ -6,8 +6,9 @@
            box around all of it, a box around one part
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 from typing import Literal
 
 import numpy as np
@@ -196,18 +197,20 @@ def _in_turn(
     cases: Sequence[Case], most: int | None, *seed: int | str, shown: bool
 ) -> Iterator[tuple[Case, int]]:
     """Slices in random order, one of each patient in turn; `shown`: only those with a tumour."""
-    waiting = []
+    patients: dict[str, list[list[tuple[Case, int]]]] = {}
     for case in cases:
         sizes = (case.components > 0).sum(axis=(1, 2))
         rows = np.flatnonzero(sizes >= MIN_PIXELS) if shown else np.arange(len(sizes))
         rng = np.random.default_rng(derive(*seed, "slices", case.key, int(shown)))
-        waiting.append((case, rng.permutation(rows).tolist()))
-    left = sum(len(rows) for _, rows in waiting) if most is None else most
-    while left and any(rows for _, rows in waiting):
-        for case, rows in waiting:
-            if rows and left:
-                left -= 1
-                yield case, int(rows.pop())
+        slices = [(case, int(z)) for z in rng.permutation(rows)[::-1]]
+        patients.setdefault(case.patient, []).append(slices)
+    yield from islice(_alternating([_alternating(own) for own in patients.values()]), most)
+
+
+def _alternating(lists: Sequence[Iterable[tuple[Case, int]]]) -> Iterator[tuple[Case, int]]:
+    """One of each list in turn, until all are empty."""
+    for turn in zip_longest(*lists):
+        yield from (pair for pair in turn if pair is not None)
 
 
 def _free(case: Case, first: int, stop: int) -> NDArray[np.bool_]:

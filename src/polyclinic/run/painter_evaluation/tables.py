@@ -88,11 +88,11 @@ def _infill(pairs: Sequence[Pair], seed: int) -> Iterator[Entry]:
 
 def _challenge(pairs: Sequence[Pair], seed: int) -> Iterator[Entry]:
     """The challenge's scores of volumes, and how neighbouring slices differ, against the real."""
-    mine = _of(pairs, "volume")
-    yield from _means(mine, CHALLENGE, {ALL: OF_REGIONS[ALL]}, "volume", seed)
-    if mine:
-        found = _ratio(mine, "between_slices", "between_slices", seed)
-        yield {"kind": "volume", "by": ALL, "group": ALL, **found}
+    mine, groupings = _of(pairs, "volume"), {k: OF_REGIONS[k] for k in (ALL, "sequence")}
+    yield from _means(mine, CHALLENGE, groupings, "volume", seed)
+    for by, group, some in _grouped(mine, groupings):
+        found = _ratio(some, "between_slices", "between_slices", seed)
+        yield {"kind": "volume", "by": by, "group": group, **found}
 
 
 def _components(pairs: Sequence[Pair], seed: int) -> Iterator[Entry]:
