@@ -46,6 +46,5 @@ def write_painter(run: Path, names: list[str], left_out: str) -> None:
     splits = {"train": others[:-4], "val": others[-4:-2], "test": others[-2:]}
     (run / "splits.json").write_text(json.dumps(splits), encoding="utf-8")
     network = build_network(NETWORK, seed=0)
-    save_painter(
-        Painter(network, OBJECTIVES["flow"], "", {"splits": splits}), run / "painter.safetensors"
-    )
+    card = {"patients": {name: len(keys) for name, keys in splits.items()}}
+    save_painter(Painter(network, OBJECTIVES["flow"], "", card), run / "painter.safetensors")

@@ -97,10 +97,11 @@ def read_painter(run: Path, left_out: str) -> StudyPainter:
         )
     splits = read_json(run / "splits.json")
     painter = load_painter(weights)
-    if painter.splits != splits:
+    counts = {name: len(keys) for name, keys in splits.items()}
+    if painter.card.get("patients") != counts:
         raise ConfigError(
-            f"{run}: splits.json is not the split that painter.safetensors was trained with; "
-            "expected both from one run"
+            f"{run}: splits.json names {counts} patients, the painter's card says "
+            f"{painter.card.get('patients')}; expected both from one run"
         )
     seen = [key for name in ("train", "val") for key in splits[name] if hospital(key) == left_out]
     if seen:

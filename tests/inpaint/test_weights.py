@@ -10,6 +10,7 @@ from polyclinic.inpaint.baselines import biharmonic
 from polyclinic.inpaint.cases import MADE_UP, phantom_cases
 from polyclinic.inpaint.components import COMPONENTS, ENHANCING, OEDEMA, SEQUENCES, TUMOUR_FREE
 from polyclinic.inpaint.edit import WEIGHTS, open_painter
+from polyclinic.inpaint.painter import splits_beside
 from polyclinic.inpaint.painting import Settings, paint
 from polyclinic.inpaint.regions import box_around, empty, overlay
 
@@ -56,9 +57,11 @@ def test_the_file_is_small_and_its_card_is_about_it(painter):
         assert fact in card, fact
     for name in ("train", "val", "test"):
         assert re.search(rf"\b{painter.card['patients'][name]}\b", card), name
-    for name in (*painter.splits["val"], *painter.splits["test"]):
+    splits = splits_beside(WEIGHTS)
+    assert splits is not None
+    for name in (*splits["val"], *splits["test"]):
         assert name.removeprefix(MADE_UP) in card, name
-    assert {s: len(keys) for s, keys in painter.splits.items()} == painter.card["patients"]
+    assert {s: len(keys) for s, keys in splits.items()} == painter.card["patients"]
     assert str(painter.card["steps"]) in card.replace(",", "")
 
 

@@ -16,7 +16,7 @@ from polyclinic.inpaint import cases as cases_module
 from polyclinic.inpaint import network
 from polyclinic.inpaint.components import COMPONENTS
 from polyclinic.inpaint.network import NetworkConfig
-from polyclinic.inpaint.painter import load_painter
+from polyclinic.inpaint.painter import load_painter, splits_beside
 from polyclinic.inpaint.training import PaintPlan, Trainer
 from polyclinic.models.state import load_state
 from polyclinic.run import painter as module
@@ -171,14 +171,18 @@ def test_timepoints_of_a_patient_are_in_one_split(config, tmp_path):
         sides = {name for name, r in rows.items() for n in r if "00000" in cases[n].patient}
         assert len(sides) == 1
     path = train_painter(replace(config, data=(data,)), tmp_path / "run")
-    card = load_painter(path).card
-    assert sum(card["patients"].values()) == 4
-    assert sum(map(len, card["splits"].values())) == 6
+    assert sum(load_painter(path).card["patients"].values()) == 4
+    splits = splits_beside(path)
+    assert splits is not None
+    assert sum(map(len, splits.values())) == 6
 
 
-def test_the_painter_s_file_names_the_cases_of_each_split(config, tmp_path):
-    painter = load_painter(train_painter(config, tmp_path / "run"))
-    assert painter.splits == json.loads((tmp_path / "run" / "splits.json").read_text())
+def test_cases_are_named_beside_the_weights_and_not_in_them(config, tmp_path):
+    path = train_painter(config, tmp_path / "run")
+    splits = splits_beside(path)
+    assert splits == json.loads((tmp_path / "run" / "splits.json").read_text())
+    content = path.read_bytes()
+    assert not any(key.encode() in content for keys in splits.values() for key in keys)
 
 
 def test_cases_that_are_a_patient_each_are_split_as_ever(config, folder):

@@ -24,18 +24,12 @@ MEAN_CALLS = 2
 
 @dataclass(frozen=True)
 class Painter:
-    """`digest` is the SHA-256 of its weights; `card` says more about its training: for people, but
-    for `splits`."""
+    """`digest` is the SHA-256 of its weights; `card` says more about its training, for people."""
 
     network: PainterNetwork
     objective: Objective
     digest: str
     card: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def splits(self) -> dict[str, list[str]] | None:
-        """Names of the cases of each split of its training; None of painters that do not say."""
-        return self.card.get("splits")
 
     @torch.no_grad()
     def estimate(self, state: Tensor, level: float, request: Request, guidance: float) -> Tensor:
@@ -101,8 +95,6 @@ def load_painter(path: Path) -> Painter:
         load_into(network, {name: value.float() for name, value in state.items()})
         objective = OBJECTIVES[about["objective"]]
         card = about["card"]
-        if "splits" in card:
-            card = {**card, "splits": {s: [str(k) for k in card["splits"][s]] for s in SPLITS}}
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(
             f"{path}: holds no painter of this version ({' '.join(str(error).split())[:100]}); "
@@ -110,6 +102,27 @@ def load_painter(path: Path) -> Painter:
         ) from None
     network.to(device()).eval()
     return Painter(network, objective, _digest(state), card)
+
+
+def splits_beside(weights: Path) -> dict[str, list[str]] | None:
+    """The cases of each split of a painter's training, from `splits.json` beside its file of
+    weights; None without one. `RunError` where that is damaged.
+
+    The weights do not name them: people pass weights on, and a name may say who a patient is.
+    """
+    path = weights.with_name("splits.json")
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not all(isinstance(found[name], list) for name in SPLITS):
+            raise ValueError
+        return {name: [str(key) for key in found[name]] for name in SPLITS}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RunError(
+            f"{path}: expected a list of cases for each of {', '.join(SPLITS)}; restore the "
+            "file, or train again with another --out"
+        ) from None
 
 
 def _digest(state: State) -> str:

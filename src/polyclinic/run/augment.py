@@ -34,10 +34,10 @@ from polyclinic.inpaint.augment import (
 )
 from polyclinic.inpaint.cases import Case, CaseFolder
 from polyclinic.inpaint.components import COMPONENTS, KEEP, SEQUENCES, TUMOUR_FREE
-from polyclinic.inpaint.edit import Edited, edit, open_painter, record_of
+from polyclinic.inpaint.edit import WEIGHTS, Edited, edit, open_painter, record_of
 from polyclinic.inpaint.files.region import digest
 from polyclinic.inpaint.files.source import Source
-from polyclinic.inpaint.painter import Painter
+from polyclinic.inpaint.painter import Painter, splits_beside
 from polyclinic.inpaint.provenance import Asked
 from polyclinic.inpaint.regions import Region
 from polyclinic.models.device import fixed_precision
@@ -110,7 +110,7 @@ def augment(
     if out.resolve().is_relative_to(config.data.resolve()):
         raise RunError(f"{out}: within the data set {config.data}; choose another --out")
     brush = open_painter(painter)
-    found, messages = find_chosen(config, brush)
+    found, messages = find_chosen(config, splits_beside(painter or WEIGHTS) or {})
     for message in messages:
         tell(Progress("prepare", 0.0, message=message))
     cases = read_usable(found, tell, messages)

@@ -1,7 +1,7 @@
 """What an augmentation is asked for: which cases, which parts, which hospitals, and the plan."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from polyclinic.inpaint.cases import (
     read_cases,
 )
 from polyclinic.inpaint.components import COMPONENTS, MASK, TUMOUR_FREE, component
-from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.painting import Settings
 from polyclinic.inpaint.provenance import array_digest
 from polyclinic.run.augment_files import read_target
@@ -64,8 +63,12 @@ def part_numbers(names: Sequence[str]) -> tuple[int, ...]:
     return numbers
 
 
-def find_chosen(config: AugmentRun, painter: Painter) -> tuple[CaseFolder, list[str]]:
+def find_chosen(
+    config: AugmentRun, splits: Mapping[str, Sequence[str]]
+) -> tuple[CaseFolder, list[str]]:
     """The data set, with the cases that may be used, and what is to be told about it.
+
+    `splits` are the cases of the painter's training.
 
     Raises `ConfigError`, and `DataError` if none can be used.
     """
@@ -79,7 +82,7 @@ def find_chosen(config: AugmentRun, painter: Painter) -> tuple[CaseFolder, list[
     if config.patients is not None:
         chosen = chosen_cases(found, config.patients)
     else:
-        chosen = not_held_out(found, painter)
+        chosen = not_held_out(found, splits)
         if left_out := len(found.sources) - len(chosen):
             messages.append(
                 f"{config.data}: {left_out} cases left out, of patients that the painter's "
@@ -158,10 +161,9 @@ def keep_plan(directory: RunDirectory[AugmentRun], planned: Sequence[PlannedEdit
     directory.write_json("plan.json", {"edits": edits})
 
 
-def not_held_out(found: CaseFolder, painter: Painter) -> list[str]:
+def not_held_out(found: CaseFolder, splits: Mapping[str, Sequence[str]]) -> list[str]:
     """Keys of the cases of `found` without those of a patient in the validation or test split of
     the painter's training; `DataError` where none is left."""
-    splits = painter.splits or {}
     held_out = {key for name in ("val", "test") for key in splits.get(name, [])}
     patients = {found.patient(key) for key in held_out}
     chosen = [key for key in found.sources if found.patient(key) not in patients]

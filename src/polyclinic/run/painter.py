@@ -248,7 +248,6 @@ def _painter(trainer: Trainer, config: PainterRun, cases: dict[Split, list[Case]
         "patient_pattern": config.patient_pattern,
         "sequence": config.sequence,
         "patients": {name: count_patients(cases[name]) for name in SPLITS},
-        "splits": {name: [case.key for case in cases[name]] for name in SPLITS},
         "steps": trainer.step,
         "seed": trainer.plan.seed,
     }

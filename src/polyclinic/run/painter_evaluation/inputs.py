@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from polyclinic.data.dataset import SPLITS
 from polyclinic.errors import ConfigError, DataError, RunError
 from polyclinic.inpaint.cases import MADE_UP, Case, Order, phantom_cases
-from polyclinic.inpaint.painter import Painter, load_painter
+from polyclinic.inpaint.painter import Painter, load_painter, splits_beside
 from polyclinic.run.directory import read_json
 from polyclinic.run.painter import PainterRun, load_cases, split_cases
 from polyclinic.run.progress import Progress, Tell, silent
@@ -38,9 +37,8 @@ def read_inputs(
 ) -> Inputs:
     """`path` is a run directory of `inpaint train` or a file of weights.
 
-    A run names its folders (`data` overrides them) and its held-out cases. Weights need `data`, and
-    name the held-out cases too; `data` is split anew, as a run with default settings splits it, for
-    those that do not. With `phantoms` the made-up heads that the run held out stand in for its
+    A run names its folders (`data` overrides them) and its held-out cases. Weights need `data`;
+    without a `splits.json` beside them it is split anew, as a run with default settings splits it. With `phantoms` the made-up heads that the run held out stand in for its
     patients. Raises `ConfigError`, `DataError`, `RunError`.
     """
     if phantoms and (data or not path.is_dir()):
@@ -62,9 +60,9 @@ def read_inputs(
         )
     painter = load_painter(path)
     cases = load_cases(data, order, tell, **_as_trained(painter.card))
-    if painter.splits is not None:
-        wanted = [key for key in painter.splits[split] if not key.startswith(MADE_UP)]
-        return _chosen(path, painter, cases, painter.splits, wanted, split, data, tell)
+    if (splits := splits_beside(path)) is not None:
+        wanted = [key for key in splits[split] if not key.startswith(MADE_UP)]
+        return _chosen(path, painter, cases, splits, wanted, split, data, tell)
     rows = split_cases(cases, PainterRun(data, order))
     tell(
         Progress(
@@ -78,15 +76,11 @@ def read_inputs(
 
 
 def read_splits(run: Path) -> dict[str, list[str]]:
-    """The cases of each split of a run; `RunError` where its record is damaged."""
-    path = run / "splits.json"
-    found = read_json(path)
-    if not all(isinstance(found.get(name), list) for name in SPLITS):
-        raise RunError(
-            f"{path}: expected a list of cases for each of {', '.join(SPLITS)}; restore the "
-            "file, or train again with another --out"
-        )
-    return {name: [str(key) for key in found[name]] for name in SPLITS}
+    """The cases of each split of a run; `RunError` where its record is missing or damaged."""
+    splits = splits_beside(run / WEIGHTS)
+    if splits is None:
+        raise RunError(f"{run}: no splits.json in this folder; restore it, or train again")
+    return splits
 
 
 def _of_run(
