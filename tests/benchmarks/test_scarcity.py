@@ -114,7 +114,7 @@ def test_a_painter_that_has_seen_the_hospital_is_refused(folder, tmp_path):
         (tmp_path / name).write_bytes((folder / "AA" / name).read_bytes())
     splits = json.loads((tmp_path / "splits.json").read_text())
     (tmp_path / "splits.json").write_text(json.dumps(splits | {"train": splits["train"][1:]}))
-    with pytest.raises(ConfigError, match=r"is not the split that .*; expected both from one run"):
+    with pytest.raises(ConfigError, match=r"the painter's card says .* expected both from one run"):
         scarcity_patients.read_painter(tmp_path, "AA")
 
 
