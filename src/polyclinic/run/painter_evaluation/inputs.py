@@ -39,7 +39,8 @@ def read_inputs(
 
     A run names its folders (`data` overrides them) and its held-out cases. Weights need `data`;
     without a `splits.json` beside them it is split anew, as a run with default settings splits it.
-    With `phantoms` the made-up heads that the run held out stand in for its patients. Raises `ConfigError`, `DataError`, `RunError`.
+    With `phantoms` the made-up heads that the run held out stand in for its patients.
+    Raises `ConfigError`, `DataError`, `RunError`.
     """
     if phantoms and (data or not path.is_dir()):
         raise ConfigError(
