@@ -271,7 +271,7 @@ def test_a_format_and_a_task_can_be_declared(export: Path, south: Path, tmp_path
     assert [len(told[n].classes) for n in told] == [5, 0, 2, 5]
     with pytest.raises(DataError, match=r"format class-folders is for single-label"):
         adopt(found, site, tmp_path / "no", PLAN, format="class-folders", task="regression")
-    with pytest.raises(DataError, match=r"'class-folder' is unknown.*mean 'class-folders'"):
+    with pytest.raises(DataError, match=r"'class-folder' is unknown.*mean `class-folders`"):
         judge_encoder(
             found, site, plan_for(found, labels_per_class=(2,), seeds=1), format="class-folder"
         )
