@@ -7,8 +7,9 @@ RUN is a directory of `polyclinic inpaint train`, objective `flow`. Its test pat
 Every setting paints the same edits of its validation patients, at 4 steps. First the power that
 spaces the levels (`objectives.Objective.power`), by the lowest KID of all kinds of edits together;
 then, with that power, the guidance weight: the highest mean Dice of painted components whose KID is
-no more than a tenth above that of weight 1. Last, the same without grain and with twice the steps:
-grain stays where it lowers the ring AUC and KID is no more than a tenth above that without.
+no more than a tenth above that of weight 1. Last, the same without grain and with twice the steps,
+and the mean at several numbers of steps: grain stays where it lowers the ring AUC and KID is no more
+than a tenth above that without.
 """
 
 import argparse
@@ -26,7 +27,9 @@ SEED = 0
 STEPS = 4
 POWERS = (1.0, 1.5, 2.0, 3.0)
 WEIGHTS = (1.5, 2.5)
-SMOKE = {"POWERS": (1.0, 2.0), "WEIGHTS": (2.0,)}
+MEANS = (1, 2, STEPS, 2 * STEPS)
+"""Steps of the mean; in a single one it is an estimate from no noise at all."""
+SMOKE = {"POWERS": (1.0, 2.0), "WEIGHTS": (2.0,), "MEANS": (1, 2)}
 LEEWAY = 1.1
 PACKAGES = ("polyclinic", "torch", "numpy", "scipy", "monai")
 MEASURES = {
@@ -84,6 +87,7 @@ def _choose(arguments: argparse.Namespace, segmenter_steps: int | None = None) -
         "no grain": (power, chosen | {"grain": False}),
         "grain": (power, chosen),
         f"{2 * STEPS} steps": (power, chosen | {"steps": 2 * STEPS}),
+        **{f"mean, steps: {steps}": (power, {"mode": "mean", "steps": steps}) for steps in MEANS},
     }
     ended = _judged(arguments, "grain", last, segmenter_steps)["settings"]
     without, with_it = ended["no grain"], ended["grain"]

@@ -150,8 +150,9 @@ def _painting(
         for name, painter in painters.items()
         for count in steps[name]
     ]
-    mean = ways.diffusion("mean", flow, Settings(mode="mean"))
-    found.append((mean, None, functools.partial(_bulk_mean, flow, batch)))
+    averaged = Settings(mode="mean")
+    found.append((ways.diffusion("mean", flow, averaged), averaged.steps,
+                  functools.partial(_bulk_mean, flow, batch, averaged.steps)))  # fmt: skip
     repaint = ways.repainted("RePaint", ddpm, repaint_steps)
     found.append((repaint, repaint_steps, functools.partial(_bulk_repaint, ddpm, batch,
                                                             repaint_steps)))  # fmt: skip
@@ -198,8 +199,8 @@ def _bulk(painter: Any, batch: Any, steps: int) -> None:
     x.cpu()  # a GPU is waited for
 
 
-def _bulk_mean(painter: Any, batch: Any) -> None:
-    painter.mean(_begun(batch)[0]).cpu()
+def _bulk_mean(painter: Any, batch: Any, steps: int) -> None:
+    painter.mean(_begun(batch)[0], steps).cpu()
 
 
 def _bulk_repaint(painter: Any, batch: Any, steps: int) -> None:

@@ -29,7 +29,7 @@ LEAST_LEVEL = 0.1
 PURE_NOISE_SHARE = 0.2
 """Share of a flow's training at level 1, where the estimate is the posterior mean."""
 BLANK_SHARE = 0.5
-"""Share of these whose noise is 0: from there the mean takes one estimate, and no luck."""
+"""Share of these whose noise is 0: from there one step estimates the mean, without luck."""
 STEPS = 1000
 """Steps of the DDPM schedule."""
 
@@ -138,10 +138,10 @@ OBJECTIVES: Mapping[ObjectiveName, Objective] = {
     ),
     "regression": Objective(
         name="regression",
-        alpha=torch.zeros_like,
-        sigma=torch.zeros_like,
+        alpha=lambda level: 1 - level,
+        sigma=lambda level: level,
         draw_levels=lambda count, _: torch.ones(count),
-        draw_noise=_plain_noise,
+        draw_noise=lambda like, _, __: torch.zeros_like(like),
         estimate=lambda output, _, __: output,
         loss=_regression_loss,
     ),

@@ -42,7 +42,7 @@ def validate(painter: Painter, batches: list[Batch], tumour_map_weight: float) -
         )
         if painter.objective.name != "ddpm":
             fill = moved.request.fill_mask
-            squares = ((painter.mean(moved.request) - moved.x)[:, :1].square() * fill).sum(
+            squares = ((painter.mean(moved.request, steps=1) - moved.x)[:, :1].square() * fill).sum(
                 (1, 2, 3)
             )
             errors.append(squares / fill.sum((1, 2, 3)).clamp_min(1))
@@ -61,7 +61,7 @@ def preview(painter: Painter, batch: Batch, steps: int = 8) -> Image.Image:
     """
     request = to_device(batch).request
     if painter.objective.name == "regression":
-        x = painter.mean(request).cpu()
+        x = painter.mean(request, steps=1).cpu()
     else:
         gen = generator("preview")
         noise = torch.randn(batch.x.shape, generator=gen).to(request.known.device)

@@ -11,7 +11,7 @@ from torch import Tensor
 from polyclinic.errors import ConfigError
 from polyclinic.inpaint.baselines import BASELINES, Infill
 from polyclinic.inpaint.conditioning import Request
-from polyclinic.inpaint.painter import MEAN_CALLS, Painter
+from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.painting import Painted, Settings, paint
 from polyclinic.inpaint.regions import Region
 from polyclinic.inpaint.repaint import JUMP, RESAMPLINGS, repaint_calls, repaint_request
@@ -68,7 +68,8 @@ def diffusion(name: str, painter: Painter, settings: Settings, limit: int | None
 
     varies = settings.mode == "sample"
     guided = 1 if settings.guidance == 1 else 2
-    evaluations = guided * calls(settings.sampler, settings.steps) if varies else MEAN_CALLS
+    once = guided * calls(settings.sampler, settings.steps)
+    evaluations = once if varies else 2 * painter.mean_steps(settings.steps)
     return Variant(name, painted, evaluations, varies=varies, limit=limit)
 
 
@@ -149,10 +150,10 @@ def variants_of(painter: Painter, steps: int) -> list[Variant]:
     name = painter.objective.name
     if name == "regression":
         return [regressor("regression", painter)]
-    sample = diffusion(f"{name}, {steps} steps", painter, Settings(steps=steps))
-    if name == "ddpm":
-        return [sample]
-    return [sample, diffusion(f"{name}, mean", painter, Settings(mode="mean"))]
+    return [
+        diffusion(f"{name}, {steps} steps", painter, Settings(steps=steps)),
+        diffusion(f"{name}, mean", painter, Settings(steps=steps, mode="mean")),
+    ]
 
 
 @dataclass(frozen=True)
