@@ -171,7 +171,7 @@ def test_slices_are_painted_outwards_each_shown_the_one_before(painter, monkeypa
     monkeypatch.setattr(Painter, "estimate", watched)
     sizes = [3, 9, 5, 0]
     regions = [square((32, 32), 10, 10, side) for side in sizes]
-    painted = paint(painter, head(4), regions, 3, 28, Settings(steps=1))
+    painted = paint(painter, head(4), regions, 3, 28, Settings(steps=1, feather=False))
     assert [has for has, _ in seen] == [False, True, True]
     window = painted.slices[1]  # the largest region comes first; both neighbours are shown it
     assert all(np.isin(beside.numpy(), np.append(window, -1)).all() for _, beside in seen[1:])

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.components import COMPONENTS, KEEP, SEQUENCES, TUMOUR_FREE, UNKNOWN_SEQUENCE
 from polyclinic.inpaint.conditioning import DIFFUSED, Request
+from polyclinic.inpaint.feather import feathered
 from polyclinic.inpaint.grain import grained
 from polyclinic.inpaint.intensity import BLACK
 from polyclinic.inpaint.painter import Painter
@@ -43,7 +44,8 @@ MAX_CROP = 2.0
 class Settings:
     """How to paint. `mode` `sample` draws one of the possible images; `mean` averages them, which
     is nearest to the truth and smoother than it, takes twice as long, and knows no guidance, no
-    other sampler than `ddim`, and no seed. `grain` gives samples the noise of their surroundings
+    other sampler than `ddim`, and no seed. `feather` softens the border
+    (`polyclinic.inpaint.feather`); `grain` gives samples the noise of their surroundings
     (`polyclinic.inpaint.grain`)."""
 
     steps: int = 4
@@ -51,6 +53,7 @@ class Settings:
     seed: int = 0
     mode: Mode = "sample"
     sampler: str = "ddim"
+    feather: bool = True
     grain: bool = True
 
     def __post_init__(self) -> None:
@@ -123,9 +126,10 @@ def paint(
     Parts of the regions that lie far from each other are painted in turn. All slices begin with the
     same noise. The slice with most to paint comes first; the others follow outwards from it, each
     shown the painted slice beside it. A slice with a box is painted twice: the first painting
-    decides the contour, and gives way to one that keeps to it. Samples get grain last. `other`
-    (Z, H, W) is another sequence of these slices, which is painted already. `head_px` is the head's
-    extent in these slices. Raises `DataError` where there is nothing to paint.
+    decides the contour, and gives way to one that keeps to it. Last, borders are softened, and
+    samples get grain. `other` (Z, H, W) is another sequence of these slices, which is painted
+    already. `head_px` is the head's extent in these slices. Raises `DataError` where there is
+    nothing to paint.
     """
     left = np.stack([region.fill_map for region in regions])
     boxes = np.stack([region.boxes for region in regions]).astype(np.int16)
@@ -158,10 +162,13 @@ def paint(
             left[z] = np.where(own[z], KEEP, left[z])
             done += int(own[z].sum())
             report(done / total)
-    if settings.grain and settings.mode == "sample":
-        for z in np.flatnonzero((realised != KEEP).any(axis=(1, 2))).tolist():
+    for z in np.flatnonzero((realised != KEEP).any(axis=(1, 2))).tolist():
+        painted = realised[z] != KEEP
+        if settings.feather:
+            out[z] = feathered(out[z], painted)
+        if settings.grain and settings.mode == "sample":
             rng = np.random.default_rng(derive(settings.seed, "grain", sequence, z))
-            out[z] = grained(out[z], realised[z] != KEEP, head_px, rng)
+            out[z] = grained(out[z], painted, head_px, rng)
     return Painted(out, realised)
 
 

@@ -94,8 +94,8 @@ def repainted(
     jump: int = JUMP,
     limit: int | None = None,
 ) -> Variant:
-    """RePaint, as published, so without grain: with a `ddpm` painter that is told nothing of the
-    surroundings; tumour-free only."""
+    """RePaint, as published, so without feather and grain: with a `ddpm` painter that is told
+    nothing of the surroundings; tumour-free only."""
     if painter.objective.name != "ddpm":
         raise ConfigError(
             f"{name}: expected a painter trained with the objective `ddpm`, got one trained with "
@@ -116,7 +116,7 @@ def repainted(
             walk=(steps, resamplings, jump),
             seed=seed,
         )
-        plain = Settings(steps=1, seed=seed, grain=False)
+        plain = Settings(steps=1, seed=seed, feather=False, grain=False)
         return paint(walker, slices, regions, sequence, head_px, plain)
 
     evaluations = repaint_calls(steps, resamplings, jump)
