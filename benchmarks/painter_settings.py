@@ -1,4 +1,4 @@
-"""How a painter samples best: levels, guidance, grain, chosen on validation patients.
+"""How a painter samples best: levels, guidance, feather, grain, chosen on validation patients.
 
     python benchmarks/painter_settings.py RUN [--segmenter FILE]
     python benchmarks/painter_settings.py --smoke    # a minute: does it work?
@@ -7,9 +7,9 @@ RUN is a directory of `polyclinic inpaint train`, objective `flow`. Its test pat
 Every setting paints the same edits of its validation patients, at 4 steps. First the power that
 spaces the levels (`objectives.Objective.power`), by the lowest KID of all kinds of edits together;
 then, with that power, the guidance weight: the highest mean Dice of painted components whose KID is
-no more than a tenth above that of weight 1. Last, the same without grain and with twice the steps,
-and the mean at several numbers of steps: grain stays where it lowers the ring AUC and KID is no more
-than a tenth above that without.
+no more than a tenth above that of weight 1. Last, the same without feather or grain or both, and with
+twice the steps, and the mean at several numbers of steps: feather and grain stay, each where it
+lowers the ring AUC and KID is no more than a tenth above that without.
 """
 
 import argparse
@@ -84,23 +84,28 @@ def _choose(arguments: argparse.Namespace, segmenter_steps: int | None = None) -
     weight = min(fair, key=lambda key: fair[key])
     chosen = {"guidance": weight}
     last = {
+        "both": (power, chosen),
+        "no feather": (power, chosen | {"feather": False}),
         "no grain": (power, chosen | {"grain": False}),
-        "grain": (power, chosen),
+        "neither": (power, chosen | {"feather": False, "grain": False}),
         f"{2 * STEPS} steps": (power, chosen | {"steps": 2 * STEPS}),
         **{f"mean, steps: {steps}": (power, {"mode": "mean", "steps": steps}) for steps in MEANS},
     }
-    ended = _judged(arguments, "grain", last, segmenter_steps)["settings"]
-    without, with_it = ended["no grain"], ended["grain"]
-    grain = _known(with_it["ring_auc"]) < _known(without["ring_auc"]) and _known(
-        with_it["kid"]
-    ) <= LEEWAY * _known(without["kid"])
+    ended = _judged(arguments, "looks", last, segmenter_steps)["settings"]
+    looks = {name: _pays(ended["both"], ended[f"no {name}"]) for name in ("feather", "grain")}
     return result | {
         "patients": found["patients"],
         "edits": found["edits"],
         "painter": found["painter"],
         "settings": found["settings"] | more["settings"] | ended,
-        "chosen": {"power": power, "guidance": weight, "grain": grain},
+        "chosen": {"power": power, "guidance": weight, **looks},
     }
+
+
+def _pays(with_it: Mapping[str, Any], without: Mapping[str, Any]) -> bool:
+    """Whether it lowers the ring AUC and leaves KID as it is, or nearly so."""
+    seams = _known(with_it["ring_auc"]) < _known(without["ring_auc"])
+    return seams and _known(with_it["kid"]) <= LEEWAY * _known(without["kid"])
 
 
 def _known(value: float | None, worst: float = math.inf) -> float:

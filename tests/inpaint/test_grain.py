@@ -84,3 +84,11 @@ def test_the_same_seed_gives_the_same_grain_and_another_another():
     plane = smooth_inside(0.1) + np.where(DISC, 0.001 * noisy(1, 2, 0), 0).astype(np.float32)
     np.testing.assert_array_equal(add(plane), add(plane))
     assert (add(plane)[DISC] != add(plane, seed=2)[DISC]).any()
+
+
+def test_edges_are_no_noise():
+    plane = noisy(0.02)
+    folded = plane + np.where((COLUMNS // 8) % 2, np.float32(0.5), np.float32(0))
+    ours = strength(folded, EVERYWHERE) / strength(plane, EVERYWHERE)
+    mean = np.abs(ndimage.laplace(folded)).mean() / np.abs(ndimage.laplace(plane)).mean()
+    assert ours < 1.5 < 2 < mean
