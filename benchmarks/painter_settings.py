@@ -7,9 +7,9 @@ RUN is a directory of `polyclinic inpaint train`, objective `flow`. Its test pat
 Every setting paints the same edits of its validation patients, at 4 steps. First the power that
 spaces the levels (`objectives.Objective.power`), by the lowest KID of all kinds of edits together;
 then, with that power, the guidance weight: the highest mean Dice of painted components whose KID is
-no more than a tenth above that of weight 1. Last, the same without feather or grain or both, and with
-twice the steps, and the mean at several numbers of steps: feather and grain stay, each where it
-lowers the ring AUC and KID is no more than a tenth above that without.
+no more than a tenth above that of weight 1. Last, the same without feather, without grain, without
+either, and with twice the steps, and the mean at several numbers of steps: feather and grain stay,
+each where it lowers the ring AUC and KID is no more than a tenth above that without.
 """
 
 import argparse
