@@ -268,7 +268,8 @@ def test_the_decathlon_becomes_brats_like_folders(make, tmp_path):
     assert len(list(read_cases(find_cases(made.cases)))) == 2
 
 
-def test_images_with_masks_stay_images_with_masks(make, tmp_path):
+@pytest.mark.parametrize("sequence", [None, "t2f"])
+def test_images_with_masks_stay_images_with_masks(make, tmp_path, sequence):
     folder = tmp_path / "pictures"
     for number in range(3):
         (stored, _), labels = volumes(number)
@@ -280,7 +281,7 @@ def test_images_with_masks_stay_images_with_masks(make, tmp_path):
     Image.fromarray(np.full((SIDE, SIDE, 3), (9, 90, 9), np.uint8)).save(folder / "images/c.png")
     Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(folder / "masks/c.png")
     told = []
-    made = make(data=folder, tell=told.append)
+    made = make(data=folder, sequence=sequence, tell=told.append)
     assert [one.message for one in told if "an image in colours" in one.message]
     for row in rows_of(made):
         fill, _ = fill_of(tmp_path / "run", row["key"])
@@ -291,6 +292,8 @@ def test_images_with_masks_stay_images_with_masks(make, tmp_path):
         assert np.array_equal(new[fill[0] == KEEP], old[fill[0] == KEEP])
         assert np.array_equal(mask, np.where(fill[0] == MIXED, 255, 0))
         assert (row["sha256_image"] != "", row["sha256_t1n"]) == (True, "")
+        record = json.loads((tmp_path / "run/records" / f"{row['key']}.json").read_text())
+        assert record["sequence"] == (sequence or "unknown")
     assert [case.components.max() for case in read_cases(find_cases(made.cases))] == [MIXED] * 2
     scan = scan_site(made.cases)
     assert (scan.format, len(scan.items), scan.findings) == ("image-masks", 2, ())

@@ -270,6 +270,7 @@ def augment(
     patients: Path | None,
     patient_pattern: str | None,
     labels: Literal["auto", "brats", "msd", "mask"],
+    sequence: str | None,
     painter: Path | None,
     steps: int,
     guidance: float,
@@ -292,6 +293,7 @@ def augment(
         sites=sites,
         patients=patients,
         patient_pattern=patient_pattern,
+        sequence=sequence,
         settings=Settings(steps=steps, guidance=guidance, seed=seed),
     )
     return job.augment(config, out, painter=painter, resume=resume, tell=tell)

@@ -57,7 +57,8 @@ def read_target(found: CaseFolder, key: str) -> Target:
     if found.scan is not None:
         labels = found.scan.load(Item(key, key))[1]
         assert labels is not None  # the reader of images and masks returns one for every image
-        target = Target(read_source(found.folder / key), from_labels(labels[None], MASK, key))
+        source = read_source(found.folder / key, sequence_name(found.image_sequence))
+        target = Target(source, from_labels(labels[None], MASK, key))
     else:
         kinds = found.sources[key]
         is_msd = found.layout == "msd"

@@ -33,10 +33,11 @@ class AugmentRun:
     """Everything that decides what an augmentation computes, apart from the painter's weights.
 
     `components` are names of those to lend, all if empty; tumour-free alone lends none, and the
-    cases' own tumours are painted away. `sites` is a regular expression whose
-    first group finds the hospital in a case's key, `patient_pattern` one for the patient.
-    `patients` is a list of the cases to use, see `chosen_cases`; without one, all but those that
-    the painter's training held out. The seed of `settings` decides the plan and all noise.
+    cases' own tumours are painted away. `sites` is a regular expression whose first group finds the
+    hospital in a case's key, `patient_pattern` one for the patient. `patients` is a list of the
+    cases to use, see `chosen_cases`; without one, all but those that the painter's training held
+    out. `sequence` is that of images with masks. The seed of `settings` decides the plan and all
+    noise.
     """
 
     data: Path
@@ -48,6 +49,7 @@ class AugmentRun:
     sites: str | None = None
     patients: Path | None = None
     patient_pattern: str | None = None
+    sequence: str | None = None
     settings: Settings = field(default_factory=Settings)
 
 
@@ -72,7 +74,7 @@ def find_chosen(
 
     Raises `ConfigError`, and `DataError` if none can be used.
     """
-    found = find_cases(config.data, config.order, config.patient_pattern)
+    found = find_cases(config.data, config.order, config.patient_pattern, config.sequence)
     if found.order == MASK and found.layout != "image-masks":
         raise ConfigError(
             f"{config.data}: volumes whose labels mean a mixture, for which BraTS has no number; "

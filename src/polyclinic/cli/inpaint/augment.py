@@ -9,6 +9,7 @@ from polyclinic.cli import engine
 from polyclinic.cli.inpaint.options import (
     PATH,
     guidance_option,
+    image_sequence_option,
     json_option,
     labels_option,
     one_of,
@@ -61,6 +62,7 @@ BALANCES = ("none", "size", "component", "site")
 )
 @patient_pattern_option
 @labels_option
+@image_sequence_option
 @painter_option
 @steps_option
 @guidance_option
@@ -85,6 +87,7 @@ def augment(
     patients: Path | None,
     patient_pattern: str | None,
     labels: Literal["auto", "brats", "msd", "mask"],
+    sequence: str | None,
     painter: Path | None,
     steps: int,
     guidance: float,
@@ -109,6 +112,7 @@ def augment(
     again += ["--sites", sites] if sites else []
     again += ["--patients", patients] if patients else []
     again += ["--patient-pattern", patient_pattern] if patient_pattern else []
+    again += ["--sequence", sequence] if sequence else []
     again += ["--labels", labels, *(["--painter", painter] if painter else [])]
     again += ["--steps", steps, "--guidance", guidance, "--seed", seed]
     with resumable(again), telling(as_json=as_json, quiet=quiet) as tell:
@@ -123,6 +127,7 @@ def augment(
             patients=patients,
             patient_pattern=patient_pattern,
             labels=labels,
+            sequence=sequence,
             painter=painter,
             steps=steps,
             guidance=guidance,

@@ -25,6 +25,11 @@ patient_pattern_option = click.option(
     help="A regular expression whose first group finds the patient in a case's name.  "
     "[default: BraTS-GLI-00000-001 is of BraTS-GLI-00000, other cases are a patient each]",
 )
+image_sequence_option = click.option(
+    "--sequence",
+    metavar="NAME",
+    help="Sequence of images with masks: t1n, t1c, t2w, t2f.  [default: unknown]",
+)
 steps_option = click.option(
     "--steps",
     type=click.IntRange(min=1),

@@ -9,6 +9,7 @@ import click
 from polyclinic.cli import engine
 from polyclinic.cli.inpaint.options import (
     PATH,
+    image_sequence_option,
     json_option,
     labels_option,
     one_of,
@@ -72,11 +73,7 @@ NAME = "painter"
     help="Of weights, crops and noise.",
 )
 @labels_option
-@click.option(
-    "--sequence",
-    metavar="NAME",
-    help="Sequence of images with masks: t1n, t1c, t2w, t2f.  [default: unknown]",
-)
+@image_sequence_option
 @click.option(
     "--phantoms", type=click.IntRange(min=0), default=0, help="Made-up heads to train on as well."
 )
