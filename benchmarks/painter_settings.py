@@ -7,9 +7,10 @@ RUN is a directory of `polyclinic inpaint train`, objective `flow`. Its test pat
 Every setting paints the same edits of its validation patients, at 4 steps. First the power that
 spaces the levels (`objectives.Objective.power`), by the lowest KID of all kinds of edits together;
 then, with that power, the guidance weight: the highest mean Dice of painted components whose KID is
-no more than a tenth above that of weight 1. Last, the same without feather, without grain, without
-either, and with twice the steps, and the mean at several numbers of steps: feather and grain stay,
-each where it lowers the ring AUC and KID is no more than a tenth above that without.
+no more than a tenth above that of weight 1. Then the same without feather, without grain, without
+either, and with twice the steps: feather and grain stay, each where it lowers the ring AUC and KID
+is no more than a tenth above that without. Last, the mean: the power with the highest PSNR; with
+that power, other numbers of steps.
 """
 
 import argparse
@@ -27,9 +28,9 @@ SEED = 0
 STEPS = 4
 POWERS = (1.0, 1.5, 2.0, 3.0)
 WEIGHTS = (1.5, 2.5)
-MEANS = (1, 2, STEPS, 2 * STEPS)
-"""Steps of the mean; in a single one it is an estimate from no noise at all."""
-SMOKE = {"POWERS": (1.0, 2.0), "WEIGHTS": (2.0,), "MEANS": (1, 2)}
+MEANS = (1, 2, 2 * STEPS)
+"""Other steps of the mean; in a single one it is an estimate from no noise at all."""
+SMOKE = {"POWERS": (1.0, 2.0), "WEIGHTS": (2.0,), "MEANS": (1,)}
 LEEWAY = 1.1
 PACKAGES = ("polyclinic", "torch", "numpy", "scipy", "monai")
 MEASURES = {
@@ -89,16 +90,21 @@ def _choose(arguments: argparse.Namespace, segmenter_steps: int | None = None) -
         "no grain": (power, chosen | {"grain": False}),
         "neither": (power, chosen | {"feather": False, "grain": False}),
         f"{2 * STEPS} steps": (power, chosen | {"steps": 2 * STEPS}),
-        **{f"mean, steps: {steps}": (power, {"mode": "mean", "steps": steps}) for steps in MEANS},
     }
     ended = _judged(arguments, "looks", last, segmenter_steps)["settings"]
     looks = {name: _pays(ended["both"], ended[f"no {name}"]) for name in ("feather", "grain")}
+    averaged = {f"mean, power {p:g}": (p, {"mode": "mean"}) for p in POWERS}
+    means = _judged(arguments, "mean", averaged, segmenter_steps)["settings"]
+    nearness = {p: -_known(means[f"mean, power {p:g}"]["psnr"], worst=-math.inf) for p in POWERS}
+    mean_power = min(nearness, key=lambda key: nearness[key])
+    longer = {f"mean, {n} steps": (mean_power, {"mode": "mean", "steps": n}) for n in MEANS}
+    means |= _judged(arguments, "mean-steps", longer, segmenter_steps)["settings"]
     return result | {
         "patients": found["patients"],
         "edits": found["edits"],
         "painter": found["painter"],
-        "settings": found["settings"] | more["settings"] | ended,
-        "chosen": {"power": power, "guidance": weight, **looks},
+        "settings": found["settings"] | more["settings"] | ended | means,
+        "chosen": {"power": power, "guidance": weight, **looks, "mean_power": mean_power},
     }
 
 
@@ -118,7 +124,7 @@ def _judged(
     settings: Mapping[str, tuple[float, Mapping[str, Any]]],
     segmenter_steps: int | None,
 ) -> dict[str, Any]:
-    """Every setting (power, and of `Settings`) on the same edits: a few numbers of each."""
+    """Every setting (power of both, and of `Settings`) on the same edits: a few numbers of each."""
     from polyclinic.inpaint.painting import Settings
     from polyclinic.run.painter_evaluation import variants as ways
     from polyclinic.run.painter_evaluation.evaluation import (
@@ -148,7 +154,7 @@ def _judged(
     inputs = read_inputs(config.painter, config.data, config.order, config.split, tell)
     variants = []
     for label, (power, more) in settings.items():
-        objective = dataclasses.replace(inputs.painter.objective, power=power)
+        objective = dataclasses.replace(inputs.painter.objective, power=power, mean_power=power)
         painter = dataclasses.replace(inputs.painter, objective=objective)
         variants.append(ways.diffusion(label, painter, Settings(**{"steps": STEPS, **more})))
     path = evaluate_variants(

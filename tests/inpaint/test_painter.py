@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from polyclinic.inpaint.components import KEEP, TUMOUR_FREE
+from polyclinic.inpaint.components import KEEP, OEDEMA, TUMOUR_FREE
 from polyclinic.inpaint.conditioning import Request
 from polyclinic.inpaint.objectives import OBJECTIVES
 from polyclinic.inpaint.painter import Painter
@@ -44,7 +44,7 @@ def test_it_is_the_average_of_two_samples(painter, request_of_two, objective, st
         return SAMPLERS["ddim"](
             lambda state, level: one.estimate(state, level, request, 1.0),
             begin,
-            one.objective,
+            replace(one.objective, power=one.objective.mean_power),
             steps,
             generator(0),
         )
@@ -69,6 +69,19 @@ def test_where_noise_has_no_part_it_is_one_estimate_from_nothing(
     assert one.mean_steps(steps) == 1
 
 
+def test_guidance_exaggerates_tumours_and_leaves_tumour_free_tissue(painter, request_of_two):
+    request_of_two.fill_map[1, 4:9, 5:8] = OEDEMA
+    tumour = (request_of_two.fill_map == OEDEMA).unsqueeze(1)
+    state = torch.randn(2, 2, 16, 16, generator=generator("state"))
+    asked = painter.estimate(state, 0.5, request_of_two, 1.0)
+    free = painter.estimate(state, 0.5, request_of_two.hidden(), 1.0)
+    guided = painter.estimate(state, 0.5, request_of_two, 3.0)
+    torch.testing.assert_close(guided[:, :1][tumour], (3 * asked - 2 * free)[:, :1][tumour])
+    assert torch.equal(guided[:, :1][~tumour], asked[:, :1][~tumour])
+    assert torch.equal(guided[:, 1:], asked[:, 1:])
+    assert not torch.allclose(guided, asked)
+
+
 class Linear(Painter):
     """An estimate that is linear in the state, and the same for an image and its mirror image."""
 
@@ -82,7 +95,7 @@ def test_noise_cancels_out_where_the_estimate_is_linear_in_it(request_of_two, st
     from_nothing = SAMPLERS["ddim"](
         lambda state, level: one.estimate(state, level, request_of_two, 1.0),
         torch.zeros(2, 2, 16, 16),
-        one.objective,
+        replace(one.objective, power=one.objective.mean_power),
         steps,
         generator(0),
     )

@@ -177,16 +177,20 @@ def test_slices_are_painted_outwards_each_shown_the_one_before(painter, monkeypa
     assert all(np.isin(beside.numpy(), np.append(window, -1)).all() for _, beside in seen[1:])
 
 
-def test_guidance_asks_the_network_twice(painter, monkeypatch):
+@pytest.mark.parametrize(
+    ("guidance", "component", "expected"),
+    [(1.0, OEDEMA, 3), (2.0, OEDEMA, 6), (2.0, TUMOUR_FREE, 3)],
+)
+def test_guidance_asks_the_network_twice_for_a_tumour(
+    painter, monkeypatch, guidance, component, expected
+):
     calls = []
     monkeypatch.setattr(
         painter.network, "forward", lambda state, *_: calls.append(1) or torch.zeros_like(state)
     )
-    for guidance, expected in ((1.0, 3), (2.0, 6)):
-        calls.clear()
-        settings = Settings(steps=3, guidance=guidance)
-        paint(painter, head(), [square((32, 32), 10, 10, 4)], 3, 28, settings)
-        assert len(calls) == expected
+    settings = Settings(steps=3, guidance=guidance)
+    paint(painter, head(), [square((32, 32), 10, 10, 4, component)], 3, 28, settings)
+    assert len(calls) == expected
 
 
 def test_no_seed_changes_the_mean(painter):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from polyclinic.data.dataset import SPLITS
 from polyclinic.errors import RunError
+from polyclinic.inpaint.components import TUMOUR_FREE
 from polyclinic.inpaint.conditioning import DIFFUSED, Request
 from polyclinic.inpaint.network import NetworkConfig, PainterNetwork, build_network
 from polyclinic.inpaint.objectives import OBJECTIVES, Objective
@@ -36,15 +37,17 @@ class Painter:
 
         `guidance` is the weight of classifier-free guidance: 1 follows the request, more
         exaggerates it at the price of a second evaluation (arXiv 2207.12598, equation 6, with
-        w + 1 in the place of w).
+        w + 1 in the place of w). It is for what is asked to be a tumour: tumour-free tissue is the
+        usual case, and exaggerated it looks like none.
         """
         levels = torch.full((len(state),), level, device=state.device)
         asked = self._estimate(state, levels, request)
-        if guidance == 1:
+        tumour = (request.fill_map > TUMOUR_FREE).unsqueeze(1)
+        if guidance == 1 or not bool(tumour.any()):
             return asked
         free = self._estimate(state, levels, request.hidden())
         guided = free[:, :1] + guidance * (asked[:, :1] - free[:, :1])
-        return torch.cat([guided, asked[:, 1:]], dim=1)
+        return torch.cat([torch.where(tumour, guided, asked[:, :1]), asked[:, 1:]], dim=1)
 
     @torch.no_grad()
     def mean(self, request: Request, steps: int) -> Tensor:
@@ -75,7 +78,7 @@ class Painter:
         return ddim(
             lambda state, level: self.estimate(state, level, request, guidance=1.0),
             noise,
-            self.objective,
+            replace(self.objective, power=self.objective.mean_power),
             self.mean_steps(steps),
             gen,
         )

@@ -42,7 +42,7 @@ guidance_option = click.option(
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="How much the request is exaggerated; 1 is not at all.",
+    help="How much tumours that are asked for are exaggerated; 1 is not at all.",
 )
 force_option = click.option("--force", is_flag=True, help="Write over what is there.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print results as JSON lines.")

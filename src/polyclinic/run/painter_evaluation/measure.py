@@ -60,7 +60,11 @@ def rows_of(
         painted = _painted(edit, variant, 0)
         seconds = (time.perf_counter() - began) / len(edit.regions)
         row = _row(edit, variant.name, painted, judges, candidates)
-        row |= {"calls": variant.calls, "seconds": seconds, **_against_truth(edit, painted)}
+        row |= {
+            "calls": variant.calls_for(edit),
+            "seconds": seconds,
+            **_against_truth(edit, painted),
+        }
         if edit.repeated and variant.varies and variant.limit is None and samples > 1:
             others = [_painted(edit, variant, number).slices for number in range(1, samples)]
             spread = diversity(np.stack([painted.slices, *others]), edit.fill_mask)

@@ -37,16 +37,22 @@ class Paint(Protocol):
 
 @dataclass(frozen=True)
 class Variant:
-    """`calls` of the network a slice; `tumours`: components can be asked for; `varies`: another
-    seed gives another image; `limit`, of slow ones: only the first so many of the edits that it can
+    """`calls` of the network a slice; if it is `guided`, half of them are for guidance, which
+    tumour-free tissue does without. `tumours`: components can be asked for; `varies`: another seed
+    gives another image; `limit`, of slow ones: only the first so many of the edits that it can
     paint, with one seed each."""
 
     name: str
     paint: Paint
     calls: int
+    guided: bool = False
     tumours: bool = True
     varies: bool = True
     limit: int | None = None
+
+    def calls_for(self, edit: PlannedEdit) -> int:
+        """How often an edit asks the network, a slice."""
+        return self.calls // 2 if self.guided and edit.kind != "tumour" else self.calls
 
     def chooses(self, edits: Sequence[PlannedEdit]) -> list[PlannedEdit]:
         """The edits that it paints."""
@@ -67,10 +73,10 @@ def diffusion(name: str, painter: Painter, settings: Settings, limit: int | None
         return paint(painter, slices, regions, sequence, head_px, replace(settings, seed=seed))
 
     varies = settings.mode == "sample"
-    guided = 1 if settings.guidance == 1 else 2
-    once = guided * calls(settings.sampler, settings.steps)
-    evaluations = once if varies else 2 * painter.mean_steps(settings.steps)
-    return Variant(name, painted, evaluations, varies=varies, limit=limit)
+    guided = varies and settings.guidance != 1
+    once = calls(settings.sampler, settings.steps) if varies else painter.mean_steps(settings.steps)
+    twice = guided or not varies
+    return Variant(name, painted, (1 + twice) * once, guided, varies=varies, limit=limit)
 
 
 def regressor(name: str, painter: Painter) -> Variant:
