@@ -50,6 +50,8 @@ def test_it_prints_what_and_where(calls, capsys):
         "--remove-tumours",
         "--labels",
         "msd",
+        "--sequence",
+        "t2f",
         "--seed",
         "4",
     ]
@@ -71,6 +73,7 @@ def test_it_prints_what_and_where(calls, capsys):
         "patients": Path("p.txt"),
         "patient_pattern": "^(A.)",
         "labels": "msd",
+        "sequence": "t2f",
         "painter": Path("p"),
         "steps": 2,
         "guidance": 1.5,
