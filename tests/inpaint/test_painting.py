@@ -193,6 +193,15 @@ def test_guidance_asks_the_network_twice_for_a_tumour(
     assert len(calls) == expected
 
 
+def test_the_mean_of_one_step_is_that_of_a_request_and_its_mirror_image(painter):
+    """An image and region that are symmetrical have a symmetrical mean, whatever the network."""
+    image = head()
+    image = (image + image[..., ::-1]) / 2
+    settings = Settings(mode="mean", steps=1)
+    out = paint(painter, image, [square((32, 32), 10, 12, 8)], 3, 28, settings).slices
+    np.testing.assert_allclose(out, out[..., ::-1], atol=1e-5)
+
+
 def test_no_seed_changes_the_mean(painter):
     regions = [square((32, 32), 10, 12, 8)]
     one, two = (

@@ -75,8 +75,8 @@ def diffusion(name: str, painter: Painter, settings: Settings, limit: int | None
     varies = settings.mode == "sample"
     guided = varies and settings.guidance != 1
     once = calls(settings.sampler, settings.steps) if varies else painter.mean_steps(settings.steps)
-    twice = guided or not varies
-    return Variant(name, painted, (1 + twice) * once, guided, varies=varies, limit=limit)
+    evaluations = 2 * once if guided or not varies else once
+    return Variant(name, painted, evaluations, guided, varies=varies, limit=limit)
 
 
 def regressor(name: str, painter: Painter) -> Variant:
