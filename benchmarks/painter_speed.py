@@ -186,17 +186,8 @@ def _painting(
 
 def _bulk(painter: Any, batch: Any, steps: int) -> None:
     """All crops of a batch at once."""
-    from polyclinic.inpaint.samplers import SAMPLERS
-
     request, noise, gen = _begun(batch)
-    x = SAMPLERS["ddim"](
-        lambda state, level: painter.estimate(state, level, request, 1.0),
-        noise,
-        painter.objective,
-        steps,
-        gen,
-    )
-    x.cpu()  # a GPU is waited for
+    painter.sample(request, noise, steps, gen).cpu()  # a GPU is waited for
 
 
 def _bulk_mean(painter: Any, batch: Any, steps: int) -> None:

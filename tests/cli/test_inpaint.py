@@ -7,7 +7,8 @@ from typing import get_args
 
 import pytest
 
-from polyclinic.cli import engine, main
+from polyclinic.cli import main
+from polyclinic.cli.inpaint import engine
 from polyclinic.cli.inpaint.edit import MODES
 from polyclinic.cli.inpaint.options import LABELS
 from polyclinic.cli.inpaint.train import OBJECTIVES, SIZES

@@ -7,7 +7,8 @@ from typing import get_args
 
 import pytest
 
-from polyclinic.cli import engine, main
+from polyclinic.cli import main
+from polyclinic.cli.inpaint import engine
 from polyclinic.cli.inpaint.augment import BALANCES
 from polyclinic.inpaint.augment import Balance
 

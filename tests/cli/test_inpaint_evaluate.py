@@ -6,7 +6,8 @@ from typing import get_args
 
 import pytest
 
-from polyclinic.cli import engine, main
+from polyclinic.cli import main
+from polyclinic.cli.inpaint import engine
 from polyclinic.cli.inpaint.evaluate import SPLITS
 from polyclinic.run.painter_evaluation.inputs import HeldOut
 

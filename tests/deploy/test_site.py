@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from polyclinic.cli import engine, main
+from polyclinic.cli import deployment, main
 from polyclinic.deploy import site as site_module
 from polyclinic.deploy.folders import read_record, working_in
 from polyclinic.deploy.site import join, usual_folder
@@ -21,7 +21,7 @@ def invite(tmp_path, keys, monkeypatch):
     invited(tmp_path, keys)
     (tmp_path / "data").mkdir()
     monkeypatch.setattr(site_module, "request", lambda *_: (200, {"node": "1"}))
-    monkeypatch.setattr(engine, "work_for_federation", lambda *_: None)
+    monkeypatch.setattr(deployment, "work_for_federation", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "invites" / "north.invite"
 
@@ -41,7 +41,9 @@ def test_scores_that_are_kept_stay_kept_until_the_site_says_otherwise(invite, tm
 
 def test_in_the_background_nothing_is_said_that_was_not_asked(invite, monkeypatch):
     calls = []
-    monkeypatch.setattr(engine, "in_background", lambda arguments, *_: calls.append(arguments) or 1)
+    monkeypatch.setattr(
+        deployment, "in_background", lambda arguments, *_: calls.append(arguments) or 1
+    )
     command = ["site", "join", str(invite), "--data", "data", "--background"]
     assert main([*command, "--keep-scores"]) == 0
     assert main(command) == 0

@@ -38,19 +38,11 @@ def request_of_two():
 @pytest.mark.parametrize(("objective", "steps"), [("flow", 2), ("flow", 4), ("ddpm", 1)])
 def test_it_is_the_average_of_two_samples(painter, request_of_two, objective, steps):
     one = replace(painter, objective=OBJECTIVES[objective])
+    spaced = replace(one, objective=replace(one.objective, power=one.objective.mean_power))
     noise = torch.randn(2, 2, 16, 16, generator=generator("mean"))
-
-    def sample(request, begin):
-        return SAMPLERS["ddim"](
-            lambda state, level: one.estimate(state, level, request, 1.0),
-            begin,
-            replace(one.objective, power=one.objective.mean_power),
-            steps,
-            generator(0),
-        )
-
-    here = sample(request_of_two, noise)
-    mirrored = sample(request_of_two.mirrored(), -noise.flip(-1)).flip(-1)
+    here = spaced.sample(request_of_two, noise, steps, generator(0))
+    mirrored = spaced.sample(request_of_two.mirrored(), -noise.flip(-1), steps, generator(0))
+    mirrored = mirrored.flip(-1)
     assert torch.equal(one.mean(request_of_two, steps), (here + mirrored) / 2)
     assert not torch.allclose(here, mirrored)
 
@@ -67,6 +59,22 @@ def test_where_noise_has_no_part_it_is_one_estimate_from_nothing(
     mirrored = one.estimate(nothing, 1.0, request_of_two.mirrored(), 1.0).flip(-1)
     assert torch.equal(one.mean(request_of_two, steps), (here + mirrored) / 2)
     assert one.mean_steps(steps) == 1
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_sample_is_the_samplers_walk_with_the_estimates_of_the_request(
+    painter, request_of_two, sampler
+):
+    noise = torch.randn(2, 2, 16, 16, generator=generator("noise"))
+    walked = SAMPLERS[sampler](
+        lambda state, level: painter.estimate(state, level, request_of_two, 2.0),
+        noise,
+        painter.objective,
+        3,
+        generator(0),
+    )
+    drawn = painter.sample(request_of_two, noise, 3, generator(0), guidance=2.0, sampler=sampler)
+    assert torch.equal(drawn, walked)
 
 
 def test_guidance_exaggerates_tumours_and_leaves_tumour_free_tissue(painter, request_of_two):
@@ -92,11 +100,7 @@ class Linear(Painter):
 @pytest.mark.parametrize("steps", [2, 3, 8])
 def test_noise_cancels_out_where_the_estimate_is_linear_in_it(request_of_two, steps):
     one = Linear(None, OBJECTIVES["flow"], digest="")
-    from_nothing = SAMPLERS["ddim"](
-        lambda state, level: one.estimate(state, level, request_of_two, 1.0),
-        torch.zeros(2, 2, 16, 16),
-        replace(one.objective, power=one.objective.mean_power),
-        steps,
-        generator(0),
-    )
+    one = replace(one, objective=replace(one.objective, power=one.objective.mean_power))
+    nothing = torch.zeros(2, 2, 16, 16)
+    from_nothing = one.sample(request_of_two, nothing, steps, generator(0))
     torch.testing.assert_close(one.mean(request_of_two, steps), from_nothing)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from polyclinic.cli import engine
+from polyclinic.cli import deployment, engine
 from polyclinic.cli.interrupt import resumable
 
 STATE = Path("server")
@@ -36,16 +36,16 @@ def start(federation: Path, state: Path, background: bool) -> None:
     """
     arguments = ["server", "start", str(federation), "--state", str(state)]
     if background:
-        engine.require_deployment(federation)
-        pid = engine.in_background(
-            arguments, state / "logs" / "server.log", lambda: engine.server_ready(state)
+        deployment.require_deployment(federation)
+        pid = deployment.in_background(
+            arguments, state / "logs" / "server.log", lambda: deployment.server_ready(state)
         )
         click.echo(f"the server works in the background (process {pid}); log: {state}/logs")
         for invite in sorted((state / "invites").glob("*.invite")):
             click.echo(f"invitation: {invite}")
         return
     with resumable(["polyclinic", *arguments]):
-        result = engine.serve(federation, state, _say)
+        result = deployment.serve(federation, state, _say)
     click.echo(f"finished: {result}")
     click.echo(f"report: {engine.write_report(result.parent)}")
 
@@ -59,7 +59,7 @@ def invite(federation: Path, site: str, state: Path) -> None:
 
     The server may run meanwhile. The keys that the site had joined with count no more.
     """
-    path, joined = engine.invite_again(federation, state, site)
+    path, joined = deployment.invite_again(federation, state, site)
     click.echo(f"invitation for {site}: {path}")
     if joined:
         click.echo(
@@ -73,7 +73,7 @@ def invite(federation: Path, site: str, state: Path) -> None:
 @_state("The server's folder.")
 def stop(state: Path) -> None:
     """Stop the server that works in a folder. Nothing that was finished is lost."""
-    stopped = engine.stop_server(state)
+    stopped = deployment.stop_server(state)
     click.echo("stopped" if stopped else "it was not running")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from polyclinic.cli import engine
+from polyclinic.cli import deployment
 from polyclinic.cli.declared import declared
 from polyclinic.cli.interrupt import resumable
 from polyclinic.cli.progress import telling
@@ -54,9 +54,9 @@ def join(
     The site's key is made here and stays here; so do images, labels, heads and predictions.
     Called again, it goes on with the key that is there.
     """
-    state = state or engine.usual_site_folder(invite)
+    state = state or deployment.usual_site_folder(invite)
     tells = None if keeps_scores is None else not keeps_scores
-    name = engine.join_federation(
+    name = deployment.join_federation(
         invite, state, data=data, format=format_, task=task, tells_scores=tells
     )
     options = ["--format", format_, "--task", task]
@@ -64,13 +64,13 @@ def join(
         options.append("--keep-scores" if keeps_scores else "--tell-scores")
     arguments = ["site", "join", str(invite), "--data", str(data), "--state", str(state), *options]
     if background:
-        pid = engine.in_background(
-            arguments, state / "logs" / "site.log", lambda: engine.site_ready(state)
+        pid = deployment.in_background(
+            arguments, state / "logs" / "site.log", lambda: deployment.site_ready(state)
         )
         click.echo(f"{name} works in the background (process {pid}); log: {state}/logs")
         return
     with resumable(["polyclinic", *arguments]):
-        engine.work_for_federation(state, _say)
+        deployment.work_for_federation(state, _say)
 
 
 @site.command(short_help="See what may be in the way, before joining.")
@@ -99,10 +99,10 @@ def check(
     server is there. Exit code 3 where something is wrong.
     """
     wrong = False
-    for checked in engine.preflight(invite, state):
+    for checked in deployment.preflight(invite, state):
         wrong |= _show(checked)
     with telling() as tell:
-        found = engine.check_site_data(invite, data, format=format_, task=task, tell=tell)
+        found = deployment.check_site_data(invite, data, format=format_, task=task, tell=tell)
     for checked in found:
         wrong |= _show(checked)
     if wrong:
@@ -119,7 +119,7 @@ def roster(state: Path, confirm: str | None) -> None:
     server, which may lie. Compare the fingerprint with the other sites, by telephone: where all
     have the same, confirm it. Until then the site takes no part.
     """
-    keys, fingerprint, confirmed = engine.site_roster(state, confirm)
+    keys, fingerprint, confirmed = deployment.site_roster(state, confirm)
     for name, key in sorted(keys.items()):
         click.echo(f"{name:16} {key}")
     click.echo(f"fingerprint: {fingerprint}")
@@ -136,7 +136,7 @@ def roster(state: Path, confirm: str | None) -> None:
 @click.argument("state", type=click.Path(path_type=Path))
 def stop(state: Path) -> None:
     """Stop the site that works in the folder STATE."""
-    stopped = engine.stop_site(state)
+    stopped = deployment.stop_site(state)
     click.echo("stopped" if stopped else "it was not running")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from polyclinic.cli import engine
+from polyclinic.cli import deployment
 from polyclinic.cli.output import emit
 from polyclinic.errors import RunError
 
@@ -18,7 +18,7 @@ PAUSE = 1.0  # s
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each.")
 def status(folders: tuple[Path, ...], wait: bool, as_json: bool) -> None:
     """Show what the servers and sites of FOLDERS are doing, or of all folders in this one."""
-    found = engine.deployed_states(folders)
+    found = deployment.deployed_states(folders)
     while wait:
         servers = [state for state in found if state.kind == "server"]
         if not servers:
@@ -35,7 +35,7 @@ def status(folders: tuple[Path, ...], wait: bool, as_json: bool) -> None:
                 f"{stopped[0] / 'logs'}, then start it again"
             )
         time.sleep(PAUSE)
-        found = engine.deployed_states(folders)
+        found = deployment.deployed_states(folders)
     for state in found:
         if as_json:
             about = {"running": state.running, "finished": state.finished, **state.about}

@@ -16,7 +16,7 @@ from polyclinic.inpaint.components import TUMOUR_FREE
 from polyclinic.inpaint.conditioning import DIFFUSED, Request
 from polyclinic.inpaint.network import NetworkConfig, PainterNetwork, build_network
 from polyclinic.inpaint.objectives import OBJECTIVES, Objective
-from polyclinic.inpaint.samplers import ddim
+from polyclinic.inpaint.samplers import SAMPLERS
 from polyclinic.models.device import autocast, device
 from polyclinic.models.state import State, load_into, load_state, save_state, state_of
 from polyclinic.seeding import generator
@@ -49,6 +49,26 @@ class Painter:
         guided = free[:, :1] + guidance * (asked[:, :1] - free[:, :1])
         return torch.cat([torch.where(tumour, guided, asked[:, :1]), asked[:, 1:]], dim=1)
 
+    def sample(
+        self,
+        request: Request,
+        noise: Tensor,
+        steps: int,
+        gen: torch.Generator,
+        *,
+        guidance: float = 1.0,
+        sampler: str = "ddim",
+    ) -> Tensor:
+        """One of the images and tumour maps that fit a request, (B, 2, H, W), begun with `noise`
+        of that shape; `sampler` is one of `SAMPLERS`, some of which add noise from `gen`."""
+        return SAMPLERS[sampler](
+            lambda state, level: self.estimate(state, level, request, guidance),
+            noise,
+            self.objective,
+            steps,
+            gen,
+        )
+
     @torch.no_grad()
     def mean(self, request: Request, steps: int) -> Tensor:
         """The mean of all images and tumour maps that fit a request, (B, 2, H, W), estimated.
@@ -66,22 +86,15 @@ class Painter:
         if self.mean_steps(steps) == 1 and self.objective.name != "ddpm":
             noise = torch.zeros_like(noise)
         noise = noise.to(request.known)
-        here = self._sample(noise, request, steps, gen)
-        mirrored = self._sample(-noise.flip(-1), request.mirrored(), steps, gen)
+        spaced = replace(self, objective=replace(self.objective, power=self.objective.mean_power))
+        count = self.mean_steps(steps)
+        here = spaced.sample(request, noise, count, gen)
+        mirrored = spaced.sample(request.mirrored(), -noise.flip(-1), count, gen)
         return (here + mirrored.flip(-1)) / 2
 
     def mean_steps(self, steps: int) -> int:
         """How many steps each of the two samples of `mean` takes, if asked for `steps`."""
         return 1 if self.objective.name == "regression" else steps
-
-    def _sample(self, noise: Tensor, request: Request, steps: int, gen: torch.Generator) -> Tensor:
-        return ddim(
-            lambda state, level: self.estimate(state, level, request, guidance=1.0),
-            noise,
-            replace(self.objective, power=self.objective.mean_power),
-            self.mean_steps(steps),
-            gen,
-        )
 
     def _estimate(self, state: Tensor, levels: Tensor, request: Request) -> Tensor:
         with autocast():

@@ -329,11 +329,11 @@ def _sample(painter: Painter, request: Request, noise: Tensor, settings: Setting
         return painter.mean(request, settings.steps)
     if painter.objective.name == "regression":
         raise ConfigError("mode: a painter trained with `regression` has only the mode `mean`")
-    gen = generator(settings.seed, "sampler")
-    return SAMPLERS[settings.sampler](
-        lambda state, level: painter.estimate(state, level, request, settings.guidance),
+    return painter.sample(
+        request,
         noise,
-        painter.objective,
         settings.steps,
-        gen,
+        generator(settings.seed, "sampler"),
+        guidance=settings.guidance,
+        sampler=settings.sampler,
     )

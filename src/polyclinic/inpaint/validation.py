@@ -9,7 +9,6 @@ from torch import Tensor
 from polyclinic.inpaint.components import COLOURS, KEEP
 from polyclinic.inpaint.crops import Batch
 from polyclinic.inpaint.painter import Painter
-from polyclinic.inpaint.samplers import SAMPLERS
 from polyclinic.inpaint.training import region_loss, to_device
 from polyclinic.seeding import generator
 
@@ -65,13 +64,7 @@ def preview(painter: Painter, batch: Batch, steps: int = 8) -> Image.Image:
     else:
         gen = generator("preview")
         noise = torch.randn(batch.x.shape, generator=gen).to(request.known.device)
-        x = SAMPLERS["ddim"](
-            lambda state, level: painter.estimate(state, level, request, 1.0),
-            noise,
-            painter.objective,
-            steps,
-            gen,
-        ).cpu()
+        x = painter.sample(request, noise, steps, gen).cpu()
     rows = [_row(batch, x, number) for number in range(min(SHOWN, len(x)))]
     half = (len(rows) + 1) // 2
     blank = np.zeros_like(rows[0])

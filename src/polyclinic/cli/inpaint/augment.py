@@ -5,7 +5,7 @@ from typing import Literal
 
 import click
 
-from polyclinic.cli import engine
+from polyclinic.cli.inpaint import engine
 from polyclinic.cli.inpaint.options import (
     PATH,
     guidance_option,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from polyclinic.cli import engine
+from polyclinic.cli.inpaint import engine
 from polyclinic.cli.inpaint.options import (
     PATH,
     force_option,

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import click
 
-from polyclinic.cli import engine
+from polyclinic.cli.inpaint import engine
 from polyclinic.cli.inpaint.options import (
     PATH,
     json_option,

@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from polyclinic.cli import engine
+from polyclinic.cli.inpaint import engine
 from polyclinic.cli.inpaint.options import (
     PATH,
     image_sequence_option,
