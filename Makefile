@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := src tests scripts benchmarks
 # Two processes of one thread each pass the tests in half the time that one of two threads needs.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # A folder that holds sites/, one folder of images a hospital, and the server's corpus/.
 DATA ?= data

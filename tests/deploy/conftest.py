@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from polyclinic.config import Config
 from polyclinic.deploy import coordinator
 from polyclinic.deploy.agreement import Agreement, agreement_of
 from polyclinic.deploy.folders import ACCOUNTS, EXCHANGES, LEDGER, write_private, write_record
@@ -113,11 +114,17 @@ def deployment(hospitals: Path) -> Deployment:
     return load_deployment(hospitals / "federation.toml")
 
 
+def in_one_process(config: Config, hospitals: Path) -> Config:
+    """The same federation, whose sites are folders here."""
+    return replace(
+        config, sites=tuple(replace(site, path=hospitals / site.name) for site in config.sites)
+    )
+
+
 @pytest.fixture
-def simulated(hospitals: Path, deployment: Deployment):
+def simulated(hospitals: Path, deployment: Deployment) -> Config:
     """The same federation as it runs in one process."""
-    sites = tuple(replace(s, path=hospitals / s.name) for s in deployment.config.sites)
-    return replace(deployment.config, sites=sites)
+    return in_one_process(deployment.config, hospitals)
 
 
 def make_site(folder: Path, name: str, data: Path, agreement: Agreement) -> Site:

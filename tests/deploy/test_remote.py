@@ -10,11 +10,15 @@ import pytest
 from polyclinic.deploy import coordinator
 from polyclinic.deploy.coordinator import coordinate, took_part
 from polyclinic.deploy.remote import ATTEMPTS, LEAST, RemoteSites
+from polyclinic.deploy.settings import load_deployment
 from polyclinic.deploy.terms import aggregation
 from polyclinic.errors import RunError
 from polyclinic.federation.exchange import site_stage
+from polyclinic.models.device import fixed_threads
 from polyclinic.run.directory import RunDirectory
 from polyclinic.run.experiment import run_experiment
+
+from .conftest import in_one_process
 
 
 class Clock:
@@ -55,21 +59,34 @@ def encoders(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in found}
 
 
-def test_the_encoder_is_the_same_as_in_one_process(letters, deployment, simulated, tmp_path):
-    run_experiment(simulated, tmp_path / "here")
+@pytest.fixture(scope="module")
+def here(hospitals, tmp_path_factory):
+    """The directory of the same federation's run in one process; nobody may change it."""
+    config = load_deployment(hospitals / "federation.toml").config
+    folder = tmp_path_factory.mktemp("here")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYCLINIC_CACHE", str(folder / "cache"))
+        patch.setenv("POLYCLINIC_DEVICE", "cpu")
+        patch.setenv("POLYCLINIC_PRECISION", "float32")
+        with fixed_threads(1):
+            run_experiment(in_one_process(config, hospitals), folder / "run")
+    return folder / "run"
+
+
+def test_the_encoder_is_the_same_as_in_one_process(letters, deployment, here, tmp_path):
     result = coordinate(deployment.config, tmp_path / "there", remote(letters, deployment))
-    assert encoders(tmp_path / "there") == encoders(tmp_path / "here") != {}
+    assert encoders(tmp_path / "there") == encoders(here) != {}
     (run,) = json.loads(result.read_text())["runs"]
     assert [stage["who"] for stage in run["stages"]] == ["3 of 3", "3 of 3"]
-    for stage, record in zip(run["stages"], stage_records(tmp_path / "here"), strict=True):
+    for stage, record in zip(run["stages"], stage_records(here), strict=True):
         for way in ("bytes_up", "bytes_down"):
             assert stage[way] == sum(said[way] for said in record["sites"].values()) > 0
-    here = json.loads((tmp_path / "here" / "results.json").read_text())["scores"]
+    scores = json.loads((here / "results.json").read_text())["scores"]
     for judged in run["judged"]:
         for protocol, name in (("linear-probe", "linear_probe"), ("fine-tune", "fine_tune")):
             (value,) = [
                 s["value"]
-                for s in here
+                for s in scores
                 if s["site"] == judged["site"] and s["protocol"] == protocol and s["primary"]
             ]
             assert judged["scores"][name] == value
@@ -95,9 +112,8 @@ def test_guarded_the_encoder_and_what_sites_gain_are_those_of_one_process(
 
 @pytest.mark.parametrize("after", [1, 2, 3, 5])
 def test_killed_anywhere_the_server_goes_on_to_the_same_encoder(
-    letters, deployment, tmp_path, monkeypatch, after
+    letters, deployment, here, tmp_path, monkeypatch, after
 ):
-    coordinate(deployment.config, tmp_path / "whole", remote(letters, deployment))
     record, calls = RunDirectory.record, []
 
     def interrupted(self, entry):
@@ -111,7 +127,7 @@ def test_killed_anywhere_the_server_goes_on_to_the_same_encoder(
         coordinate(deployment.config, tmp_path / "cut", remote(letters, deployment))
     monkeypatch.setattr(RunDirectory, "record", record)
     coordinate(deployment.config, tmp_path / "cut", remote(letters, deployment))
-    assert encoders(tmp_path / "cut") == encoders(tmp_path / "whole") != {}
+    assert encoders(tmp_path / "cut") == encoders(here) != {}
 
 
 def test_a_site_that_dies_is_absent_and_named_and_the_run_goes_on(letters, deployment, tmp_path):
@@ -260,9 +276,8 @@ def test_an_answer_with_undeclared_parts_is_refused_and_named(letters, deploymen
 
 
 def test_where_refusals_leave_fewer_than_a_quorum_the_run_stops_and_can_go_on(
-    letters, deployment, tmp_path
+    letters, deployment, here, tmp_path
 ):
-    coordinate(deployment.config, tmp_path / "whole", remote(letters, deployment))
     collect, refusing = letters.collect, True
 
     def refused(messages):
@@ -279,7 +294,7 @@ def test_where_refusals_leave_fewer_than_a_quorum_the_run_stops_and_can_go_on(
     result = coordinate(deployment.config, tmp_path / "run", remote(letters, deployment))
     (run,) = json.loads(result.read_text())["runs"]
     assert [stage["who"] for stage in run["stages"]] == ["3 of 3", "3 of 3"]
-    assert encoders(tmp_path / "run") == encoders(tmp_path / "whole") != {}
+    assert encoders(tmp_path / "run") == encoders(here) != {}
 
 
 @pytest.fixture

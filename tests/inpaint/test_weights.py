@@ -80,7 +80,7 @@ def test_tumour_free_tissue_is_nearer_to_the_truth_than_biharmonic_infill(painte
 def test_components_look_as_they_do_in_each_sequence(painter, heads):
     """Oedema is bright in FLAIR, enhancing tumour bright after contrast."""
     differences = {OEDEMA: [], ENHANCING: []}
-    for case in heads:
+    for case in heads[:3]:
         for z, mask in regions(case):
             for component, sequence in ((OEDEMA, FLAIR), (ENHANCING, T1C)):
                 tumour = painted(painter, case, z, mask, component, sequence)
@@ -93,7 +93,7 @@ def test_components_look_as_they_do_in_each_sequence(painter, heads):
 
 def test_a_box_gets_a_tumour_with_a_contour(painter, heads):
     shares = []
-    for case in heads:
+    for case in heads[:3]:
         for z, mask in regions(case):
             box = box_around(mask)
             region = overlay(empty(mask.shape), box, OEDEMA, boxed=True)

@@ -68,6 +68,16 @@ def config(hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture(scope="session")
+def whole_run(hospitals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a finished run of `config`; nobody may change it."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYCLINIC_CACHE", str(folder / "cache"))
+        run_experiment(_tiny(hospitals), folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
 def finished_run(hospitals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a finished run in which `south` was held out; nobody may change it."""
     folder = tmp_path_factory.mktemp("finished")

@@ -3,6 +3,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,8 +67,8 @@ def test_a_run_leaves_everything_that_the_docs_promise(config: Config, tmp_path:
     assert passed[0].message in (run / "log.txt").read_text()
 
 
-def test_alone_nothing_travels_together_the_encoder_does(config: Config, tmp_path: Path):
-    content = json.loads(run_experiment(config, tmp_path / "run").read_text())
+def test_alone_nothing_travels_together_the_encoder_does(config: Config, whole_run: Path):
+    content = json.loads((whole_run / "results.json").read_text())
     sent = {(c["method"], c["site"]): c["bytes_up"] for c in content["communication"]}
     assert sent["local", "north"] == 0
     parameters = content["encoder"]["parameters"]
@@ -118,9 +119,8 @@ def test_a_baseline_may_be_trained_for_longer_than_the_start(config: Config, tmp
 
 @pytest.mark.parametrize("after", [1, 3, 4, 5, 9, 14, 20])
 def test_interrupted_anywhere_and_resumed_ends_with_the_same_bits(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+    config: Config, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ):
-    whole = run_experiment(config, tmp_path / "whole")
     record, calls = RunDirectory.record, []
 
     def interrupted(self, entry):
@@ -135,15 +135,16 @@ def test_interrupted_anywhere_and_resumed_ends_with_the_same_bits(
     monkeypatch.setattr(RunDirectory, "record", record)
     told: list[Progress] = []
     resumed = run_experiment(config, tmp_path / "cut", resume=True, tell=told.append)
-    assert without_time(resumed) == without_time(whole)
-    assert encoders(tmp_path / "cut") == encoders(tmp_path / "whole")
+    assert without_time(resumed) == without_time(whole_run / "results.json")
+    assert encoders(tmp_path / "cut") == encoders(whole_run)
     assert told[-1].done == pytest.approx(1.0)  # what the first run did counts as well
 
 
-def test_killed_and_resumed_ends_with_the_same_bits(config: Config, tmp_path: Path):
+def test_killed_and_resumed_ends_with_the_same_bits(
+    config: Config, whole_run: Path, tmp_path: Path
+):
     file = tmp_path / "federation.toml"
     file.write_text(config_to_toml(config))
-    whole = run_experiment(config, tmp_path / "whole")
     command = [sys.executable, "-m", "polyclinic", "run", str(file), "--out", str(tmp_path / "cut")]
     process = subprocess.Popen([*command, "--quiet"], stderr=subprocess.PIPE)
     metrics = tmp_path / "cut" / "metrics.jsonl"
@@ -158,14 +159,15 @@ def test_killed_and_resumed_ends_with_the_same_bits(config: Config, tmp_path: Pa
     with metrics.open("a") as file:
         file.write('{"unit": "seed-0/torn')  # a line that the kill cut short
     resumed = run_experiment(config, tmp_path / "cut", resume=True)
-    assert without_time(resumed) == without_time(whole)
-    assert encoders(tmp_path / "cut") == encoders(tmp_path / "whole")
+    assert without_time(resumed) == without_time(whole_run / "results.json")
+    assert encoders(tmp_path / "cut") == encoders(whole_run)
 
 
 def test_a_finished_run_resumes_to_the_same_results_without_training(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Config, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    first = without_time(run_experiment(config, tmp_path / "run"))
+    shutil.copytree(whole_run, tmp_path / "run")
+    first = without_time(whole_run / "results.json")
     monkeypatch.setattr(training, "pretrain", None)
     monkeypatch.setattr(training, "METHODS", {})
     assert without_time(run_experiment(config, tmp_path / "run", resume=True)) == first
@@ -179,7 +181,7 @@ def test_a_resumed_run_may_add_methods(config: Config, tmp_path: Path):
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Config, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     from polyclinic.models import state
 
@@ -196,7 +198,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
         run_experiment(config, tmp_path / "cut")
     monkeypatch.setattr(state, "save_file", save)
     resumed = run_experiment(config, tmp_path / "cut", resume=True)
-    assert without_time(resumed) == without_time(run_experiment(config, tmp_path / "whole"))
+    assert without_time(resumed) == without_time(whole_run / "results.json")
 
 
 def test_errors_name_the_site(config: Config, tmp_path: Path):
