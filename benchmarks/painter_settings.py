@@ -70,7 +70,7 @@ def main() -> None:
 
 def _choose(arguments: argparse.Namespace, segmenter_steps: int | None = None) -> dict[str, Any]:
     result = records.circumstances(PACKAGES, seed=SEED)
-    spaced = {f"power {power:g}": (power, {}) for power in POWERS}
+    spaced = {f"power {power:g}": (power, {"guidance": 1.0}) for power in POWERS}
     found = _judged(arguments, "levels", spaced, segmenter_steps)
     powers = {power: found["settings"][f"power {power:g}"]["kid"] for power in POWERS}
     power = min(powers, key=lambda key: _known(powers[key]))

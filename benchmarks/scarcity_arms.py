@@ -37,7 +37,7 @@ REMOVED_SLICES = 5
 class Recipe:
     """How cases are painted."""
 
-    guidance: float = 1.0
+    guidance: float = Settings.guidance
     balance: Balance = "none"
     varied: bool = False  # shapes are deformed twice, and grow or shrink
     removing: bool = False  # half of the added cases: their own tumours painted away
@@ -67,7 +67,7 @@ ARMS: Mapping[str, Arm] = {
     "painted-three-quarters": replace(_PAINTED, share=0.75),
     "painted-filtered": replace(_PAINTED, kept=2 / 3),
     "painted-shapes": replace(_PAINTED, recipe=Recipe(balance="size", varied=True)),
-    "painted-guided": replace(_PAINTED, recipe=Recipe(guidance=2.0)),
+    "painted-guided": replace(_PAINTED, recipe=Recipe(guidance=2.5)),
     "painted-removing": replace(_PAINTED, recipe=Recipe(removing=True)),
     RARE: replace(_PAINTED, recipe=Recipe(balance="component")),
 }

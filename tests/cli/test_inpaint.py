@@ -76,7 +76,7 @@ def test_an_edit_prints_what_and_where_and_warns_on_stderr(calls, capsys):
         "slices": (3, 9),
         "sequence": None,
         "steps": 2,
-        "guidance": 1.0,
+        "guidance": 1.5,
         "seed": 0,
         "mode": "mean",
         "samples": 3,

@@ -241,7 +241,7 @@ def test_near_parts_are_painted_together(painter, monkeypatch):
     )
     region = square((32, 32), 10, 4, 4)
     region.fill_map[10:14, 14:18] = TUMOUR_FREE
-    paint(painter, head(), [region], 3, 28, Settings(steps=1))
+    paint(painter, head(), [region], 3, 28, Settings(steps=1, guidance=1.0))
     assert len(calls) == 1
 
 
@@ -256,7 +256,8 @@ def test_sequences_follow_the_one_that_shows_tumours_best(painter, monkeypatch):
     monkeypatch.setattr(painter.network, "forward", watched)
     volumes = {number: head() + number / 10 for number in (0, 2, 3)}
     regions = [square((32, 32), 10, 10, 8, OEDEMA, boxed=True)]
-    out, realised = paint_sequences(painter, volumes, regions, 28, Settings(steps=1))
+    settings = Settings(steps=1, guidance=1.0)
+    out, realised = paint_sequences(painter, volumes, regions, 28, settings)
     # the first twice: a box
     order = [(3, False), (3, False), (2, True), (0, True)]
     assert [(number, has) for number, has, _ in seen] == order

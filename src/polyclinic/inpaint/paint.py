@@ -57,7 +57,7 @@ def paint(
     box: bool = False,
     slices: tuple[int, int] | None = None,
     steps: int = 4,
-    guidance: float = 1.0,
+    guidance: float = 1.5,
     mode: Mode = "sample",
     seed: int = 0,
     painter: str | os.PathLike[str] | Painter | None = None,

@@ -49,7 +49,7 @@ class Settings:
     (`polyclinic.inpaint.grain`)."""
 
     steps: int = 4
-    guidance: float = 1.0
+    guidance: float = 1.5  # benchmarks/painter_settings.py
     seed: int = 0
     mode: Mode = "sample"
     sampler: str = "ddim"

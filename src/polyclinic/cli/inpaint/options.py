@@ -40,7 +40,7 @@ steps_option = click.option(
 guidance_option = click.option(
     "--guidance",
     type=click.FloatRange(min=0),
-    default=1.0,
+    default=1.5,
     show_default=True,
     help="How much tumours that are asked for are exaggerated; 1 is not at all.",
 )
