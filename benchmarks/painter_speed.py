@@ -186,8 +186,11 @@ def _painting(
 
 def _bulk(painter: Any, batch: Any, steps: int) -> None:
     """All crops of a batch at once."""
+    from polyclinic.inpaint.painting import Settings
+
     request, noise, gen = _begun(batch)
-    painter.sample(request, noise, steps, gen).cpu()  # a GPU is waited for
+    x = painter.sample(request, noise, steps, gen, guidance=Settings().guidance)
+    x.cpu()  # a GPU is waited for
 
 
 def _bulk_mean(painter: Any, batch: Any, steps: int) -> None:
