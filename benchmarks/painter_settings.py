@@ -9,8 +9,9 @@ spaces the levels (`objectives.Objective.power`), by the lowest KID of all kinds
 then, with that power, the guidance weight: the highest mean Dice of painted components whose KID is
 no more than a tenth above that of weight 1. Then the same without feather, without grain, without
 either, and with twice the steps: feather and grain stay, each where it lowers the ring AUC and KID
-is no more than a tenth above that without. Last, the mean: the power with the highest PSNR; with
-that power, other numbers of steps.
+is no more than a tenth above that without. Last, the mean: which power has the highest PSNR (levels
+have one power for all, so this only tells whether it is the same); with that power, other numbers
+of steps.
 """
 
 import argparse
@@ -124,7 +125,7 @@ def _judged(
     settings: Mapping[str, tuple[float, Mapping[str, Any]]],
     segmenter_steps: int | None,
 ) -> dict[str, Any]:
-    """Every setting (power of both, and of `Settings`) on the same edits: a few numbers of each."""
+    """Every setting (power, and of `Settings`) on the same edits: a few numbers of each."""
     from polyclinic.inpaint.painting import Settings
     from polyclinic.run.painter_evaluation import variants as ways
     from polyclinic.run.painter_evaluation.evaluation import (
@@ -154,7 +155,7 @@ def _judged(
     inputs = read_inputs(config.painter, config.data, config.order, config.split, tell)
     variants = []
     for label, (power, more) in settings.items():
-        objective = dataclasses.replace(inputs.painter.objective, power=power, mean_power=power)
+        objective = dataclasses.replace(inputs.painter.objective, power=power)
         painter = dataclasses.replace(inputs.painter, objective=objective)
         variants.append(ways.diffusion(label, painter, Settings(**{"steps": STEPS, **more})))
     path = evaluate_variants(

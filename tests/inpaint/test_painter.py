@@ -38,10 +38,9 @@ def request_of_two():
 @pytest.mark.parametrize(("objective", "steps"), [("flow", 2), ("flow", 4), ("ddpm", 1)])
 def test_it_is_the_average_of_two_samples(painter, request_of_two, objective, steps):
     one = replace(painter, objective=OBJECTIVES[objective])
-    spaced = replace(one, objective=replace(one.objective, power=one.objective.mean_power))
     noise = torch.randn(2, 2, 16, 16, generator=generator("mean"))
-    here = spaced.sample(request_of_two, noise, steps, generator(0))
-    mirrored = spaced.sample(request_of_two.mirrored(), -noise.flip(-1), steps, generator(0))
+    here = one.sample(request_of_two, noise, steps, generator(0))
+    mirrored = one.sample(request_of_two.mirrored(), -noise.flip(-1), steps, generator(0))
     mirrored = mirrored.flip(-1)
     assert torch.equal(one.mean(request_of_two, steps), (here + mirrored) / 2)
     assert not torch.allclose(here, mirrored)
@@ -100,7 +99,6 @@ class Linear(Painter):
 @pytest.mark.parametrize("steps", [2, 3, 8])
 def test_noise_cancels_out_where_the_estimate_is_linear_in_it(request_of_two, steps):
     one = Linear(None, OBJECTIVES["flow"], digest="")
-    one = replace(one, objective=replace(one.objective, power=one.objective.mean_power))
     nothing = torch.zeros(2, 2, 16, 16)
     from_nothing = one.sample(request_of_two, nothing, steps, generator(0))
     torch.testing.assert_close(one.mean(request_of_two, steps), from_nothing)

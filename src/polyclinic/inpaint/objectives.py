@@ -42,7 +42,7 @@ class Objective:
     `draw_noise(like, level, gen)` returns noise for a batch; `estimate(output, state, level)` and
     `loss(output, state, level, x, noise)` take tensors (B, 2, H, W) and levels (B, 1, 1, 1).
     Samplers walk down the levels (1 - i / steps) ** `power`: a higher power takes smaller steps
-    towards the end, where texture is decided. `mean_power` is that for the mean, which has none.
+    towards the end, where texture is decided.
     """
 
     name: ObjectiveName
@@ -53,7 +53,6 @@ class Objective:
     estimate: Callable[[Tensor, Tensor, Tensor], Tensor]
     loss: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
     power: float = 1.0
-    mean_power: float = 1.0
 
     def corrupt(self, x: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         """The state at `level` (B, 1, 1, 1)."""
@@ -127,7 +126,6 @@ OBJECTIVES: Mapping[ObjectiveName, Objective] = {
         estimate=lambda output, _, __: output,
         loss=_flow_loss,
         power=3.0,  # benchmarks/painter_settings.py
-        mean_power=1.5,
     ),
     "ddpm": Objective(
         name="ddpm",

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +86,9 @@ class Painter:
         if self.mean_steps(steps) == 1 and self.objective.name != "ddpm":
             noise = torch.zeros_like(noise)
         noise = noise.to(request.known)
-        spaced = replace(self, objective=replace(self.objective, power=self.objective.mean_power))
         count = self.mean_steps(steps)
-        here = spaced.sample(request, noise, count, gen)
-        mirrored = spaced.sample(request.mirrored(), -noise.flip(-1), count, gen)
+        here = self.sample(request, noise, count, gen)
+        mirrored = self.sample(request.mirrored(), -noise.flip(-1), count, gen)
         return (here + mirrored.flip(-1)) / 2
 
     def mean_steps(self, steps: int) -> int:
