@@ -20,6 +20,7 @@ from polyclinic.inpaint.segmenter import (
     count_overlaps,
     load_segmenter,
     network_input,
+    rare_first,
     save_segmenter,
     segmentation_loss,
     train_segmenter,
@@ -51,6 +52,19 @@ def test_the_plan_s_network_has_about_a_million_weights(cases):
     plan = SegmentPlan(steps=1, batch_size=1)
     trained = train_segmenter(cases[:1], plan, 0)
     assert 0.7e6 < sum(p.numel() for p in trained.network.parameters()) < 1.3e6
+
+
+def test_components_are_drawn_alike_however_few_cases_show_them(cases):
+    """Three cases of oedema, one of which shows a core too, and two without a tumour."""
+    labels = [(2,), (2,), (1, 2), (), ()]
+    made = []
+    for shown in labels:
+        components = np.zeros_like(cases[0].components)
+        for z, component in enumerate(shown):
+            components[z, :4] = component
+        made.append(dataclasses.replace(cases[0], components=components))
+    weights = rare_first(made)
+    assert weights == pytest.approx([1 / 3, 1 / 3, 1 + 1 / 3, 1 / 2, 1 / 2])
 
 
 def test_the_same_seed_gives_the_same_network_and_tells_each_step(cases):

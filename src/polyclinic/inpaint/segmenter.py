@@ -242,6 +242,15 @@ def train_segmenter(
     return Segmenter(network.eval(), plan.features, plan.patch)
 
 
+def rare_first(cases: Sequence[Case]) -> list[float]:
+    """Weights for `train_segmenter` by which each component comes from as many drawn cases as any
+    other: a judge that meets a rare one rarely never finds it. Cases without a tumour count as
+    those of one more."""
+    shown = [{int(c) for c in np.unique(case.components) if c} or {0} for case in cases]
+    counts = {c: sum(c in mine for mine in shown) for mine in shown for c in mine}
+    return [sum(1 / counts[c] for c in mine) for mine in shown]
+
+
 def count_overlaps(segmenter: Segmenter, cases: Sequence[Case]) -> NDArray[np.int64]:
     """What Dice needs, case by case: int64 (N, `len(COMPONENTS)`, 3).
 

@@ -26,6 +26,7 @@ from polyclinic.inpaint.segmenter import (
     Segmenter,
     SegmentPlan,
     load_segmenter,
+    rare_first,
     save_segmenter,
     train_segmenter,
 )
@@ -65,7 +66,9 @@ class Evaluation:
     max_slices: int | None = 60
     samples: int = 4
     seed: int = 0
-    segmenter_plan: SegmentPlan = field(default_factory=lambda: SegmentPlan(geometry=Geometry()))
+    segmenter_plan: SegmentPlan = field(
+        default_factory=lambda: SegmentPlan(steps=3000, geometry=Geometry())
+    )
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.samples < 1:
@@ -140,7 +143,9 @@ def _segmenter(
         tell(Progress("evaluate", done, method="segmenter", loss=loss, seconds_left=left))
 
     plan = config.segmenter_plan
-    segmenter = train_segmenter(training, plan, config.seed, "segmenter", tell=told)
+    segmenter = train_segmenter(
+        training, plan, config.seed, "segmenter", weights=rare_first(training), tell=told
+    )
     save_segmenter(segmenter, kept)
     tell(Progress("evaluate", SEGMENTER_SHARE, message=f"the segmenter is kept in {kept}"))
     return segmenter
