@@ -14,8 +14,8 @@ def row(slice_, sequence, *shown, variant=painter.LEAD, case="a"):
     }
 
 
-def entries(group, ratio):
-    values = {"dice": 0.5, "dice_real": 0.6, "dice_ratio": ratio}
+def entries(group, ratio, real=0.6):
+    values = {"dice": 0.5, "dice_real": real, "dice_ratio": ratio}
     return [
         {"variant": painter.LEAD, "by": "component", "group": group, "measure": m, "value": value}
         for m, value in values.items()
@@ -35,7 +35,7 @@ def test_slices_count_once_and_what_is_left_out_says_why():
         "components": [
             *entries("core, exact", 0.9),
             *entries("oedema, exact", 0.1),
-            *entries("enhancing, exact", None),
+            *entries("enhancing, exact", 0.9, real=0.1),
         ]
     }
     found = {part["group"]: part for part in painter.components(tables, rows)}
@@ -46,5 +46,46 @@ def test_slices_count_once_and_what_is_left_out_says_why():
     }
     assert found["core, exact"]["left_out"] is None
     assert found["oedema, exact"]["left_out"] == "14 slices show it; expected 20"
-    assert "finds nothing of it in the real slices" in found["enhancing, exact"]["left_out"]
+    why = "the segmenter's Dice on the real slices is 0.10; expected 0.5"
+    assert found["enhancing, exact"]["left_out"] == why
     assert found["core, exact"]["dice_ratio"] == 0.9
+
+
+def difference(variant, high, measure):
+    return {"variant": variant, "group": painter.MEAN, "measure": measure, "high": high}
+
+
+def test_the_mean_beats_another_where_the_whole_interval_says_so():
+    tables = {name: [] for name in ("infill", "features", "time", "seams", "diversity",
+                                    "containment")}  # fmt: skip
+    rivals = ("biharmonic", "telea", "regression")
+    claim = "the mean beats infill without diffusion"
+
+    def said(highs):
+        tables["differences"] = [
+            difference(name, high, measure)
+            for name, high in zip(rivals, highs, strict=True)
+            for measure in ("psnr", "ssim")
+        ]
+        return painter._claims(tables, [])[claim]
+
+    assert said([-0.1, -0.2, -0.01]) is True
+    assert said([-0.1, -0.2, 0.01]) is False
+    assert said([-0.1, -0.2, None]) is None
+
+
+def test_boxes_hold_as_the_model_says_and_as_the_segmenter_finds():
+    tables = {name: [] for name in ("infill", "features", "time", "seams", "diversity",
+                                    "differences")}  # fmt: skip
+
+    def said(model, found, real):
+        tables["containment"] = [
+            {"variant": painter.LEAD, "kind": "tumour", "by": "all", "measure": name, "value": v}
+            for name, v in (("containment", model), ("containment_found", found),
+                            ("containment_found_real", real))
+        ]  # fmt: skip
+        return painter._claims(tables, [])["boxes"]
+
+    assert said(1.0, 0.9, 0.9) is True
+    assert said(1.0, 0.8, 0.9) is False
+    assert said(0.98, 0.9, 0.9) is False

@@ -1,6 +1,5 @@
 """A trained painter: network, objective and what it was trained on, in one file of weights."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from polyclinic.inpaint.network import NetworkConfig, PainterNetwork, build_netw
 from polyclinic.inpaint.objectives import OBJECTIVES, Objective
 from polyclinic.inpaint.samplers import SAMPLERS
 from polyclinic.models.device import autocast, device
-from polyclinic.models.state import State, load_into, load_state, save_state, state_of
+from polyclinic.models.state import digest_of, load_into, load_state, save_state, state_of
 from polyclinic.seeding import generator
 
 
@@ -132,7 +131,7 @@ def load_painter(path: Path) -> Painter:
             "expected a file that `polyclinic inpaint train` wrote"
         ) from None
     network.to(device()).eval()
-    return Painter(network, objective, _digest(state), card)
+    return Painter(network, objective, digest_of(state), card)
 
 
 def splits_beside(weights: Path) -> dict[str, list[str]] | None:
@@ -154,10 +153,3 @@ def splits_beside(weights: Path) -> dict[str, list[str]] | None:
             f"{path}: expected a list of cases for each of {', '.join(SPLITS)}; restore the "
             "file, or train again with another --out"
         ) from None
-
-
-def _digest(state: State) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode() + state[name].contiguous().numpy().tobytes())
-    return digest.hexdigest()

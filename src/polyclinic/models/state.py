@@ -1,6 +1,7 @@
 """Weights as a flat dictionary of named CPU tensors: what is stored, sent and averaged."""
 
 import errno
+import hashlib
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,14 @@ def state_of(module: nn.Module) -> State:
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in module.state_dict().items()
     }
+
+
+def digest_of(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names and values, whatever file they are in."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode() + state[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyclinic.errors import DataError
-from polyclinic.evaluate.painting import variety
 from polyclinic.evaluate.painting.variety import (
     copy_rate,
     diversity,
@@ -85,14 +84,6 @@ def test_nearest_distances_match_loops(height, width, count, seed):
     region.flat[:2] = True
     found = nearest_distance(patch, region, candidates)
     assert found == pytest.approx(slow_nearest(patch, region, candidates))
-
-
-def test_chunks_change_nothing(monkeypatch):
-    rng = np.random.default_rng(0)
-    patch, candidates = rng.normal(size=(6, 6)), rng.normal(size=(50, 6, 6))
-    whole = nearest_distance(patch, square(6, 6), candidates)
-    monkeypatch.setattr(variety, "_CHUNK", 100)
-    assert nearest_distance(patch, square(6, 6), candidates) == pytest.approx(whole)
 
 
 def test_variants_are_all_shifts_and_their_mirror_images():

@@ -49,4 +49,4 @@ def painter(awake):
 @pytest.fixture
 def judges(cases):
     segmenter = train_segmenter(cases[:2], PLAN, 0)
-    return Judges(segmenter, segmenter_encoder(segmenter), TrainingImages(cases[:2], seed=0))
+    return Judges(segmenter, segmenter_encoder(segmenter), TrainingImages(cases[:2]))

@@ -4,11 +4,13 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from polyclinic.data.phantoms import brain
 from polyclinic.errors import ConfigError, DataError, RunError
 from polyclinic.inpaint.cases import MADE_UP
 from polyclinic.inpaint.painter import save_painter
+from polyclinic.inpaint.painting import Settings
 from polyclinic.inpaint.segmenter import SegmentPlan
 from polyclinic.inpaint.training import PaintPlan
 from polyclinic.report.painting import write_painting_report
@@ -78,7 +80,7 @@ class StoppedError(Exception):
     pass
 
 
-def rows_without_time(rows, _):
+def rows_without_time(rows, *_):
     """In the place of tables: they are made of rows alone."""
     return {"rows": [{k: v for k, v in row.items() if k != "seconds"} for row in rows]}
 
@@ -111,10 +113,35 @@ def test_rows_of_other_variants_are_refused(config, tmp_path):
     biharmonic, telea = baselines()
     config = replace(config, samples=1)
     module.evaluate_variants(config, inputs, [telea], tmp_path / "out")
-    with pytest.raises(RunError, match=r"was painted by real, telea; expected real, biharmonic;"):
+    with pytest.raises(RunError, match=r"painted by biharmonic, telea: painter, settings or weig"):
         module.evaluate_variants(config, inputs, [biharmonic], tmp_path / "out", resume=True)
     with pytest.raises(ConfigError, match=r"names that differ, got telea, telea"):
         module.evaluate_variants(config, inputs, [telea, telea], tmp_path / "new")
+
+
+def test_an_evaluation_goes_on_with_what_it_was_begun_with(
+    config, run, painter, tmp_path, monkeypatch
+):
+    config = replace(config, samples=1, max_slices=1)
+    out = tmp_path / "out"
+    evaluate_painter(config, out)
+    metrics, judged = out / "metrics.jsonl", out / "judged.json"
+    before = metrics.read_bytes()
+    kept = json.loads(judged.read_text())
+    assert kept["variants"]["flow, 1 steps"]["settings"]["guidance"] == Settings().guidance
+
+    one = painter()
+    with torch.no_grad():
+        next(one.network.parameters()).add_(1)
+    save_painter(one, run / "painter.safetensors")
+    with pytest.raises(RunError, match=r"painted by flow, 1 steps, flow, mean: painter, settings"):
+        evaluate_painter(config, out, resume=True)
+    judged.unlink()
+    records = [json.loads(line) for line in before.splitlines()]
+    records[0]["edit"]["seed"] += 1
+    metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with pytest.raises(RunError, match=r"edit-00000 was planned from other data, or painted by"):
+        evaluate_painter(config, out, resume=True)
 
 
 def test_weights_name_the_patients_that_they_are_judged_on(run, folder, tmp_path):

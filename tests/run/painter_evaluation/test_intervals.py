@@ -53,17 +53,34 @@ def test_the_kernel_distance_is_that_of_gretton():
         for j in range(6)
         if i != j
     ]
-    found = intervals.kernel_distance(a, b, PATIENTS, 0)
+    found = intervals.kernel_distance(a, b, range(6), PATIENTS, 0)
     assert found.value == pytest.approx(np.mean(terms))
     assert found.low < found.value
-    same = intervals.kernel_distance(a, a, PATIENTS, 0)
+    same = intervals.kernel_distance(a, a, range(6), PATIENTS, 0)
     assert (same.value, same.low, same.high) == (0, 0, 0)
+    of_one_slice = {(0, 1), (1, 0), (2, 4), (4, 2)}
+    apart = [terms[5 * i + j - (j > i)] for i in range(6) for j in range(6)
+             if i != j and (i, j) not in of_one_slice]  # fmt: skip
+    found = intervals.kernel_distance(a, b, [0, 0, 1, 2, 1, 3], PATIENTS, 0)
+    assert found.value == pytest.approx(np.mean(apart))
+
+
+def test_a_region_that_counts_several_times_is_no_coincidence():
+    """A painter that draws from the truth, three times where a real region is: nothing to find."""
+    rng = np.random.default_rng(2)
+    real = np.repeat(rng.normal(size=(60, 20)), 3, axis=0)
+    painted = rng.normal(size=(180, 20))
+    patients = [str(n // 12) for n in range(180)]
+    found = intervals.kernel_distance(painted, real, [n // 3 for n in range(180)], patients, 0)
+    assert found.low < 0 < found.high
+    careless = intervals.kernel_distance(painted, real, range(180), patients, 0)
+    assert careless.value > 3 * abs(found.value)
 
 
 def test_for_independent_sets_it_estimates_the_same_as_kid():
     rng = np.random.default_rng(1)
     a, b = rng.normal(size=(400, 4)), rng.normal(0.6, 1, size=(400, 4))
-    found = intervals.kernel_distance(a, b, [str(n) for n in range(400)], 0)
+    found = intervals.kernel_distance(a, b, range(400), [str(n) for n in range(400)], 0)
     assert found.value == pytest.approx(distributions.mmd(a, b), rel=0.02)
     assert found.low > 0
 
@@ -75,5 +92,5 @@ def test_one_patient_has_no_interval_and_nothing_has_no_value():
     none = intervals.mean(np.empty(0), [], 0)
     assert math.isnan(none.value)
     assert (none.edits, none.patients) == (0, 0)
-    assert math.isnan(intervals.kernel_distance(A[:1, None], B[:1, None], ["a"], 0).value)
+    assert math.isnan(intervals.kernel_distance(A[:1, None], B[:1, None], [0], ["a"], 0).value)
     assert math.isnan(intervals.ratio(A, np.zeros(6), PATIENTS, 0).low)

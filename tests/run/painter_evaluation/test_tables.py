@@ -20,6 +20,8 @@ def row(edit, variant, kind="infill", **more):
         "edit": edit,
         "variant": variant,
         "patient": f"p{edit % 4}",
+        "case": f"p{edit % 4}",
+        "slice": edit // 4,
         "sequence": "t2f",
         "kind": kind,
         "shape": "exact",
@@ -82,6 +84,37 @@ def test_means_and_paired_differences(rows):
     difference = value(found, "differences", "other", "psnr", by="against")
     assert [difference[key] for key in ("value", "low", "high")] == pytest.approx([-2, -2, -2])
     assert value(found, "containment", "flow", "changed_outside")["value"] == 0
+
+
+def test_others_may_be_compared_with_more_than_the_first(rows):
+    found = tables(rows, 0, ["other", "not there"])
+    against = {(e["variant"], e["group"]) for e in found["differences"]}
+    assert against == {("other", "flow"), ("flow", "other")}
+    difference = value(found, "differences", "flow", "psnr", by="against")
+    assert difference["value"] == pytest.approx(2)
+
+
+def test_what_all_sequences_show_together_counts_once():
+    made = []
+    for edit in range(4):
+        for variant in ("real", "flow"):
+            for sequence in ("t1c", "t2f"):
+                parts = [part(0.5)] if sequence == "t1c" else []
+                made.append(row(edit, variant, "tumour", sequence=sequence, components=parts))
+    found = tables(made, 0)
+    assert value(found, "components", "flow", "dice", by="component")["edits"] == 4
+    kid = value(found, "features", "flow", "kid", kind="tumour")
+    assert kid["edits"] == 8
+    assert kid["value"] == pytest.approx(0)
+
+
+def test_features_without_spread_say_nothing(rows):
+    for one in rows:
+        one["features"][0] = 3.0 if one["variant"] == "real" else 3.5
+    rows.append({**rows[0], "edit": 99, "sequence": "t1n"})
+    rows.append({**rows[1], "edit": 99, "sequence": "t1n", "features": [9.0] * 4})
+    kid = value(tables(rows, 0), "features", "flow", "kid", kind="infill")["value"]
+    assert abs(kid) < 10
 
 
 def test_components_are_paired_with_the_real_ones(rows):

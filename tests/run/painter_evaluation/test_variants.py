@@ -1,11 +1,13 @@
 """The ways of painting: what each can do, what it costs, and that nothing else is touched."""
 
+import json
+
 import numpy as np
 import pytest
 
 from polyclinic.errors import ConfigError
 from polyclinic.inpaint.crops import outlines
-from polyclinic.inpaint.painting import Settings, paint
+from polyclinic.inpaint.painting import Settings, paint_sequences
 from polyclinic.run.painter_evaluation.plan import plan_edits
 from polyclinic.run.painter_evaluation.variants import (
     baselines,
@@ -24,7 +26,7 @@ def edits(cases):
 
 
 def painted(variant, edit, seed=5):
-    return variant.paint(edit.slices, list(edit.regions), edit.sequence, edit.case.head_px, seed)
+    return variant.paint(edit.volumes, list(edit.regions), edit.case.head_px, seed)
 
 
 def test_every_variant_paints_the_region_and_nothing_else(painter, edits):
@@ -42,8 +44,11 @@ def test_every_variant_paints_the_region_and_nothing_else(painter, edits):
         for edit in variant.chooses(edits):
             found = painted(variant, edit)
             inside = edit.fill_mask
-            np.testing.assert_array_equal(found.slices[~inside], edit.slices[~inside])
-            assert (found.slices[inside] != edit.slices[inside]).any()
+            assert found.volumes.keys() == edit.volumes.keys()
+            for number, before in edit.volumes.items():
+                after = found.volumes[number]
+                np.testing.assert_array_equal(after[~inside], before[~inside])
+                assert (after[inside] != before[inside]).any()
             assert ((found.realised >= 0) == inside).all()
 
 
@@ -59,18 +64,29 @@ def test_every_variant_paints_the_region_and_nothing_else(painter, edits):
         ("regression", Settings(steps=3, mode="mean")),
     ],
 )
-def test_the_network_is_called_as_often_as_it_says(painter, edits, objective, settings):
-    one = painter(objective)
-    counted = []
-    one.network.register_forward_hook(lambda *_: counted.append(1))
-    variant = diffusion("v", one, settings)
-    single = [e for e in edits if len(e.slices) == 1 and (e.shape, e.kind) != ("box", "tumour")]
-    assert {e.kind for e in single} == {"infill", "tumour"}
-    for edit in single:  # in boxes tumours are painted twice
-        counted.clear()
-        painted(variant, edit)
-        assert len(counted) == variant.calls_for(edit)
-    assert max(map(variant.calls_for, single)) == variant.calls
+def test_how_often_the_network_is_asked_is_counted(painter, edits, objective, settings):
+    variant = diffusion("v", painter(objective), settings)
+    single = [edit for edit in edits if len(edit.regions) == 1]
+    guided = variant.varies and settings.guidance != 1
+    asked = {}
+    for edit in single:
+        found = painted(variant, edit)
+        # a box around a tumour: the first sequence is painted twice
+        turns = len(edit.sequences) + (edit.kind == "tumour" and edit.shape == "box")
+        once = variant.calls // 2 if guided and edit.kind == "infill" else variant.calls
+        parts = found.calls / (turns * once)
+        assert parts == round(parts)  # regions far from each other are painted in turn
+        asked.setdefault((edit.kind, edit.shape), set()).add(parts)
+    assert asked.keys() == {(k, s) for k in ("infill", "tumour") for s in ("exact", "box")}
+    assert all(1 in parts for parts in asked.values())
+
+
+def test_what_decides_a_result_is_told(painter):
+    one = diffusion("v", painter("flow"), Settings(steps=3, guidance=2.0))
+    assert one.about["settings"]["guidance"] == 2.0
+    assert (one.about["painter"], one.about["power"]) == ("d" * 64, painter("flow").objective.power)
+    json.dumps(one.about)
+    assert repainted("RePaint", painter("ddpm"), 7, 3, 2).about["walk"] == [7, 3, 2]
 
 
 def test_those_that_know_no_components_paint_tumour_free_tissue_only(painter, edits):
@@ -85,18 +101,16 @@ def test_those_that_know_no_components_paint_tumour_free_tissue_only(painter, ed
 def test_the_edits_seed_decides_and_guidance_costs_twice(painter, edits):
     variant = diffusion("flow", painter("flow"), Settings(steps=3, guidance=2.0, seed=99))
     assert variant.calls == 6
-    edit = edits[0]
+    edit = next(edit for edit in edits if edit.kind == "tumour")
     settings = Settings(steps=3, guidance=2.0, seed=5)
-    direct = paint(
-        painter("flow"),
-        edit.slices,
-        list(edit.regions),
-        edit.sequence,
-        edit.case.head_px,
-        settings,
+    direct, realised = paint_sequences(
+        painter("flow"), edit.volumes, list(edit.regions), edit.case.head_px, settings
     )
-    np.testing.assert_array_equal(painted(variant, edit).slices, direct.slices)
-    assert (painted(variant, edit, seed=6).slices != direct.slices).any()
+    found, other = painted(variant, edit), painted(variant, edit, seed=6)
+    np.testing.assert_array_equal(found.realised, realised)
+    for number, slices in direct.items():
+        np.testing.assert_array_equal(found.volumes[number], slices)
+        assert (other.volumes[number] != slices).any()
 
 
 def test_repaint_ends_with_what_it_walked_to(painter, edits, monkeypatch):
@@ -111,7 +125,8 @@ def test_repaint_ends_with_what_it_walked_to(painter, edits, monkeypatch):
     monkeypatch.setattr(module, "repaint_request", fake)
     (edit, *_) = [e for e in edits if e.kind == "infill"]
     found = painted(repainted("RePaint", painter("ddpm"), 7, resamplings=3, jump=2), edit)
-    np.testing.assert_allclose(found.slices[edit.fill_mask], 0.25, atol=1e-6)
+    (slices,) = found.volumes.values()
+    np.testing.assert_allclose(slices[edit.fill_mask], 0.25, atol=1e-6)
     assert walked == [(7, 3, 2)]
 
 

@@ -9,9 +9,6 @@ from numpy.typing import NDArray
 from polyclinic.errors import DataError
 from polyclinic.evaluate.painting.checks import Image, Mask, expect_finite, expect_images
 
-_CHUNK = 2**20
-"""Numbers of candidates that are compared at a time: 8 MiB as float64."""
-
 
 @dataclass(frozen=True)
 class Diversity:
@@ -78,18 +75,32 @@ def nearest_distance(patch: Image, region: Mask, candidates: Image) -> float:
             f"nearest distance: expected candidates (M, H, W) like the region {region.shape}, got "
             f"{candidates.shape}"
         )
-    pixels = int(np.count_nonzero(region))
-    if not pixels or not len(candidates):
+    return nearest_of(patch[region], standardised(candidates[:, region]))
+
+
+def nearest_of(pixels: Image, candidates: Image) -> float:
+    """`nearest_distance` of a region's pixels (P,) to `standardised` candidates (M, P).
+
+    |a - b|^2 = |a|^2 + |b|^2 - 2 a.b, so that a single product serves all candidates.
+    """
+    if not len(pixels) or not len(candidates):
         return math.nan
-    target = _standardised(patch[region][None])
-    nearest = math.inf
-    rows = max(1, _CHUNK // pixels)
-    for start in range(0, len(candidates), rows):
-        values = candidates[start : start + rows][:, region]
-        expect_finite("nearest distance", values)
-        squares = np.mean((_standardised(values) - target) ** 2, axis=1)
-        nearest = min(nearest, float(squares.min()))
-    return math.sqrt(nearest)
+    target = standardised(pixels[None])[0]
+    squares = np.einsum("mp,mp->m", candidates, candidates) + np.square(target).sum()
+    squares = squares - 2 * (candidates @ target.astype(candidates.dtype))
+    return math.sqrt(max(0.0, float(squares.min())) / len(pixels))
+
+
+def standardised(values: Image) -> NDArray[np.float64]:
+    """Rows (M, P) with mean 0 and standard deviation 1; rows without contrast all 0. Raises
+    `DataError` where a number is not finite."""
+    expect_finite("nearest distance", values)
+    if not values.size:
+        return np.zeros(values.shape)
+    flat = np.ptp(values, axis=1, keepdims=True) == 0
+    centred = values - values.mean(axis=1, keepdims=True, dtype=np.float64)
+    spread = np.where(flat, 1.0, centred.std(axis=1, keepdims=True))
+    return np.where(flat, 0.0, centred / spread)
 
 
 @dataclass(frozen=True)
@@ -120,11 +131,3 @@ def copy_rate(
     expect_finite("copy rate", painted, real)
     threshold = float(np.percentile(real, percentile))
     return CopyRate(float(np.mean(painted < threshold)), threshold, percentile / 100)
-
-
-def _standardised(values: Image) -> NDArray[np.float64]:
-    """Rows (M, P) with mean 0 and standard deviation 1; rows without contrast all 0."""
-    flat = np.ptp(values, axis=1, keepdims=True) == 0
-    centred = values - values.mean(axis=1, keepdims=True, dtype=np.float64)
-    spread = np.where(flat, 1.0, centred.std(axis=1, keepdims=True))
-    return np.where(flat, 0.0, centred / spread)

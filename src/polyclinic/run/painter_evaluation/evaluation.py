@@ -3,16 +3,18 @@
 RUN/
   config.json               what it was asked for
   environment.json          machine and versions
+  judged.json               every variant's painter and settings, and the segmenter
   segmenter.safetensors     the segmenter that judged, if it was trained here
-  metrics.jsonl             one row an edit and variant: all that the tables are made of
+  metrics.jsonl             a row an edit, variant and sequence: all that the tables are made of
   pictures/                 a few edits, painted by every variant
   results.json              the tables
   log.txt
 """
 
 import dataclasses
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,8 @@ from polyclinic.inpaint.segmenter import (
 )
 from polyclinic.models.device import describe, fixed_precision
 from polyclinic.models.memory import shortage_explained
-from polyclinic.run.directory import Record, RunDirectory
+from polyclinic.models.state import digest_of, state_of
+from polyclinic.run.directory import Record, RunDirectory, read_json
 from polyclinic.run.environment import settle
 from polyclinic.run.painter import count_patients
 from polyclinic.run.painter_evaluation.inputs import HeldOut, Inputs, read_inputs
@@ -47,6 +50,7 @@ from polyclinic.seeding import derive
 
 SCHEMA = "polyclinic.painting/1"
 SEGMENTER = "segmenter.safetensors"
+JUDGED = "judged.json"
 SEGMENTER_SHARE = 0.3
 """Part of the progress that the training of a segmenter is taken for."""
 
@@ -100,11 +104,12 @@ def evaluate_variants(
     variants: Sequence[Variant],
     out: Path,
     *,
+    references: Sequence[str] = (),
     resume: bool = False,
     tell: Tell = silent,
 ) -> Path:
     """As `evaluate_painter`, for any variants: all paint the same edits. The first is the one that
-    the others are compared with."""
+    the others are compared with, and so are those of `references`."""
     names = [variant.name for variant in variants]
     if len(set(names)) < len(names) or not names:
         raise ConfigError(f"variants: expected names that differ, got {', '.join(names) or 'none'}")
@@ -115,15 +120,19 @@ def evaluate_variants(
             judges = Judges(
                 segmenter,
                 segmenter_encoder(segmenter),
-                TrainingImages(inputs.training, config.seed),
+                TrainingImages(inputs.training),
             )
+            _same_as_before(directory, variants, segmenter)
             edits = plan_edits(
                 inputs.held_out, outlines(inputs.training), config.max_slices, config.seed, "edits"
             )
             told(Progress("evaluate", 0.0, message=_planned(edits, inputs, variants)))
             rows, pictures = _measured(directory, edits, variants, judges, told)
-            results = _results(config, inputs, variants, edits, rows, judges, pictures)
-            return directory.write_json("results.json", results)
+            made = tables(rows, derive(config.seed, "bootstrap") % 2**32, references)
+            results = _results(config, inputs, variants, edits, judges)
+            return directory.write_json(
+                "results.json", results | {"tables": made, "pictures": pictures}
+            )
 
 
 def _segmenter(
@@ -169,14 +178,17 @@ def _measured(
         unit = f"edit-{edit.number:05d}"
         if unit not in directory.records:
             found, results = rows_of(edit, mine, judges, directory.config.samples)
-            record: Record = {"unit": unit, "kind": "painting", "rows": found}
+            record: Record = {
+                "unit": unit, "kind": "painting", "edit": _told(edit), "rows": found,
+                "pictures": [],
+            }  # fmt: skip
             if edit.number in pictured:
                 record["pictures"] = write_pictures(edit, results, directory.path)
             directory.record(record)
         record = directory.records[unit]
-        _same_variants(record, mine, directory.path)
+        _same_edit(record, edit, mine, directory.path)
         rows += record["rows"]
-        pictures += [record["pictures"]] if "pictures" in record else []
+        pictures += record["pictures"]
         work = done - before
         left = (time.perf_counter() - began) / work * (len(edits) - done) if work > 0 else None
         share = SEGMENTER_SHARE + (1 - SEGMENTER_SHARE) * done / len(edits)
@@ -184,14 +196,47 @@ def _measured(
     return rows, pictures
 
 
-def _same_variants(record: Record, variants: Sequence[Variant], path: Path) -> None:
-    """`RunError` where rows were made with other variants than those that are compared now."""
+def _same_as_before(
+    directory: RunDirectory[Evaluation], variants: Sequence[Variant], segmenter: Segmenter
+) -> None:
+    """Note what paints and what judges, or `RunError` where it was something else before."""
+    path = directory.path / JUDGED
+    now = {
+        "variants": {variant.name: dict(variant.about) for variant in variants},
+        "segmenter": digest_of(state_of(segmenter.network)),
+    }
+    now = json.loads(json.dumps(now))
+    if not path.exists():
+        directory.write_json(JUDGED, now)
+        return
+    before = read_json(path)
+    if before == now:
+        return
+    names = {*before["variants"], *now["variants"]}
+    differs = [n for n in names if before["variants"].get(n) != now["variants"].get(n)]
+    what = f"painted by {', '.join(sorted(differs))}" if differs else "the segmenter"
+    raise RunError(
+        f"{directory.path}: {what}: painter, settings or weights are not those that it was begun "
+        "with; start anew with another --out"
+    )
+
+
+def _told(edit: PlannedEdit) -> Record:
+    """What tells an edit from all others."""
+    names = ("first", "kind", "shape", "request", "seed")
+    return {"case": edit.case.key, "sequences": list(edit.sequences)} | {
+        name: getattr(edit, name) for name in names
+    }
+
+
+def _same_edit(record: Record, edit: PlannedEdit, variants: Sequence[Variant], path: Path) -> None:
+    """`RunError` where rows are of another edit, or of other variants, than now."""
     stored = [row["variant"] for row in record["rows"]]
-    asked = [REAL, *(variant.name for variant in variants)]
-    if stored != asked:
+    asked = [name for name in (REAL, *(v.name for v in variants)) for _ in edit.sequences]
+    if record.get("edit") != _told(edit) or stored != asked:
         raise RunError(
-            f"{path / 'metrics.jsonl'}: {record['unit']} was painted by {', '.join(stored)}; "
-            f"expected {', '.join(asked)}; start anew with another --out"
+            f"{path / 'metrics.jsonl'}: {record['unit']} was planned from other data, or painted "
+            "by other variants; start anew with another --out"
         )
 
 
@@ -200,9 +245,7 @@ def _results(
     inputs: Inputs,
     variants: Sequence[Variant],
     edits: Sequence[PlannedEdit],
-    rows: Sequence[Row],
     judges: Judges,
-    pictures: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     painter = inputs.painter
     kinds: dict[str, int] = {}
@@ -226,15 +269,19 @@ def _results(
         },
         "edits": kinds,
         "variants": [
-            {"name": v.name, "calls": v.calls, "tumours": v.tumours, "limit": v.limit}
+            {
+                "name": v.name,
+                "calls": v.calls,
+                "tumours": v.tumours,
+                "limit": v.limit,
+                "about": dict(v.about),
+            }
             for v in variants
         ],
         "encoder": judges.encoder.name,
         "segmenter": "given" if config.segmenter else "trained on the training patients",
         "config": _as_dict(config),
         "environment": describe(),
-        "tables": tables(rows, derive(config.seed, "bootstrap") % 2**32),
-        "pictures": list(pictures),
     }
 
 

@@ -5,7 +5,7 @@ function from weights (B, N), how often each edit counts, to B values.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,27 +86,34 @@ def standardised_difference(a: Values, b: Values, patients: Sequence[str], seed:
     return bootstrap(statistic, patients, seed)
 
 
-def kernel_distance(a: Values, b: Values, patients: Sequence[str], seed: int) -> Interval:
+def kernel_distance(
+    a: Values, b: Values, places: Sequence[Hashable], patients: Sequence[str], seed: int
+) -> Interval:
     """The squared maximum mean discrepancy of features `a` and `b`, both (N, D), row by row paired.
 
-    Gretton et al. 2012, "A kernel two-sample test", equation 4: pairs of an edit with itself are
-    left out everywhere, so that two equal sets have a distance of exactly 0; the kernel is that of
-    KID (Bińkowski et al. 2018). The shared surroundings of a painted and a real crop cancel. NaN
-    for less than two edits.
+    Gretton et al. 2012, "A kernel two-sample test", equation 4, with the kernel of KID (Bińkowski
+    et al. 2018). Pairs of rows of one of `places` (N,), the slice that they show, are left out
+    everywhere: a row is not compared with itself, and two requests at one tumour, whose real
+    regions are the same, do not pass for a coincidence of two. So two equal sets have a distance of
+    exactly 0. The shared surroundings of a painted and a real crop cancel. NaN for less than two
+    places.
     """
     width = a.shape[1] if a.ndim == 2 else 1
 
     def kernel(left: Values, right: Values) -> Values:
         return np.asarray((left @ right.T / width + 1) ** 3)
 
-    if len(a) < 2:
+    if len(set(places)) < 2:
         return NONE
+    number = {place: n for n, place in enumerate(dict.fromkeys(places))}
+    where = np.array([number[place] for place in places])
+    apart = where[:, None] != where
     between = kernel(a, b)
-    terms = kernel(a, a) + kernel(b, b) - between - between.T
-    np.fill_diagonal(terms, 0)
+    terms = np.where(apart, kernel(a, a) + kernel(b, b) - between - between.T, 0.0)
+    own = np.eye(len(number))[where]  # (N, places)
 
     def statistic(weights: Values) -> Values:
-        pairs = weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)
+        pairs = weights.sum(axis=1) ** 2 - ((weights @ own) ** 2).sum(axis=1)
         return np.asarray(((weights @ terms) * weights).sum(axis=1) / pairs)
 
     return bootstrap(statistic, patients, seed)

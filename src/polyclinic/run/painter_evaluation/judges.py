@@ -6,17 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic.evaluate.painting.variety import variants
+from polyclinic.evaluate.painting.checks import Image
+from polyclinic.evaluate.painting.variety import nearest_of, standardised, variants
 from polyclinic.inpaint.cases import Case
 from polyclinic.inpaint.intensity import BLACK
 from polyclinic.inpaint.segmenter import Segmenter
 from polyclinic.run.painter_evaluation.plan import MIN_PIXELS, PlannedEdit
-from polyclinic.seeding import derive
 
-WINDOWS = 32
-"""Training images that a painted region is compared with, each in all shifts and mirrored."""
 SHIFT = 1
-"""Pixels by which they are shifted, either way."""
+"""Pixels by which training images are shifted, either way, where a region is compared with them."""
 
 
 @dataclass(frozen=True)
@@ -50,46 +48,59 @@ def segmenter_encoder(segmenter: Segmenter) -> Encoder:
 
 
 class TrainingImages:
-    """Slices that the painter was trained on, to look for copies in."""
+    """The slices that the painter was trained on, to look for copies in."""
 
-    def __init__(self, cases: Sequence[Case], seed: int) -> None:
-        self.cases, self.seed = cases, seed
-        self.shown = [
-            np.flatnonzero((case.components > 0).sum(axis=(1, 2)) >= MIN_PIXELS) for case in cases
-        ]
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self.cases = cases
 
-    def candidates(self, edit: PlannedEdit) -> NDArray[np.float32]:
-        """Windows like that of the edit's region, (M, h, w); none without a fitting case.
+    def like(self, edit: PlannedEdit, sequence: int) -> "TrainingWindows":
+        """Windows like that of the edit's region from every training slice of the sequence.
 
-        For a tumour they are cut around training tumours, for tumour-free tissue at the same
-        place in the head. They depend on the edit alone, not on what was painted: equally many
-        for every variant and for the real image.
+        For a tumour they are cut around the tumours of slices that show one, for tumour-free tissue
+        at the same place in the head. They depend on the edit alone, not on what was painted.
         """
-        rows = [
-            row
-            for row, case in enumerate(self.cases)
-            if edit.sequence in case.volumes and (edit.kind != "tumour" or len(self.shown[row]))
-        ]
-        box = region_box(edit.fill_mask[edit.middle])
+        region = edit.fill_mask[edit.middle]
+        box = region_box(region)
         height, width = box[0].stop - box[0].start, box[1].stop - box[1].start
-        if not rows:
-            return np.empty((0, height, width), np.float32)
-        rng = np.random.default_rng(derive(self.seed, "windows", edit.number))
         place = np.array([box[0].start + height / 2, box[1].start + width / 2])
         here = _middle(edit.case.head[edit.first + edit.middle])
-        sources = np.full((WINDOWS, height + 2 * SHIFT, width + 2 * SHIFT), BLACK, np.float32)
-        for source in sources:
-            row = rows[rng.integers(len(rows))]
-            case = self.cases[row]
-            slices = self.shown[row] if edit.kind == "tumour" else np.arange(len(case.head))
-            z = int(slices[rng.integers(len(slices))])
-            if edit.kind == "tumour":
-                centre = _middle(case.components[z] > 0)
-            else:
-                centre = _middle(case.head[z]) + place - here
-            corner = np.round(centre - np.array(source.shape) / 2).astype(int)
-            _copy_window(case.volumes[edit.sequence][z], corner, source)
-        return np.asarray(variants(sources, SHIFT), np.float32)
+        sources = []
+        for case in self.cases:
+            if sequence not in case.volumes:
+                continue
+            for z, plane in enumerate(case.volumes[sequence]):
+                tumour = case.components[z] > 0
+                if edit.kind != "tumour":
+                    centre = _middle(case.head[z]) + place - here
+                elif np.count_nonzero(tumour) >= MIN_PIXELS:
+                    centre = _middle(tumour)
+                else:
+                    continue
+                source = np.full((height + 2 * SHIFT, width + 2 * SHIFT), BLACK, np.float32)
+                corner = np.round(centre - np.array(source.shape) / 2).astype(int)
+                _copy_window(plane, corner, source)
+                sources.append(source)
+        found = np.stack(sources) if sources else np.empty((0, height, width), np.float32)
+        views = variants(found, SHIFT) if sources else found
+        return TrainingWindows(box, region[box], views[:, region[box]])
+
+
+class TrainingWindows:
+    """Windows of training slices in all shifts and mirrored, as one region's pixels (M, P)."""
+
+    def __init__(
+        self,
+        box: tuple[slice, slice],
+        region: NDArray[np.bool_],
+        candidates: Image,
+    ) -> None:
+        self.box, self.region = box, region
+        self.candidates = standardised(candidates).astype(np.float32)
+
+    def nearest(self, plane: NDArray[np.float32]) -> float:
+        """Distance of the region of a plane (H, W) to the nearest window; see
+        `evaluate.painting.variety.nearest_distance`, of which this is the fast form."""
+        return nearest_of(plane[self.box][self.region], self.candidates)
 
 
 def region_box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:

@@ -1,4 +1,4 @@
-"""What one painted edit is worth, as one row; the real slices get a row of the same kind.
+"""What one painted edit is worth, as a row a sequence; the real slices get rows of the same kind.
 
 A row holds everything that the tables need: they are computed from rows alone. Numbers that are
 not defined (of a part that is not there, of a real slice compared with itself) are None.
@@ -6,7 +6,7 @@ not defined (of a part that is not there, of a real slice compared with itself) 
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,13 @@ from polyclinic.evaluate.painting.containment import (
 )
 from polyclinic.evaluate.painting.fidelity import FIDELITY, challenge_scores
 from polyclinic.evaluate.painting.ring import ring_features
-from polyclinic.evaluate.painting.seams import border_patches, border_step, seam_ratio
+from polyclinic.evaluate.painting.seams import border_patches, seam_ratio
 from polyclinic.evaluate.painting.texture import texture_features
-from polyclinic.evaluate.painting.variety import diversity, nearest_distance
+from polyclinic.evaluate.painting.variety import diversity
 from polyclinic.inpaint.components import COMPONENTS, KEEP, MIXED, SEQUENCES
-from polyclinic.inpaint.painting import Painted
-from polyclinic.run.painter_evaluation.judges import Judges, region_box
+from polyclinic.run.painter_evaluation.judges import Judges, TrainingWindows
 from polyclinic.run.painter_evaluation.plan import PlannedEdit, size_class
-from polyclinic.run.painter_evaluation.variants import Variant
+from polyclinic.run.painter_evaluation.variants import PaintedEdit, Variant
 
 Row = dict[str, Any]
 
@@ -47,54 +46,75 @@ def sequence_label(number: int) -> str:
 
 def rows_of(
     edit: PlannedEdit, variants: Sequence[Variant], judges: Judges, samples: int
-) -> tuple[list[Row], dict[str, Painted]]:
-    """A row for the real slices and one for each variant, and what each of them shows.
+) -> tuple[list[Row], dict[str, PaintedEdit]]:
+    """Rows for the real slices and for each variant, one a sequence, and what each of them shows.
 
     `samples` is with how many seeds repeated edits are painted.
     """
-    candidates = judges.training.candidates(edit)
-    results = {REAL: Painted(edit.slices, _really(edit))}
-    rows = [_row(edit, REAL, results[REAL], judges, candidates)]
+    training = {number: judges.training.like(edit, number) for number in edit.sequences}
+    results = {REAL: PaintedEdit(edit.volumes, _really(edit))}
+    rows = _rows(edit, REAL, results[REAL], judges, training)
     for variant in variants:
         began = time.perf_counter()
         painted = _painted(edit, variant, 0)
-        seconds = (time.perf_counter() - began) / len(edit.regions)
-        row = _row(edit, variant.name, painted, judges, candidates)
-        row |= {
-            "calls": variant.calls_for(edit),
-            "seconds": seconds,
-            **_against_truth(edit, painted),
-        }
-        if edit.repeated and variant.varies and variant.limit is None and samples > 1:
-            others = [_painted(edit, variant, number).slices for number in range(1, samples)]
-            spread = diversity(np.stack([painted.slices, *others]), edit.fill_mask)
-            row |= {"diversity": spread.distance, "deviation": spread.mean_deviation}
-        rows.append(row)
+        each = len(edit.regions) * len(edit.sequences)
+        cost = {"calls": painted.calls / each, "seconds": (time.perf_counter() - began) / each}
+        others: list[PaintedEdit] = []
+        if edit.repeated and variant.varies and variant.limit is None:
+            others = [_painted(edit, variant, number) for number in range(1, samples)]
+        mine = _rows(edit, variant.name, painted, judges, training)
+        for number, row in zip(edit.sequences, mine, strict=True):
+            row |= cost | _against_truth(edit, painted, number)
+            if others:
+                stack = [one.volumes[number] for one in (painted, *others)]
+                spread = diversity(np.stack(stack), edit.fill_mask)
+                row |= {"diversity": spread.distance, "deviation": spread.mean_deviation}
+        rows += mine
         results[variant.name] = painted
     return [_finite(row) for row in rows], results
 
 
-def _painted(edit: PlannedEdit, variant: Variant, sample: int) -> Painted:
+def _painted(edit: PlannedEdit, variant: Variant, sample: int) -> PaintedEdit:
     """Sample number `sample` of a variant."""
-    return variant.paint(
-        edit.slices, list(edit.regions), edit.sequence, edit.case.head_px, edit.seed + sample
-    )
+    return variant.paint(edit.volumes, list(edit.regions), edit.case.head_px, edit.seed + sample)
+
+
+def _rows(
+    edit: PlannedEdit,
+    name: str,
+    painted: PaintedEdit,
+    judges: Judges,
+    training: Mapping[int, TrainingWindows],
+) -> list[Row]:
+    """What can be said of painted and of real slices alike, a row a sequence.
+
+    The segmenter sees all sequences that were painted together; what it says of components and
+    boxes is about the edit, and stands in the first row.
+    """
+    found = judges.segmenter.predict(painted.volumes)
+    rows = [_row(edit, name, painted, number, judges, training[number]) for number in training]
+    if edit.kind != "tumour":
+        rows[0]["found_tumour"] = float((found[edit.fill_mask] > 0).mean())
+        return rows
+    rows[0]["components"] = _components(edit, painted, found)
+    if edit.shape == "box":
+        rows[0] |= _boxes(edit, painted, found)
+    return rows
 
 
 def _row(
     edit: PlannedEdit,
     name: str,
-    painted: Painted,
+    painted: PaintedEdit,
+    sequence: int,
     judges: Judges,
-    candidates: NDArray[np.float32],
+    training: TrainingWindows,
 ) -> Row:
-    """What can be said of painted and of real slices alike."""
     z = edit.middle
-    plane, mask = painted.slices[z], edit.fill_mask[z]
+    slices = painted.volumes[sequence]
+    plane, mask = slices[z], edit.fill_mask[z]
     pixels = int(np.count_nonzero(mask))
-    window = region_box(mask)
     patches, insides = border_patches(plane, mask, PATCH, PATCHES, seed=edit.seed)
-    found = judges.segmenter.predict({edit.sequence: painted.slices})
     return {
         "edit": edit.number,
         "variant": name,
@@ -102,7 +122,7 @@ def _row(
         "case": edit.case.key,
         "slice": edit.first + z,
         "slices": len(edit.regions),
-        "sequence": sequence_label(edit.sequence),
+        "sequence": sequence_label(sequence),
         "kind": edit.kind,
         "shape": edit.shape,
         "request": edit.request,
@@ -110,41 +130,34 @@ def _row(
         "pixels": pixels,
         "seed": edit.seed,
         "texture": texture_features(plane, _described(edit, painted), -1.0, 1.0).tolist(),
-        "features": judges.encoder.embed(plane, mask, edit.sequence).tolist(),
+        "features": judges.encoder.embed(plane, mask, sequence).tolist(),
         "ring": ring_features(patches, insides).tolist() if len(patches) else [],
-        "nearest": nearest_distance(plane[window], mask[window], candidates),
-        "between_slices": _between_slices(painted.slices, edit.fill_mask),
-        "found_tumour": _found_tumour(edit, found),
-        "components": _components(edit, painted, found) if edit.kind == "tumour" else [],
-        **(_boxes(edit, painted, found) if edit.shape == "box" and edit.kind == "tumour" else {}),
+        "nearest": training.nearest(plane),
+        "between_slices": _between_slices(slices, edit.fill_mask),
+        "components": [],
     }
 
 
-def _against_truth(edit: PlannedEdit, painted: Painted) -> Row:
+def _against_truth(edit: PlannedEdit, painted: PaintedEdit, sequence: int) -> Row:
     """What needs the real slices beside the painted ones."""
-    mask = edit.fill_mask
-    changed = (painted.slices != edit.slices) & ~mask
+    after, before, mask = painted.volumes[sequence], edit.volumes[sequence], edit.fill_mask
     row: Row = {
-        "changed_outside": int(np.count_nonzero(changed)),
-        "seam_ratio": seam_ratio(painted.slices, edit.slices, mask),
-        "border_step": border_step(painted.slices, mask),
+        "changed_outside": int(np.count_nonzero((after != before) & ~mask)),
+        "seam_ratio": seam_ratio(after, before, mask),
     }
     if edit.kind == "tumour":
         return row
-    row |= {
-        name: measure(painted.slices, edit.slices, mask, DATA_RANGE)
-        for name, measure in FIDELITY.items()
-    }
-    return row | (_challenge(edit, painted) if edit.kind == "volume" else {})
+    row |= {name: measure(after, before, mask, DATA_RANGE) for name, measure in FIDELITY.items()}
+    return row | (_challenge(edit, after, sequence) if edit.kind == "volume" else {})
 
 
-def _challenge(edit: PlannedEdit, painted: Painted) -> Row:
+def _challenge(edit: PlannedEdit, painted: NDArray[np.float32], sequence: int) -> Row:
     """The challenge's scores, of the volume in the file's axes (X, Y, Z) and intensities."""
-    scaling = edit.case.scalings[edit.sequence]
+    scaling = edit.case.scalings[sequence]
     part = slice(edit.first, edit.first + len(edit.regions))
-    real = edit.case.volumes[edit.sequence]
+    real = edit.case.volumes[sequence]
     after, region = real.copy(), np.zeros(real.shape, bool)
-    after[part], region[part] = painted.slices, edit.fill_mask
+    after[part], region[part] = painted, edit.fill_mask
 
     def stored(volume: NDArray[Any]) -> NDArray[Any]:
         return np.moveaxis(volume, (0, 1, 2), (2, 1, 0))[::-1, ::-1]  # undoes `nifti.axial`
@@ -164,7 +177,7 @@ def _challenge(edit: PlannedEdit, painted: Painted) -> Row:
 
 
 def _components(
-    edit: PlannedEdit, painted: Painted, found: NDArray[np.uint8]
+    edit: PlannedEdit, painted: PaintedEdit, found: NDArray[np.uint8]
 ) -> list[dict[str, Any]]:
     """For each component that was asked for: how the segmenter sees it, in the whole slice.
 
@@ -193,12 +206,7 @@ def _components(
     return rows
 
 
-def _found_tumour(edit: PlannedEdit, found: NDArray[np.uint8]) -> float:
-    """The share of a tumour-free region in which the segmenter sees a tumour; NaN for others."""
-    return math.nan if edit.kind == "tumour" else float((found[edit.fill_mask] > 0).mean())
-
-
-def _boxes(edit: PlannedEdit, painted: Painted, found: NDArray[np.uint8]) -> Row:
+def _boxes(edit: PlannedEdit, painted: PaintedEdit, found: NDArray[np.uint8]) -> Row:
     """Does what was painted stay in its box: as the model says, and as the segmenter sees it."""
     box = np.stack([region.boxed for region in edit.regions])
     component = int(edit.fill_maps.max())
@@ -218,7 +226,7 @@ def _really(edit: PlannedEdit) -> NDArray[np.int8]:
     return np.where(asked == KEEP, KEEP, np.where(same, asked, 0)).astype(np.int8)
 
 
-def _described(edit: PlannedEdit, painted: Painted) -> NDArray[np.bool_]:
+def _described(edit: PlannedEdit, painted: PaintedEdit) -> NDArray[np.bool_]:
     """The pixels whose texture counts: of a tumour, those that show it; else all of the region."""
     z = edit.middle
     chosen: NDArray[np.bool_] = painted.realised[z] > 0

@@ -11,15 +11,15 @@ from scipy import ndimage
 
 from polyclinic.data.images import scale
 from polyclinic.inpaint.components import COLOURS
-from polyclinic.inpaint.painting import Painted
 from polyclinic.models.state import disk_error
 from polyclinic.run.painter_evaluation.judges import region_box
 from polyclinic.run.painter_evaluation.measure import REAL, sequence_label
 from polyclinic.run.painter_evaluation.plan import PlannedEdit
+from polyclinic.run.painter_evaluation.variants import PaintedEdit
 
 FOLDER = "pictures"
-SHOWN = {("infill", "exact"): 3, ("infill", "box"): 1, ("tumour", "exact"): 4, ("tumour", "box"): 3}
-"""How many edits of each kind and shape are shown."""
+SHOWN = {("infill", "exact"): 3, ("infill", "box"): 1, ("tumour", "exact"): 2, ("tumour", "box"): 2}
+"""How many edits of each kind and shape are shown, in every sequence that they paint."""
 SURROUNDINGS = 0.2
 """What is shown around a region on every side, as a share of the head's extent."""
 REALISED = (255, 140, 0)
@@ -37,28 +37,41 @@ def shown(edits: Sequence[PlannedEdit]) -> set[int]:
     return numbers
 
 
-def write_pictures(edit: PlannedEdit, results: Mapping[str, Painted], out: Path) -> dict[str, Any]:
-    """PNGs in `out`/pictures, and what the report needs to show them; names are relative."""
+def write_pictures(
+    edit: PlannedEdit, results: Mapping[str, PaintedEdit], out: Path
+) -> list[dict[str, Any]]:
+    """PNGs in `out`/pictures, and for each sequence what the report needs to show them; names are
+    relative."""
     z = edit.middle
-    mask = edit.fill_mask[z]
-    rows, columns = region_box(mask)
+    rows, columns = region_box(edit.fill_mask[z])
     margin = round(SURROUNDINGS * edit.case.head_px)
     window = (
         slice(max(0, rows.start - margin), rows.stop + margin),
         slice(max(0, columns.start - margin), columns.stop + margin),
     )
-    real = _grey(edit.slices[z])
+    return [_sheet(edit, results, number, window, out) for number in edit.sequences]
+
+
+def _sheet(
+    edit: PlannedEdit,
+    results: Mapping[str, PaintedEdit],
+    sequence: int,
+    window: tuple[slice, slice],
+    out: Path,
+) -> dict[str, Any]:
+    z, label = edit.middle, sequence_label(sequence)
+    real = _grey(edit.volumes[sequence][z])
     asked = real.copy()
     for colour, component in COLOURS.items():
         asked[edit.fill_maps[z] == component] = colour
     tiles = [(REAL, real), ("asked for", asked)]
     for name, painted in results.items():
         if name != REAL:
-            plane = _grey(painted.slices[z])
+            plane = _grey(painted.volumes[sequence][z])
             tiles.append((name, _with_contour(plane, painted.realised[z], edit.regions[z].boxed)))
     named = []
     for number, (name, plane) in enumerate(tiles):
-        relative = f"{FOLDER}/edit-{edit.number:05d}-{number}.png"
+        relative = f"{FOLDER}/edit-{edit.number:05d}-{label}-{number}.png"
         path = out / relative
         try:
             path.parent.mkdir(exist_ok=True)
@@ -71,7 +84,7 @@ def write_pictures(edit: PlannedEdit, results: Mapping[str, Painted], out: Path)
         "kind": edit.kind,
         "shape": edit.shape,
         "request": edit.request,
-        "sequence": sequence_label(edit.sequence),
+        "sequence": label,
         "tiles": named,
     }
 

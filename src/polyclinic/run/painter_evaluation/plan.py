@@ -3,7 +3,7 @@
 `infill`   tumour-free tissue on tumour-free tissue, one slice: the truth is known
 `volume`   the same through neighbouring slices, as in the BraTS inpainting challenge
 `tumour`   a tumour where one really is: its contour with all its parts, the same as a mixture, a
-           box around all of it, a box around one part
+           box around all of it, a box around one part; in all sequences of the case at once
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,14 +41,15 @@ SHRINKS = (1.0, 0.75, 0.55, 0.4)
 ATTEMPTS = 8
 """Shapes that are tried for one slice."""
 REPEATED = 40
-"""Edits of each kind and shape that are painted with several seeds, at most."""
+"""Sequences of each kind and shape of edits that are painted with several seeds, at most."""
 SIZES = {"small": 0.1, "medium": 0.2, "large": float("inf")}
 """Size classes: the diameter of a disc of the region's area, as a share of the head's extent."""
 
 
 @dataclass(frozen=True, eq=False)
 class PlannedEdit:
-    """One edit of one sequence of a case: `regions`, one a slice, the first in slice `first`.
+    """One edit of a case: `regions`, one a slice, the first in slice `first`, painted into all of
+    `sequences` together.
 
     `request` is the name of a component or `PARTS`; `repeated` asks for samples of several seeds.
     """
@@ -56,7 +57,7 @@ class PlannedEdit:
     number: int
     case: Case
     first: int
-    sequence: int
+    sequences: tuple[int, ...]
     kind: Kind
     shape: Shape
     request: str
@@ -76,9 +77,10 @@ class PlannedEdit:
         return mask
 
     @property
-    def slices(self) -> NDArray[np.float32]:
-        """What was scanned, scaled intensities, (n, H, W)."""
-        return self.case.volumes[self.sequence][self.first : self.first + len(self.regions)]
+    def volumes(self) -> dict[int, NDArray[np.float32]]:
+        """What was scanned, scaled intensities, (n, H, W) for each of `sequences`."""
+        part = slice(self.first, self.first + len(self.regions))
+        return {number: self.case.volumes[number][part] for number in self.sequences}
 
     @property
     def components(self) -> NDArray[np.uint8]:
@@ -107,7 +109,8 @@ def plan_edits(
 
     `outlines` are shapes of tumours of other patients, for tumour-free regions. At most
     `max_slices` slices with a tumour are painted on, and as many tumour-free regions, patients in
-    turn. Every sequence of a case is edited with the same regions and the same seed. Raises
+    turn. Tumours are painted into all sequences of a case together; tumour-free regions into each
+    by itself, with the same regions and the same seed, as no other may tell what was there. Raises
     `ConfigError`, and `DataError` where nothing can be painted.
     """
     if max_slices is not None and max_slices < 1:
@@ -169,19 +172,20 @@ def tumour_regions(components: NDArray[np.uint8]) -> Iterator[tuple[Shape, str, 
 def _numbered(
     drafts: Sequence[tuple[Case, int, Kind, Shape, str, tuple[Region, ...]]], *seed: int | str
 ) -> list[PlannedEdit]:
-    """The drafts in random order, once for each sequence."""
+    """The drafts in random order; those of tumour-free regions once for each sequence."""
     order = np.random.default_rng(derive(*seed, "order")).permutation(len(drafts))
     counts: dict[tuple[Kind, Shape], int] = {}
     planned: list[PlannedEdit] = []
     for case, first, kind, shape, request, regions in (drafts[row] for row in order):
-        for sequence in case.volumes:
-            seen = counts[kind, shape] = counts.get((kind, shape), 0) + 1
+        every = tuple(case.volumes)
+        for sequences in [every] if kind == "tumour" else [(one,) for one in every]:
+            seen = counts[kind, shape] = counts.get((kind, shape), 0) + len(sequences)
             planned.append(
                 PlannedEdit(
                     number=len(planned),
                     case=case,
                     first=first,
-                    sequence=sequence,
+                    sequences=sequences,
                     kind=kind,
                     shape=shape,
                     request=request,

@@ -30,7 +30,7 @@ CHALLENGE = ("challenge_ssim", "challenge_psnr", "challenge_psnr_01", "challenge
 COMPARED = ("psnr", "ssim", "mse", "seconds")
 MIN_RING_PATIENTS = 2
 MIN_SPREAD = 1e-6
-"""A feature that is the same in all real regions says nothing."""
+"""A feature that varies less than that among the real regions of a sequence says nothing."""
 
 Grouping = Callable[[Row], str]
 OF_REGIONS: Mapping[str, Grouping] = {
@@ -45,24 +45,37 @@ OF_TUMOURS: Mapping[str, Grouping] = {
 }
 OF_COMPONENTS: Mapping[str, Grouping] = {
     "component": lambda row: f"{row['component']}, {row['shape']}",
-    "sequence": lambda row: f"{row['component']}, {row['sequence']}",
     "size": lambda row: f"{row['component']}, {row['size']}",
 }
 
 
-def tables(rows: Sequence[Row], seed: int) -> dict[str, list[Entry]]:
-    """Every table, by name; variants stand in the order of the first edit's rows."""
+def tables(
+    rows: Sequence[Row], seed: int, references: Sequence[str] = ()
+) -> dict[str, list[Entry]]:
+    """Every table, by name; variants stand in the order of the first edit's rows.
+
+    `differences` has every variant against the first one, and against those of `references`.
+    """
     rows = _standardised(rows)
-    real = {row["edit"]: row for row in rows if row["variant"] == REAL}
+    real = {_place(row): row for row in rows if row["variant"] == REAL}
     pairs: dict[str, list[Pair]] = {}
     for row in rows:
         if row["variant"] != REAL:
-            pairs.setdefault(row["variant"], []).append((row, real[row["edit"]]))
+            pairs.setdefault(row["variant"], []).append((row, real[_place(row)]))
     found: dict[str, list[Entry]] = {name: [] for name in TABLES}
     for variant, mine in pairs.items():
         for name, make in TABLES.items():
             found[name] += [{"variant": variant, **entry} for entry in make(mine, seed)]
-    return found | {"differences": list(_differences(pairs, seed))}
+    against = dict.fromkeys([*list(pairs)[:1], *references])
+    found["differences"] = [
+        entry for name in against if name in pairs for entry in _differences(pairs, name, seed)
+    ]
+    return found
+
+
+def _place(row: Row) -> tuple[int, str]:
+    """Edit and sequence."""
+    return int(row["edit"]), str(row["sequence"])
 
 
 def _standardised(rows: Sequence[Row]) -> list[Row]:
@@ -76,7 +89,8 @@ def _standardised(rows: Sequence[Row]) -> list[Row]:
     scaled = []
     for row in rows:
         middle, spread = usual[row["sequence"]]
-        features = (np.array(row["features"]) - middle) / np.maximum(spread, MIN_SPREAD)
+        says = spread >= MIN_SPREAD
+        features = (np.array(row["features"]) - middle) / np.where(says, spread, 1.0) * says
         scaled.append({**row, "features": features.tolist()})
     return scaled
 
@@ -136,7 +150,7 @@ def _variety(pairs: Sequence[Pair], seed: int) -> Iterator[Entry]:
 def _containment(pairs: Sequence[Pair], seed: int) -> Iterator[Entry]:
     """Pixels changed outside of regions, and whether tumours stay in their boxes."""
     yield from _means(pairs, ("changed_outside",), {ALL: OF_REGIONS[ALL]}, ALL, seed)
-    boxes = [pair for pair in _of(pairs, "tumour") if pair[0]["shape"] == "box"]
+    boxes = [pair for pair in _of(pairs, "tumour") if "containment" in pair[0]]
     measures = ("containment", "containment_found", "filled")
     yield from _means(boxes, measures, {k: OF_TUMOURS[k] for k in (ALL, "request")}, "tumour", seed)
     for measure in ("containment_found", "filled"):
@@ -152,7 +166,8 @@ def _features(pairs: Sequence[Pair], seed: int) -> Iterator[Entry]:
         for by, group, some in _grouped(mine, groupings):
             head = {"kind": kind, "by": by, "group": group}
             a, b = (np.array([pair[n]["features"] for pair in some]) for n in (0, 1))
-            found = intervals.kernel_distance(a, b, _patients(some), seed)
+            places = [(row["case"], row["slice"]) for row, _ in some]
+            found = intervals.kernel_distance(a, b, places, _patients(some), seed)
             yield {**head, "measure": "kid", **_numbers(found)}
         for number, name in enumerate(TEXTURE_FEATURES):
             both = [p for p in mine if None not in (row["texture"][number] for row in p)]
@@ -200,17 +215,16 @@ TABLES: Mapping[str, Callable[[Sequence[Pair], int], Iterator[Entry]]] = {
 }
 
 
-def _differences(pairs: Mapping[str, Sequence[Pair]], seed: int) -> Iterator[Entry]:
-    """Every variant against the first, on the tumour-free regions that both painted."""
-    if not pairs:
-        return
-    first, *others = pairs
-    mine = {row["edit"]: row for row, _ in _of(pairs[first], "infill")}
-    for other in others:
+def _differences(pairs: Mapping[str, Sequence[Pair]], reference: str, seed: int) -> Iterator[Entry]:
+    """Every variant against one of them, on the tumour-free regions that both painted."""
+    mine = {_place(row): row for row, _ in _of(pairs[reference], "infill")}
+    for other in pairs:
+        if other == reference:
+            continue
         shared = [
-            (row, mine[row["edit"]])
+            (row, mine[_place(row)])
             for row, _ in _of(pairs[other], "infill")
-            if row["edit"] in mine
+            if _place(row) in mine
         ]
         for measure in COMPARED:
             both = _defined(shared, measure)
@@ -219,7 +233,7 @@ def _differences(pairs: Mapping[str, Sequence[Pair]], seed: int) -> Iterator[Ent
                 "variant": other,
                 "kind": "infill",
                 "by": "against",
-                "group": first,
+                "group": reference,
                 "measure": measure,
                 **_numbers(intervals.mean(values, _patients(both), seed)),
             }

@@ -1,58 +1,63 @@
 """The ways of painting that are compared: each a name and a function from an edit to its result."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from polyclinic.errors import ConfigError
 from polyclinic.inpaint.baselines import BASELINES, Infill
 from polyclinic.inpaint.conditioning import Request
 from polyclinic.inpaint.painter import Painter
-from polyclinic.inpaint.painting import Painted, Settings, paint
+from polyclinic.inpaint.painting import Settings, paint_sequences
 from polyclinic.inpaint.regions import Region
 from polyclinic.inpaint.repaint import JUMP, RESAMPLINGS, repaint_calls, repaint_request
 from polyclinic.inpaint.samplers import calls
 from polyclinic.run.painter_evaluation.plan import PlannedEdit
 from polyclinic.seeding import generator
 
+Volumes = Mapping[int, NDArray[np.float32]]
+"""Slices (Z, H, W) of each sequence, scaled intensities."""
+
+
+@dataclass(frozen=True)
+class PaintedEdit:
+    """`volumes` with the regions painted; `realised` int8 (Z, H, W) as in `painting.Painted`; and
+    how often the network was asked for all of it."""
+
+    volumes: dict[int, NDArray[np.float32]]
+    realised: NDArray[np.int8]
+    calls: int = 0
+
 
 class Paint(Protocol):
     """The signature that all ways of painting share."""
 
     def __call__(
-        self,
-        slices: NDArray[np.float32],
-        regions: list[Region],
-        sequence: int,
-        head_px: float,
-        seed: int,
-    ) -> Painted:
-        """Slices (Z, H, W) with `regions`, one a slice, painted; see `painting.paint`."""
+        self, volumes: Volumes, regions: list[Region], head_px: float, seed: int
+    ) -> PaintedEdit:
+        """Sequences of a case, with `regions`, one a slice; see `painting.paint_sequences`."""
         ...
 
 
 @dataclass(frozen=True)
 class Variant:
-    """`calls` of the network a slice; if it is `guided`, half of them are for guidance, which
-    tumour-free tissue does without. `tumours`: components can be asked for; `varies`: another seed
-    gives another image; `limit`, of slow ones: only the first so many of the edits that it can
+    """`calls` of the network a slice and sequence, of what takes most: a tumour, not in a box.
+    `about` is what decides its results. `tumours`: components can be asked for; `varies`: another
+    seed gives another image; `limit`, of slow ones: only the first so many of the edits that it can
     paint, with one seed each."""
 
     name: str
     paint: Paint
     calls: int
-    guided: bool = False
+    about: Mapping[str, Any] = field(default_factory=dict)
     tumours: bool = True
     varies: bool = True
     limit: int | None = None
-
-    def calls_for(self, edit: PlannedEdit) -> int:
-        """How often an edit asks the network, a slice."""
-        return self.calls // 2 if self.guided and edit.kind != "tumour" else self.calls
 
     def chooses(self, edits: Sequence[PlannedEdit]) -> list[PlannedEdit]:
         """The edits that it paints."""
@@ -63,20 +68,34 @@ class Variant:
 def diffusion(name: str, painter: Painter, settings: Settings, limit: int | None = None) -> Variant:
     """A painter as `settings` say; the seed comes from each edit."""
 
-    def painted(
-        slices: NDArray[np.float32],
-        regions: list[Region],
-        sequence: int,
-        head_px: float,
-        seed: int,
-    ) -> Painted:
-        return paint(painter, slices, regions, sequence, head_px, replace(settings, seed=seed))
+    def painted(volumes: Volumes, regions: list[Region], head_px: float, seed: int) -> PaintedEdit:
+        mine = replace(settings, seed=seed)
+        with _counted(painter.network) as asked:
+            found, realised = paint_sequences(painter, volumes, regions, head_px, mine)
+        return PaintedEdit(found, realised, len(asked))
 
     varies = settings.mode == "sample"
-    guided = varies and settings.guidance != 1
     once = calls(settings.sampler, settings.steps) if varies else painter.mean_steps(settings.steps)
+    guided = varies and settings.guidance != 1
+    about = {
+        "painter": painter.digest,
+        "objective": painter.objective.name,
+        "power": painter.objective.power,
+        "settings": asdict(settings),
+    }
     evaluations = 2 * once if guided or not varies else once
-    return Variant(name, painted, evaluations, guided, varies=varies, limit=limit)
+    return Variant(name, painted, evaluations, about, varies=varies, limit=limit)
+
+
+@contextmanager
+def _counted(network: nn.Module) -> Iterator[list[int]]:
+    """A list that grows by one whenever the network is asked in the block."""
+    asked: list[int] = []
+    hook = network.register_forward_hook(lambda *_: asked.append(1))
+    try:
+        yield asked
+    finally:
+        hook.remove()
 
 
 def regressor(name: str, painter: Painter) -> Variant:
@@ -108,13 +127,7 @@ def repainted(
             f"`{painter.objective.name}`"
         )
 
-    def painted(
-        slices: NDArray[np.float32],
-        regions: list[Region],
-        sequence: int,
-        head_px: float,
-        seed: int,
-    ) -> Painted:
+    def painted(volumes: Volumes, regions: list[Region], head_px: float, seed: int) -> PaintedEdit:
         walker = _Walker(
             painter.network,
             painter.objective,
@@ -123,25 +136,23 @@ def repainted(
             seed=seed,
         )
         plain = Settings(steps=1, seed=seed, feather=False, grain=False)
-        return paint(walker, slices, regions, sequence, head_px, plain)
+        with _counted(painter.network) as asked:
+            found, realised = paint_sequences(walker, volumes, regions, head_px, plain)
+        return PaintedEdit(found, realised, len(asked))
 
+    about = {"painter": painter.digest, "walk": [steps, resamplings, jump]}
     evaluations = repaint_calls(steps, resamplings, jump)
-    return Variant(name, painted, evaluations, tumours=False, limit=limit)
+    return Variant(name, painted, evaluations, about, tumours=False, limit=limit)
 
 
 def baseline(name: str, infill: Infill) -> Variant:
     """A way to fill in that needs no training; tumour-free only."""
 
-    def painted(
-        slices: NDArray[np.float32],
-        regions: list[Region],
-        sequence: int,
-        head_px: float,
-        seed: int,
-    ) -> Painted:
-        del sequence, head_px, seed
+    def painted(volumes: Volumes, regions: list[Region], head_px: float, seed: int) -> PaintedEdit:
+        del head_px, seed
         fill_maps = np.stack([region.fill_map for region in regions])
-        return Painted(infill(slices, fill_maps >= 0), fill_maps)
+        found = {number: infill(slices, fill_maps >= 0) for number, slices in volumes.items()}
+        return PaintedEdit(found, fill_maps)
 
     return Variant(name, painted, calls=0, tumours=False, varies=False)
 
