@@ -65,7 +65,7 @@ QUESTIONS = (
         "components",
         "Is a painted component what was asked for?",
         "A segmenter that knows nothing of the painter, on painted slices and on the same slices "
-        "as they were scanned. It sees the painted sequence alone.",
+        "as they were scanned. It sees all sequences that were painted together.",
         {
             "dice": "Dice, painted",
             "dice_real": "Dice, real",
