@@ -188,8 +188,8 @@ def _bulk(painter: Any, batch: Any, steps: int) -> None:
     """All crops of a batch at once."""
     from polyclinic.inpaint.painting import Settings
 
-    request, noise, gen = _begun(batch)
-    x = painter.sample(request, noise, steps, gen, guidance=Settings().guidance)
+    request, noise, _ = _begun(batch)
+    x = painter.sample(request, noise, steps, guidance=Settings().guidance)
     x.cpu()  # a GPU is waited for
 
 

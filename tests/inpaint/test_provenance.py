@@ -77,6 +77,17 @@ def test_damaged_records_are_refused(tmp_path, change, expected):
         read_provenance(path)
 
 
+def test_the_sampler_in_older_records_must_be_the_one_that_there_is(tmp_path):
+    path, record = tmp_path / "edit.json", as_record(RECORD)
+    record["settings"]["sampler"] = "ddim"
+    path.write_text(json.dumps(record))
+    assert read_provenance(path) == RECORD
+    record["settings"]["sampler"] = "heun"
+    path.write_text(json.dumps(record))
+    with pytest.raises(DataError, match=r"edit\.json: sampled by 'heun', which .* 'ddim', or the"):
+        read_provenance(path)
+
+
 def test_what_is_no_record_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"no such file; expected the JSON beside an edited image"):
         read_provenance(tmp_path / "gone.json")

@@ -1,7 +1,7 @@
 """Two ways to learn the same thing: what noise does to an image, and what the network predicts.
 
 At level u in [0, 1] the state is x_u = alpha(u) x + sigma(u) noise: the image at u = 0, noise at
-u = 1. Both objectives turn the network's output into an estimate of x, so that one set of samplers
+u = 1. Both objectives turn the network's output into an estimate of x, so that one sampler
 serves both. A third one paints without noise, for comparison.
 
 `flow` (the default): alpha = 1 - u, sigma = u (rectified flow, Liu et al., arXiv 2209.03003). The

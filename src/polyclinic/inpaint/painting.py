@@ -21,7 +21,6 @@ from polyclinic.inpaint.grain import grained
 from polyclinic.inpaint.intensity import BLACK
 from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.regions import Region
-from polyclinic.inpaint.samplers import SAMPLERS
 from polyclinic.models.device import device
 from polyclinic.seeding import derive, generator
 
@@ -43,8 +42,8 @@ MAX_CROP = 2.0
 @dataclass(frozen=True)
 class Settings:
     """How to paint. `mode` `sample` draws one of the possible images; `mean` averages them, which
-    is nearest to the truth and smoother than it, takes twice as long, and knows no guidance, no
-    other sampler than `ddim`, and no seed. `feather` softens the border
+    is nearest to the truth and smoother than it, takes twice as long, and knows no guidance and no
+    seed. `feather` softens the border
     (`polyclinic.inpaint.feather`); `grain` gives samples the noise of their surroundings
     (`polyclinic.inpaint.grain`)."""
 
@@ -52,7 +51,6 @@ class Settings:
     guidance: float = 1.5  # benchmarks/painter_settings.py
     seed: int = 0
     mode: Mode = "sample"
-    sampler: str = "ddim"
     feather: bool = True
     grain: bool = True
 
@@ -61,9 +59,6 @@ class Settings:
             raise ConfigError(f"steps: expected 1 or more, got {self.steps}")
         if not (math.isfinite(self.guidance) and self.guidance >= 0):
             raise ConfigError(f"guidance: expected a number of 0 or more, got {self.guidance}")
-        if self.sampler not in SAMPLERS:
-            known = ", ".join(SAMPLERS)
-            raise ConfigError(f"sampler: expected one of {known}, got {self.sampler!r}")
         if self.mode not in ("sample", "mean"):
             raise ConfigError(f"mode: expected sample or mean, got {self.mode!r}")
 
@@ -329,11 +324,4 @@ def _sample(painter: Painter, request: Request, noise: Tensor, settings: Setting
         return painter.mean(request, settings.steps)
     if painter.objective.name == "regression":
         raise ConfigError("mode: a painter trained with `regression` has only the mode `mean`")
-    return painter.sample(
-        request,
-        noise,
-        settings.steps,
-        generator(settings.seed, "sampler"),
-        guidance=settings.guidance,
-        sampler=settings.sampler,
-    )
+    return painter.sample(request, noise, settings.steps, guidance=settings.guidance)

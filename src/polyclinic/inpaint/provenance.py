@@ -98,6 +98,12 @@ def read_provenance(path: Path) -> Provenance:
             Asked(**{**a, "slices": a["slices"] and tuple(a["slices"])}) for a in record["asked"]
         )
         lists = {key: tuple(record[key]) for key in ("shape", "fill", "warnings")}
+        sampler = record["settings"].pop("sampler", "ddim")
+        if sampler != "ddim":
+            raise DataError(
+                f"{path}: sampled by {sampler!r}, which this version does not know; expected "
+                f"'ddim', or the version that wrote it, {record['version']}"
+            )
         settings = Settings(**record["settings"])
         provenance = Provenance(**{**record, **lists, "asked": asked, "settings": settings})
         unpack(provenance.fill, provenance.shape)

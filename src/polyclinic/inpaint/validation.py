@@ -64,7 +64,7 @@ def preview(painter: Painter, batch: Batch, steps: int = 8) -> Image.Image:
     else:
         gen = generator("preview")
         noise = torch.randn(batch.x.shape, generator=gen).to(request.known.device)
-        x = painter.sample(request, noise, steps, gen).cpu()
+        x = painter.sample(request, noise, steps).cpu()
     rows = [_row(batch, x, number) for number in range(min(SHOWN, len(x)))]
     half = (len(rows) + 1) // 2
     blank = np.zeros_like(rows[0])

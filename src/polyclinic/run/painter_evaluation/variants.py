@@ -15,7 +15,6 @@ from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.painting import Painted, Settings, paint
 from polyclinic.inpaint.regions import Region
 from polyclinic.inpaint.repaint import JUMP, RESAMPLINGS, repaint_calls, repaint_request
-from polyclinic.inpaint.samplers import calls
 from polyclinic.run.painter_evaluation.plan import PlannedEdit
 from polyclinic.seeding import generator
 
@@ -74,7 +73,7 @@ def diffusion(name: str, painter: Painter, settings: Settings, limit: int | None
 
     varies = settings.mode == "sample"
     guided = varies and settings.guidance != 1
-    once = calls(settings.sampler, settings.steps) if varies else painter.mean_steps(settings.steps)
+    once = settings.steps if varies else painter.mean_steps(settings.steps)
     evaluations = 2 * once if guided or not varies else once
     return Variant(name, painted, evaluations, guided, varies=varies, limit=limit)
 
