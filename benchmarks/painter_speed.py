@@ -189,12 +189,12 @@ def _bulk(painter: Any, batch: Any, steps: int) -> None:
     from polyclinic.inpaint.painting import Settings
 
     request, noise, _ = _begun(batch)
-    x = painter.sample(request, noise, steps, guidance=Settings().guidance)
+    x = painter.sample(request, noise, steps, painter.objective.power, guidance=Settings().guidance)
     x.cpu()  # a GPU is waited for
 
 
 def _bulk_mean(painter: Any, batch: Any, steps: int) -> None:
-    painter.mean(_begun(batch)[0], steps).cpu()
+    painter.mean(_begun(batch)[0], steps, painter.objective.power).cpu()
 
 
 def _bulk_repaint(painter: Any, batch: Any, steps: int) -> None:

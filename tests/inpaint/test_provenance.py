@@ -67,6 +67,7 @@ def test_a_record_survives_its_file(tmp_path):
         ({"fill": [-1, 3]}, r"its regions do not have its shape"),
         ({"fill": [-1, 3, 7, 1]}, r"its regions have unknown components"),
         ({"settings": {"step": 3}}, r"not the record of an edit \(TypeError"),
+        ({"settings": {"power": 0}}, r"not the record of an edit \(ConfigError: power: expected"),
         ({"extra": 1}, r"not the record of an edit \(TypeError"),
     ],
 )

@@ -17,7 +17,7 @@ def noise(*shape, seed=0):
     return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
 
 
-def ancestral(estimate, noise, objective, steps):
+def ancestral(estimate, noise, objective, steps, _):
     """Evenly spaced levels, from one to the next by a draw."""
     state, gen = noise, generator(3)
     for level, lower in itertools.pairwise(number / steps for number in range(steps, -1, -1)):
@@ -36,7 +36,7 @@ def test_an_oracle_that_knows_the_image_is_believed(objective, sampler, steps):
         asked.append(level)
         return x
 
-    found = sampler(estimate, noise(2, 2, 3, 3, seed=1), objective, steps)
+    found = sampler(estimate, noise(2, 2, 3, 3, seed=1), objective, steps, 3.0)
     torch.testing.assert_close(found, x)
     assert len(asked) == steps
     assert asked[0] == 1.0
@@ -59,9 +59,16 @@ def gaussian(objective, mean, deviation):
     [(FLOW, ddim, 200), (DDPM, ddim, 250), (FLOW, ancestral, 300), (DDPM, ancestral, 250)],
 )
 def test_samples_have_the_distribution_that_the_estimate_is_of(objective, sampler, steps):
-    found = sampler(gaussian(objective, 0.4, 0.3), noise(100, 2, 10, 10), objective, steps)
+    estimate, begun = gaussian(objective, 0.4, 0.3), noise(100, 2, 10, 10)
+    found = sampler(estimate, begun, objective, steps, objective.power)
     assert float(found.mean()) == pytest.approx(0.4, abs=0.01)
     assert float(found.std()) == pytest.approx(0.3, abs=0.02)
+
+
+def test_a_power_spaces_the_levels():
+    asked = []
+    ddim(lambda state, level: asked.append(level) or state, noise(1, 2, 3, 3), FLOW, 4, 1.5)
+    assert asked == [1.0, 0.75**1.5, 0.5**1.5, 0.25**1.5]
 
 
 @pytest.mark.parametrize("objective", [FLOW, DDPM])

@@ -41,8 +41,7 @@ class Objective:
 
     `draw_noise(like, level, gen)` returns noise for a batch; `estimate(output, state, level)` and
     `loss(output, state, level, x, noise)` take tensors (B, 2, H, W) and levels (B, 1, 1, 1).
-    Samplers walk down the levels (1 - i / steps) ** `power`: a higher power takes smaller steps
-    towards the end, where texture is decided.
+    `power` spaces the levels of a painting that is not asked for another, see `samplers.ddim`.
     """
 
     name: ObjectiveName

@@ -50,19 +50,20 @@ class Painter:
         return torch.cat([torch.where(tumour, guided, asked[:, :1]), asked[:, 1:]], dim=1)
 
     def sample(
-        self, request: Request, noise: Tensor, steps: int, *, guidance: float = 1.0
+        self, request: Request, noise: Tensor, steps: int, power: float, *, guidance: float = 1.0
     ) -> Tensor:
         """One of the images and tumour maps that fit a request, (B, 2, H, W), begun with `noise`
-        of that shape."""
+        of that shape; `power` spaces the levels, see `ddim`."""
         return ddim(
             lambda state, level: self.estimate(state, level, request, guidance),
             noise,
             self.objective,
             steps,
+            power,
         )
 
     @torch.no_grad()
-    def mean(self, request: Request, steps: int) -> Tensor:
+    def mean(self, request: Request, steps: int, power: float) -> Tensor:
         """The mean of all images and tumour maps that fit a request, (B, 2, H, W), estimated.
 
         Two samples of `steps` steps are averaged. They begin with opposite noise (antithetic
@@ -79,8 +80,8 @@ class Painter:
             noise = torch.zeros_like(noise)
         noise = noise.to(request.known)
         count = self.mean_steps(steps)
-        here = self.sample(request, noise, count)
-        mirrored = self.sample(request.mirrored(), -noise.flip(-1), count)
+        here = self.sample(request, noise, count, power)
+        mirrored = self.sample(request.mirrored(), -noise.flip(-1), count, power)
         return (here + mirrored.flip(-1)) / 2
 
     def mean_steps(self, steps: int) -> int:

@@ -15,21 +15,24 @@ from polyclinic.inpaint.objectives import Objective
 Estimate = Callable[[Tensor, float], Tensor]
 
 
-def ddim(estimate: Estimate, noise: Tensor, objective: Objective, steps: int) -> Tensor:
+def ddim(
+    estimate: Estimate, noise: Tensor, objective: Objective, steps: int, power: float
+) -> Tensor:
     """x (B, 2, H, W) by DDIM without added noise (Song et al., arXiv 2010.02502, equation 12).
 
-    It begins with pure `noise` of that shape, and asks for as many estimates as there are steps.
-    For a flow it is Euler's method along the straight path.
+    It begins with pure `noise` of that shape, and asks for as many estimates as there are steps,
+    at the levels (1 - i / steps) ** `power`: a higher power takes smaller steps towards the end,
+    where texture is decided. For a flow it is Euler's method along the straight path.
     """
     state = noise
-    for level, lower in _levels(objective, steps):
+    for level, lower in _levels(steps, power):
         state = _step(objective, state, estimate(state, level), level, lower)
     return state
 
 
-def _levels(objective: Objective, steps: int) -> list[tuple[float, float]]:
+def _levels(steps: int, power: float) -> list[tuple[float, float]]:
     """Pairs of levels from 1 to 0."""
-    grid = [(1 - number / steps) ** objective.power for number in range(steps)] + [0.0]
+    grid = [(1 - number / steps) ** power for number in range(steps)] + [0.0]
     return list(itertools.pairwise(grid))
 
 
