@@ -5,7 +5,7 @@
 
 RUN is a directory of `polyclinic inpaint train`, objective `flow`. Its test patients are not read.
 Every setting paints the same edits of its validation patients, at 4 steps. First the power that
-spaces the levels (`objectives.Objective.power`), by the lowest KID of all kinds of edits together;
+spaces the levels (`Settings.power`), by the lowest KID of all kinds of edits together;
 then, with that power, the guidance weight: the highest mean Dice of painted components whose KID is
 no more than a tenth above that of weight 1. Then the same without feather, without grain, without
 either, and with twice the steps: feather and grain stay, each where it lowers the ring AUC and KID
@@ -71,11 +71,11 @@ def main() -> None:
 
 def _choose(arguments: argparse.Namespace, segmenter_steps: int | None = None) -> dict[str, Any]:
     result = records.circumstances(PACKAGES, seed=SEED)
-    spaced = {f"power {power:g}": (power, {"guidance": 1.0}) for power in POWERS}
+    spaced = {f"power {power:g}": {"power": power, "guidance": 1.0} for power in POWERS}
     found = _judged(arguments, "levels", spaced, segmenter_steps)
     powers = {power: found["settings"][f"power {power:g}"]["kid"] for power in POWERS}
     power = min(powers, key=lambda key: _known(powers[key]))
-    guided = {f"guidance {w:g}": (power, {"guidance": w}) for w in (1.0, *WEIGHTS)}
+    guided = {f"guidance {w:g}": {"power": power, "guidance": w} for w in (1.0, *WEIGHTS)}
     more = _judged(arguments, "guidance", guided, segmenter_steps)
     plain = _known(more["settings"]["guidance 1"]["kid"])
     fair = {
@@ -84,28 +84,28 @@ def _choose(arguments: argparse.Namespace, segmenter_steps: int | None = None) -
         if w == 1.0 or _known(more["settings"][f"guidance {w:g}"]["kid"]) <= LEEWAY * plain
     }
     weight = min(fair, key=lambda key: fair[key])
-    chosen = {"guidance": weight}
+    chosen = {"power": power, "guidance": weight}
     last = {
-        "both": (power, chosen),
-        "no feather": (power, chosen | {"feather": False}),
-        "no grain": (power, chosen | {"grain": False}),
-        "neither": (power, chosen | {"feather": False, "grain": False}),
-        f"{2 * STEPS} steps": (power, chosen | {"steps": 2 * STEPS}),
+        "both": chosen,
+        "no feather": chosen | {"feather": False},
+        "no grain": chosen | {"grain": False},
+        "neither": chosen | {"feather": False, "grain": False},
+        f"{2 * STEPS} steps": chosen | {"steps": 2 * STEPS},
     }
     ended = _judged(arguments, "looks", last, segmenter_steps)["settings"]
     looks = {name: _pays(ended["both"], ended[f"no {name}"]) for name in ("feather", "grain")}
-    averaged = {f"mean, power {p:g}": (p, {"mode": "mean"}) for p in POWERS}
+    averaged = {f"mean, power {p:g}": {"power": p, "mode": "mean"} for p in POWERS}
     means = _judged(arguments, "mean", averaged, segmenter_steps)["settings"]
     nearness = {p: -_known(means[f"mean, power {p:g}"]["psnr"], worst=-math.inf) for p in POWERS}
     mean_power = min(nearness, key=lambda key: nearness[key])
-    longer = {f"mean, {n} steps": (mean_power, {"mode": "mean", "steps": n}) for n in MEANS}
+    longer = {f"mean, {n} steps": {"power": mean_power, "mode": "mean", "steps": n} for n in MEANS}
     means |= _judged(arguments, "mean-steps", longer, segmenter_steps)["settings"]
     return result | {
         "patients": found["patients"],
         "edits": found["edits"],
         "painter": found["painter"],
         "settings": found["settings"] | more["settings"] | ended | means,
-        "chosen": {"power": power, "guidance": weight, **looks, "mean_power": mean_power},
+        "chosen": {**chosen, **looks, "mean_power": mean_power},
     }
 
 
@@ -122,10 +122,10 @@ def _known(value: float | None, worst: float = math.inf) -> float:
 def _judged(
     arguments: argparse.Namespace,
     name: str,
-    settings: Mapping[str, tuple[float, Mapping[str, Any]]],
+    settings: Mapping[str, Mapping[str, Any]],
     segmenter_steps: int | None,
 ) -> dict[str, Any]:
-    """Every setting (power, and of `Settings`) on the same edits: a few numbers of each."""
+    """Every setting, as of `Settings`, on the same edits: a few numbers of each."""
     from polyclinic.inpaint.painting import Settings
     from polyclinic.run.painter_evaluation import variants as ways
     from polyclinic.run.painter_evaluation.evaluation import (
@@ -153,11 +153,10 @@ def _judged(
         plan = dataclasses.replace(config.segmenter_plan, steps=segmenter_steps)
         config = dataclasses.replace(config, segmenter_plan=plan)
     inputs = read_inputs(config.painter, config.data, config.order, config.split, tell)
-    variants = []
-    for label, (power, more) in settings.items():
-        objective = dataclasses.replace(inputs.painter.objective, power=power)
-        painter = dataclasses.replace(inputs.painter, objective=objective)
-        variants.append(ways.diffusion(label, painter, Settings(**{"steps": STEPS, **more})))
+    variants = [
+        ways.diffusion(label, inputs.painter, Settings(**{"steps": STEPS, **chosen}))
+        for label, chosen in settings.items()
+    ]
     path = evaluate_variants(
         config, inputs, variants, arguments.work / name, resume=arguments.resume, tell=tell
     )

@@ -6,12 +6,12 @@
 
 Slices of 112 and 240 px, made up; one region each, of the size of a tumour. Weights are loaded, and
 one slice has been painted before the clock starts. `one` is a slice at a time through
-`painting.paint`, with all that an edit needs apart from reading and writing files; `bulk` is 16
-crops at once through the sampler alone, or, of what uses no network, 16 such slices. `mean` is what
-a regression costs too: the same two evaluations. RePaint's cost is that of its `calls`, which go
-with `--repaint-steps`; 250 is what its authors take. The networks are of the preset `--size` and
-not trained, which does not change how long they take; `--painter` takes the weights of a painter
-instead.
+`painting.paint`, with all that an edit needs apart from reading and writing files. `bulk`, a block
+of its own, has seconds a crop where the sampler alone paints 16 crops of 64 px at once (192 px with
+`--size large`), whatever the size of slices; what uses no network paints no crops. RePaint's cost
+is that of its `calls`, which go with `--repaint-steps`; 250 is what its authors take. The networks
+are of the preset `--size` and not trained, which does not change how long they take; `--painter`
+takes the weights of a painter instead.
 
 Training counts images (crops) a second of whole steps, crops cut on the same cores. The floating
 point operations of a step are counted by PyTorch, forwards and backwards, in matrix products,
@@ -31,8 +31,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 import records
 
@@ -75,16 +73,15 @@ def main() -> None:
     result = records.circumstances(PACKAGES, seed=SEED)
     result |= {"threads": torch.get_num_threads(), "environment": describe()}
     at_once, crops = (2, 2) if smoke else (BULK, arguments.batch_size)
-    result |= {"size": arguments.size, "bulk": at_once, "batch_size": crops}
+    result |= {"size": arguments.size, "batch_size": crops}
     painters = _painters(arguments.painter, arguments.size)
     result["parameters"] = sum(p.numel() for p in painters["flow"].network.parameters())
     cases = {size: _cases(size) for size in sizes}
-    repaint_steps = 1 if smoke else arguments.repaint_steps
+    found = _ways(painters, steps, 1 if smoke else arguments.repaint_steps)
     result["painting"] = [
-        row
-        for size in sizes
-        for row in _painting(painters, cases[size], size, steps, repaint_steps, repeats, at_once)
+        row for size in sizes for row in _painting(found, cases[size], size, repeats)
     ]
+    result["bulk"] = _in_bulk(found, painters, cases[sizes[0]], repeats, at_once)
     plan = {"size": arguments.size, "batch_size": crops}
     result["training"] = _training(cases[sizes[0]], 2 if smoke else 30, plan, arguments.peak)
     result["claims"] = _claims(result["painting"]) if arguments.size == "small" else {}
@@ -118,90 +115,123 @@ def _cases(size: int) -> list[Any]:
         return [case for case in read_cases(find_cases(Path(folder))) if isinstance(case, Case)]
 
 
-def _painting(
-    painters: dict[str, Any],
-    cases: list[Any],
-    size: int,
-    steps: dict[str, tuple[int, ...]],
-    repaint_steps: int,
-    repeats: int,
-    at_once: int,
-) -> list[dict[str, Any]]:
-    """Seconds a slice of every way to paint, one at a time and in bulk."""
+def _ways(
+    painters: dict[str, Any], steps: dict[str, tuple[int, ...]], repaint_steps: int
+) -> list[tuple[Any, int | None, Callable[[Any], Any] | None]]:
+    """Every way to paint: the variant, its steps, and what paints a batch of crops; the last two
+    are None where there is no network."""
     from polyclinic.inpaint.baselines import BASELINES
-    from polyclinic.inpaint.components import MIXED, TUMOUR_FREE
-    from polyclinic.inpaint.crops import Crops, Views
     from polyclinic.inpaint.painting import Settings
-    from polyclinic.inpaint.regions import Mixture, empty, overlay
     from polyclinic.run.painter_evaluation import variants as ways
+
+    flow, ddpm, averaged = painters["flow"], painters["ddpm"], Settings(mode="mean")
+    return [
+        *(
+            (
+                ways.diffusion(name, painter, Settings(steps=count)),
+                count,
+                functools.partial(_sample_crops, painter, count),
+            )
+            for name, painter in painters.items()
+            for count in steps[name]
+        ),
+        (
+            ways.diffusion("mean", flow, averaged),
+            averaged.steps,
+            functools.partial(_average_crops, flow, averaged.steps),
+        ),
+        (
+            ways.repainted("RePaint", ddpm, repaint_steps),
+            repaint_steps,
+            functools.partial(_repaint_crops, ddpm, repaint_steps),
+        ),
+        *((ways.baseline(name, infill), None, None) for name, infill in BASELINES.items()),
+    ]
+
+
+def _painting(found: list[Any], cases: list[Any], size: int, repeats: int) -> list[dict[str, Any]]:
+    """Seconds a slice of every way to paint, one at a time."""
+    from polyclinic.inpaint.components import MIXED, TUMOUR_FREE
+    from polyclinic.inpaint.regions import empty, overlay
 
     case = max(cases, key=lambda case: int((case.components > 0).sum()))
     z = int((case.components > 0).sum(axis=(1, 2)).argmax())
     plane = case.components[z]
     sequence, slices = next((n, v[z : z + 1]) for n, v in case.volumes.items())
-    flow, ddpm = painters["flow"], painters["ddpm"]
-    batch = Crops(cases, flow.network.config, SEED, Views(), Mixture()).batch(0, at_once)
-    found: list[tuple[Any, int | None, Any]] = [
-        (
-            ways.diffusion(name, painter, Settings(steps=count)),
-            count,
-            functools.partial(_bulk, painter, batch, count),
-        )
-        for name, painter in painters.items()
-        for count in steps[name]
-    ]
-    averaged = Settings(mode="mean")
-    found.append((ways.diffusion("mean", flow, averaged), averaged.steps,
-                  functools.partial(_bulk_mean, flow, batch, averaged.steps)))  # fmt: skip
-    repaint = ways.repainted("RePaint", ddpm, repaint_steps)
-    found.append((repaint, repaint_steps, functools.partial(_bulk_repaint, ddpm, batch,
-                                                            repaint_steps)))  # fmt: skip
-    many, masks = np.repeat(slices, at_once, axis=0), np.repeat(plane[None] > 0, at_once, axis=0)
-    found += [
-        (ways.baseline(name, infill), None, functools.partial(infill, many, masks))
-        for name, infill in BASELINES.items()
-    ]
     rows = []
-    for variant, count, bulk in found:
+    for variant, count, _ in found:
         component = MIXED if variant.tumours else TUMOUR_FREE
         regions = [overlay(empty(plane.shape), plane > 0, component)]
         one = functools.partial(
-            variant.paint, slices, regions, sequence=sequence, head_px=case.head_px, seed=SEED
+            variant.paint, {sequence: slices}, regions, head_px=case.head_px, seed=SEED
         )
-        times = max(1, repeats // 3) if variant.calls >= SLOW else repeats
         row: dict[str, Any] = {
             "objective": variant.name,
             "size_px": size,
             "steps": count,
             "calls": variant.calls,
             "region_px": int((plane > 0).sum()),
-            "one": _timed(one, times),
-            "bulk": _timed(bulk, times, share=at_once),
+            "one": _timed(one, _repeats(variant, repeats)),
         }
-        print(json.dumps({k: row[k] for k in ("objective", "size_px", "steps")}
-                         | {k: row[k]["median"] for k in ("one", "bulk")}), flush=True)  # fmt: skip
+        _tell(row, "objective", "size_px", "steps", timed="one")
         rows.append(row)
     return rows
 
 
-def _bulk(painter: Any, batch: Any, steps: int) -> None:
-    """All crops of a batch at once."""
+def _in_bulk(
+    found: list[Any], painters: dict[str, Any], cases: list[Any], repeats: int, at_once: int
+) -> dict[str, Any]:
+    """Seconds a crop of the ways that have a network, many crops at once."""
+    from polyclinic.inpaint.crops import Crops, Views
+    from polyclinic.inpaint.regions import Mixture
+
+    config = painters["flow"].network.config
+    batch = Crops(cases, config, SEED, Views(), Mixture()).batch(0, at_once)
+    rows = []
+    for variant, count, paint in found:
+        if paint is None:
+            continue
+        crops = functools.partial(paint, batch)
+        row: dict[str, Any] = {
+            "objective": variant.name,
+            "steps": count,
+            "calls": variant.calls,
+            "crop": _timed(crops, _repeats(variant, repeats), share=at_once),
+        }
+        _tell(row, "objective", "steps", timed="crop")
+        rows.append(row)
+    side = batch.x.shape[-1]
+    return {"what": f"{at_once} crops of {side} px at once, the sampler alone", "rows": rows}
+
+
+def _repeats(variant: Any, repeats: int) -> int:
+    return max(1, repeats // 3) if variant.calls >= SLOW else repeats
+
+
+def _tell(row: dict[str, Any], *names: str, timed: str) -> None:
+    shown = {name: row[name] for name in names}
+    print(json.dumps(shown | {timed: row[timed]["median"]}), flush=True)
+
+
+def _sample_crops(painter: Any, steps: int, batch: Any) -> Any:
     from polyclinic.inpaint.painting import Settings
 
-    request, noise, gen = _begun(batch)
-    x = painter.sample(request, noise, steps, gen, guidance=Settings().guidance)
-    x.cpu()  # a GPU is waited for
+    request, noise, _ = _begun(batch)
+    usual = Settings()
+    power = usual.power_for(painter.objective)
+    x = painter.sample(request, noise, steps, power, guidance=usual.guidance)
+    return x.cpu()  # a GPU is waited for
 
 
-def _bulk_mean(painter: Any, batch: Any, steps: int) -> None:
-    painter.mean(_begun(batch)[0], steps).cpu()
+def _average_crops(painter: Any, steps: int, batch: Any) -> Any:
+    return painter.mean(_begun(batch)[0], steps, painter.objective.power).cpu()
 
 
-def _bulk_repaint(painter: Any, batch: Any, steps: int) -> None:
+def _repaint_crops(painter: Any, steps: int, batch: Any) -> Any:
     from polyclinic.inpaint.repaint import repaint_request
 
     request, noise, gen = _begun(batch)
-    repaint_request(painter, request, noise, steps, gen).cpu()
+    return repaint_request(painter, request, noise, steps, gen).cpu()
 
 
 def _begun(batch: Any) -> tuple[Any, Any, Any]:
@@ -258,7 +288,7 @@ def _training(
 
 
 def _timed(work: Callable[[], object], repeats: int, share: int = 1) -> dict[str, Any]:
-    """Seconds a slice: the median, and every measurement."""
+    """Seconds of the work, or of each of `share` pieces: the median, and every measurement."""
     work()
     taken = []
     for _ in range(repeats):

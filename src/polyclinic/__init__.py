@@ -45,6 +45,8 @@ def paint(
 ) -> "PaintedImage":
     """Paint `regions` into `image`, as `polyclinic inpaint edit` does, and by the same code.
 
+    Only `--samples` has no counterpart: for several, call it with several seeds.
+
     `image` is a path that the command takes, or an array of any real type: one axial slice (H, W)
     or several (Z, H, W), Z from the feet up, rows from the front of the head to its back; or
     several sequences of such a shape by name, which are painted with the same shapes. `regions`

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -16,10 +17,11 @@ from polyclinic.inpaint import painting
 from polyclinic.inpaint.components import KEEP, MIXED, OEDEMA, TUMOUR_FREE
 from polyclinic.inpaint.edit import Ask, edit, edit_file, open_painter
 from polyclinic.inpaint.files import output, read_source
-from polyclinic.inpaint.files.source import from_arrays
+from polyclinic.inpaint.files.source import from_arrays, sequence_name
 from polyclinic.inpaint.likeness import NOT_A_BRAIN
 from polyclinic.inpaint.painter import save_painter
 from polyclinic.inpaint.painting import Settings
+from polyclinic.inpaint.provenance import array_digest
 from polyclinic.inpaint.regions import Region
 
 pytestmark = pytest.mark.usefixtures("exact")
@@ -183,6 +185,47 @@ def test_nothing_is_overwritten_and_nothing_half_written(painter, tmp_path, monk
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "out"]
     (two,) = edit_file(painter, path, BOX, out, Settings(steps=1, seed=3), force=True)
     assert two.provenance.outputs != one.provenance.outputs
+
+
+@pytest.mark.parametrize(("kind", "files"), [("png", 3), ("case", 4), ("samples", 6)])
+def test_a_kill_between_files_leaves_no_record_beside_another_image(
+    painter, tmp_path, monkeypatch, case, kind, files, write_png
+):
+    path = case if kind == "case" else write_png(tmp_path / "a.png")
+    options = {"slices": (0, 1) if kind == "case" else None, "samples": 1 + (kind == "samples")}
+    replace = Path.replace
+
+    def paint(seed):
+        chosen = Settings(steps=1, seed=seed)
+        return edit_file(painter, path, BOX, tmp_path / "out", chosen, force=True, **options)
+
+    def paint_and_die(seed, moves):
+        left = iter(range(moves))
+
+        def dying(self, target):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return replace(self, target)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "replace", dying)
+            with pytest.raises(KeyboardInterrupt):
+                paint(seed)
+
+    def is_described(written):
+        """Whether there is a record; if so, it must be of the image beside it."""
+        if not written.sidecar.exists():
+            return False
+        volumes = read_source(written.image).volumes
+        digests = {sequence_name(number): array_digest(v) for number, v in volumes.items()}
+        assert digests.items() <= json.loads(written.sidecar.read_text())["outputs"].items()
+        return True
+
+    for moves in range(files):
+        written = paint(seed=0)
+        assert sum(map(is_described, written)) == len(written)
+        paint_and_die(seed=5, moves=moves)
+        assert sum(map(is_described, written)) < len(written)
 
 
 def test_names_of_the_output_fit_its_format(painter, tmp_path, case, write_png):

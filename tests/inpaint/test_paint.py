@@ -78,6 +78,15 @@ def test_an_array_is_painted_as_a_file_of_it(painter, tmp_path):
     assert json.loads(written.files["sidecar"].read_text()) == record
 
 
+def test_several_seeds_give_the_samples_of_the_command(painter, tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(head(dtype=np.uint8)[0]).save(path)
+    one, two = (polyclinic.paint(path, BOX, steps=1, seed=seed, painter=painter) for seed in (3, 4))
+    asks = [Ask(*BOX[0])]
+    samples = edit_file(painter, path, asks, tmp_path / "o", Settings(steps=1, seed=3), samples=2)
+    assert [w.provenance.outputs for w in samples] == [one.record["outputs"], two.record["outputs"]]
+
+
 def test_sequences_by_name_get_the_same_shapes(painter):
     case = {"t1": head(3), "flair": head(3, seed=1)}
     region = mask_at(8, 8, (3, 32, 32))

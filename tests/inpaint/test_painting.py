@@ -193,6 +193,17 @@ def test_guidance_asks_the_network_twice_for_a_tumour(
     assert len(calls) == expected
 
 
+@pytest.mark.parametrize("mode", ["sample", "mean"])
+def test_the_power_is_the_objective_s_unless_it_is_said(painter, mode):
+    regions = [square((32, 32), 10, 10, 8)]
+    usual, said, other = (
+        paint(painter, head(), regions, 3, 28, Settings(steps=2, mode=mode, power=power)).slices
+        for power in (None, painter.objective.power, 1.0)
+    )
+    assert np.array_equal(usual, said)
+    assert not np.array_equal(usual, other)
+
+
 def test_the_mean_of_one_step_is_that_of_a_request_and_its_mirror_image(painter):
     """An image and region that are symmetrical have a symmetrical mean, whatever the network."""
     image = head()
@@ -276,7 +287,8 @@ def test_an_empty_region(painter):
     [({"steps": 0}, r"steps: expected 1 or more, got 0"),
      ({"guidance": float("nan")}, r"guidance: expected a number of 0 or more, got nan"),
      ({"mode": "median"}, r"mode: expected sample or mean, got 'median'"),
-     ({"sampler": "euler"}, r"sampler: expected one of ddim, heun, ancestral, got 'euler'")],
+     ({"power": 0}, r"power: expected a finite number above 0, got 0"),
+     ({"power": float("inf")}, r"power: expected a finite number above 0, got inf")],
 )  # fmt: skip
 def test_settings_that_make_no_sense(options, message):
     with pytest.raises(ConfigError, match=message):

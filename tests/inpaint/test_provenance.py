@@ -67,6 +67,7 @@ def test_a_record_survives_its_file(tmp_path):
         ({"fill": [-1, 3]}, r"its regions do not have its shape"),
         ({"fill": [-1, 3, 7, 1]}, r"its regions have unknown components"),
         ({"settings": {"step": 3}}, r"not the record of an edit \(TypeError"),
+        ({"settings": {"power": 0}}, r"not the record of an edit \(ConfigError: power: expected"),
         ({"extra": 1}, r"not the record of an edit \(TypeError"),
     ],
 )
@@ -74,6 +75,17 @@ def test_damaged_records_are_refused(tmp_path, change, expected):
     path = tmp_path / "edit.json"
     path.write_text(json.dumps({**as_record(RECORD), **change}))
     with pytest.raises(DataError, match=expected):
+        read_provenance(path)
+
+
+def test_the_sampler_in_older_records_must_be_the_one_that_there_is(tmp_path):
+    path, record = tmp_path / "edit.json", as_record(RECORD)
+    record["settings"]["sampler"] = "ddim"
+    path.write_text(json.dumps(record))
+    assert read_provenance(path) == RECORD
+    record["settings"]["sampler"] = "heun"
+    path.write_text(json.dumps(record))
+    with pytest.raises(DataError, match=r"edit\.json: sampled by 'heun', which .* 'ddim', or the"):
         read_provenance(path)
 
 

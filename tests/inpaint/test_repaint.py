@@ -17,7 +17,7 @@ from polyclinic.inpaint.repaint import (
     unconditional,
     walk,
 )
-from polyclinic.inpaint.samplers import ancestral
+from polyclinic.inpaint.samplers import ancestral_step
 from polyclinic.seeding import generator
 
 pytestmark = pytest.mark.usefixtures("exact")
@@ -115,7 +115,7 @@ def test_with_nothing_known_and_no_way_back_it_samples_the_distribution():
                         resamplings=resamplings, jump=5)  # fmt: skip
         assert float(found.mean()) == pytest.approx(0.4, abs=0.02)
         assert float(found.std()) == pytest.approx(0.3, abs=0.03)
-    single = ancestral(estimate, start, DDPM, 1, generator(1))
+    single = ancestral_step(DDPM, start, estimate(start, 1.0), 1.0, 0.0, generator(1))
     torch.testing.assert_close(
         repaint(estimate, start, DDPM, 1, generator(1), nothing, nothing), single
     )

@@ -1,5 +1,6 @@
 """Edits again from their records: the same bits, or an error that says what differs."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -78,6 +79,38 @@ def test_a_replay_that_comes_out_otherwise_says_so(painter, tmp_path, write_png)
     one.sidecar.write_text(json.dumps(record))
     with pytest.raises(RunError, match=r"unknown: nothing that the record knows of the machine"):
         replay(one.sidecar, painter, tmp_path / "two", force=True)
+
+
+@pytest.mark.parametrize("power", [None, 1.5])
+@pytest.mark.parametrize("mode", ["sample", "mean"])
+def test_a_replay_spaces_levels_as_the_edit_did(painter, tmp_path, mode, power, write_png):
+    """Whatever the power of the objective is by then."""
+    path, chosen = write_png(tmp_path / "a.png"), Settings(steps=2, mode=mode, power=power)
+    (one,) = edit_file(painter, path, BOX, tmp_path / "one", chosen)
+    used = json.loads(one.sidecar.read_text())["settings"]["power"]
+    assert used == (power or painter.objective.power)
+    later = dataclasses.replace(painter.objective, power=2 * used)
+    again = replay(one.sidecar, dataclasses.replace(painter, objective=later), tmp_path / "two")
+    assert again.provenance == one.provenance
+
+
+@pytest.mark.parametrize(("objective", "power"), [("flow", 1.5), ("ddpm", 1.0)])
+def test_a_record_without_a_power_has_that_of_its_time(
+    painter, tmp_path, objective, power, write_png
+):
+    one = dataclasses.replace(painter, objective=OBJECTIVES[objective])
+    path, chosen = write_png(tmp_path / "a.png"), Settings(steps=2, power=power)
+    (first,) = edit_file(one, path, BOX, tmp_path / "one", chosen)
+    record = json.loads(first.sidecar.read_text())
+    del record["settings"]["power"]
+    record["settings"]["sampler"] = "ddim"
+    first.sidecar.write_text(json.dumps(record))
+    again = replay(first.sidecar, one, tmp_path / "two")
+    assert again.provenance == first.provenance
+    record["outputs"]["unknown"] = "0" * 64
+    first.sidecar.write_text(json.dumps(record))
+    with pytest.raises(RunError, match=rf"its power is not recorded, {power} was taken"):
+        replay(first.sidecar, one, tmp_path / "three")
 
 
 def test_a_replay_has_as_many_threads_as_the_edit_had(painter, tmp_path, monkeypatch, write_nifti):

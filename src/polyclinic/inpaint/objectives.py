@@ -1,7 +1,7 @@
 """Two ways to learn the same thing: what noise does to an image, and what the network predicts.
 
 At level u in [0, 1] the state is x_u = alpha(u) x + sigma(u) noise: the image at u = 0, noise at
-u = 1. Both objectives turn the network's output into an estimate of x, so that one set of samplers
+u = 1. Both objectives turn the network's output into an estimate of x, so that one sampler
 serves both. A third one paints without noise, for comparison.
 
 `flow` (the default): alpha = 1 - u, sigma = u (rectified flow, Liu et al., arXiv 2209.03003). The
@@ -41,8 +41,7 @@ class Objective:
 
     `draw_noise(like, level, gen)` returns noise for a batch; `estimate(output, state, level)` and
     `loss(output, state, level, x, noise)` take tensors (B, 2, H, W) and levels (B, 1, 1, 1).
-    Samplers walk down the levels (1 - i / steps) ** `power`: a higher power takes smaller steps
-    towards the end, where texture is decided.
+    `power` spaces the levels of a painting that is not asked for another, see `samplers.ddim`.
     """
 
     name: ObjectiveName

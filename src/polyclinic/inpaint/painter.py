@@ -15,7 +15,7 @@ from polyclinic.inpaint.components import TUMOUR_FREE
 from polyclinic.inpaint.conditioning import DIFFUSED, Request
 from polyclinic.inpaint.network import NetworkConfig, PainterNetwork, build_network
 from polyclinic.inpaint.objectives import OBJECTIVES, Objective
-from polyclinic.inpaint.samplers import SAMPLERS
+from polyclinic.inpaint.samplers import ddim
 from polyclinic.models.device import autocast, device
 from polyclinic.models.state import digest_of, load_into, load_state, save_state, state_of
 from polyclinic.seeding import generator
@@ -49,27 +49,20 @@ class Painter:
         return torch.cat([torch.where(tumour, guided, asked[:, :1]), asked[:, 1:]], dim=1)
 
     def sample(
-        self,
-        request: Request,
-        noise: Tensor,
-        steps: int,
-        gen: torch.Generator,
-        *,
-        guidance: float = 1.0,
-        sampler: str = "ddim",
+        self, request: Request, noise: Tensor, steps: int, power: float, *, guidance: float = 1.0
     ) -> Tensor:
         """One of the images and tumour maps that fit a request, (B, 2, H, W), begun with `noise`
-        of that shape; `sampler` is one of `SAMPLERS`, some of which add noise from `gen`."""
-        return SAMPLERS[sampler](
+        of that shape; `power` spaces the levels, see `ddim`."""
+        return ddim(
             lambda state, level: self.estimate(state, level, request, guidance),
             noise,
             self.objective,
             steps,
-            gen,
+            power,
         )
 
     @torch.no_grad()
-    def mean(self, request: Request, steps: int) -> Tensor:
+    def mean(self, request: Request, steps: int, power: float) -> Tensor:
         """The mean of all images and tumour maps that fit a request, (B, 2, H, W), estimated.
 
         Two samples of `steps` steps are averaged. They begin with opposite noise (antithetic
@@ -86,8 +79,8 @@ class Painter:
             noise = torch.zeros_like(noise)
         noise = noise.to(request.known)
         count = self.mean_steps(steps)
-        here = self.sample(request, noise, count, gen)
-        mirrored = self.sample(request.mirrored(), -noise.flip(-1), count, gen)
+        here = self.sample(request, noise, count, power)
+        mirrored = self.sample(request.mirrored(), -noise.flip(-1), count, power)
         return (here + mirrored.flip(-1)) / 2
 
     def mean_steps(self, steps: int) -> int:

@@ -19,9 +19,9 @@ from polyclinic.inpaint.conditioning import DIFFUSED, Request
 from polyclinic.inpaint.feather import feathered
 from polyclinic.inpaint.grain import grained
 from polyclinic.inpaint.intensity import BLACK
+from polyclinic.inpaint.objectives import Objective
 from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.regions import Region
-from polyclinic.inpaint.samplers import SAMPLERS
 from polyclinic.models.device import device
 from polyclinic.seeding import derive, generator
 
@@ -43,29 +43,33 @@ MAX_CROP = 2.0
 @dataclass(frozen=True)
 class Settings:
     """How to paint. `mode` `sample` draws one of the possible images; `mean` averages them, which
-    is nearest to the truth and smoother than it, takes twice as long, and knows no guidance, no
-    other sampler than `ddim`, and no seed. `feather` softens the border
-    (`polyclinic.inpaint.feather`); `grain` gives samples the noise of their surroundings
-    (`polyclinic.inpaint.grain`)."""
+    is nearest to the truth and smoother than it, takes twice as long, and knows no guidance and no
+    seed. `feather` softens the border (`polyclinic.inpaint.feather`); `grain` gives samples the
+    noise of their surroundings (`polyclinic.inpaint.grain`). `power` spaces the levels of noise
+    (`polyclinic.inpaint.samplers.ddim`); None stands for that of the painter's objective, and
+    records of edits have the number."""
 
     steps: int = 4
     guidance: float = 1.5  # benchmarks/painter_settings.py
     seed: int = 0
     mode: Mode = "sample"
-    sampler: str = "ddim"
     feather: bool = True
     grain: bool = True
+    power: float | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ConfigError(f"steps: expected 1 or more, got {self.steps}")
         if not (math.isfinite(self.guidance) and self.guidance >= 0):
             raise ConfigError(f"guidance: expected a number of 0 or more, got {self.guidance}")
-        if self.sampler not in SAMPLERS:
-            known = ", ".join(SAMPLERS)
-            raise ConfigError(f"sampler: expected one of {known}, got {self.sampler!r}")
         if self.mode not in ("sample", "mean"):
             raise ConfigError(f"mode: expected sample or mean, got {self.mode!r}")
+        if self.power is not None and not (math.isfinite(self.power) and self.power > 0):
+            raise ConfigError(f"power: expected a finite number above 0, got {self.power}")
+
+    def power_for(self, objective: Objective) -> float:
+        """The `power` that a painter of this objective uses."""
+        return objective.power if self.power is None else self.power
 
 
 @dataclass(frozen=True)
@@ -325,15 +329,9 @@ def _smooth(tumour_map: Tensor) -> Tensor:
 
 def _sample(painter: Painter, request: Request, noise: Tensor, settings: Settings) -> Tensor:
     """What the network makes of a request, (1, 2, *size)."""
+    power = settings.power_for(painter.objective)
     if settings.mode == "mean":
-        return painter.mean(request, settings.steps)
+        return painter.mean(request, settings.steps, power)
     if painter.objective.name == "regression":
         raise ConfigError("mode: a painter trained with `regression` has only the mode `mean`")
-    return painter.sample(
-        request,
-        noise,
-        settings.steps,
-        generator(settings.seed, "sampler"),
-        guidance=settings.guidance,
-        sampler=settings.sampler,
-    )
+    return painter.sample(request, noise, settings.steps, power, guidance=settings.guidance)

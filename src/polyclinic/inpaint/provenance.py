@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic import __version__
-from polyclinic.errors import DataError
+from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.components import COMPONENTS, KEEP
 from polyclinic.inpaint.painting import Settings
 from polyclinic.inpaint.regions import Region
@@ -45,7 +45,8 @@ class Provenance:
     """The record of one edited image. `inputs` and `outputs` are SHA-256 by name: of the files or
     arrays that were read, and of the stored values (and `realised`, the mask) that came out. `fill`
     are runs of equal pixels of all regions together, (code, length), of slices `shape` (Z, H, W).
-    `precision` is what was computed in. `unlikeness` is 0 for a perfectly regular axial head and 1
+    `precision` is what was computed in. `settings` have the power that was used; None in older
+    records. `unlikeness` is 0 for a perfectly regular axial head and 1
     for anything else, of the painted slice with most head; None in older records. `input` is a path
     relative to the record's folder, empty for arrays."""
 
@@ -98,12 +99,18 @@ def read_provenance(path: Path) -> Provenance:
             Asked(**{**a, "slices": a["slices"] and tuple(a["slices"])}) for a in record["asked"]
         )
         lists = {key: tuple(record[key]) for key in ("shape", "fill", "warnings")}
+        sampler = record["settings"].pop("sampler", "ddim")
+        if sampler != "ddim":
+            raise DataError(
+                f"{path}: sampled by {sampler!r}, which this version does not know; expected "
+                f"'ddim', or the version that wrote it, {record['version']}"
+            )
         settings = Settings(**record["settings"])
         provenance = Provenance(**{**record, **lists, "asked": asked, "settings": settings})
         unpack(provenance.fill, provenance.shape)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; expected the JSON beside an edited image") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise DataError(
             f"{path}: not the record of an edit ({type(error).__name__}: {error}); expected the "
             "JSON that `polyclinic inpaint edit` wrote"

@@ -45,7 +45,7 @@ def repaint(
     resamplings: int = RESAMPLINGS,
     jump: int = JUMP,
 ) -> Tensor:
-    """x (B, 2, H, W), the signature of `samplers.Sampler` with the surroundings.
+    """x (B, 2, H, W) from `noise` of that shape; `gen` draws what is added on the way.
 
     `known` (B, C, H, W) holds the image where `known_mask`, of the same shape, is 1; C is 1 or 2,
     1 standing for both channels. `resamplings` is how often each stretch of `jump` steps is walked

@@ -1,6 +1,7 @@
 """An edit again from its record: the same input, painter, regions and seed give the same bits."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from polyclinic.errors import DataError, RunError
@@ -8,6 +9,7 @@ from polyclinic.inpaint.edit import edit, record_of
 from polyclinic.inpaint.files import read_source
 from polyclinic.inpaint.files.output import Output, Written
 from polyclinic.inpaint.files.source import ARRAYS, Source
+from polyclinic.inpaint.objectives import ObjectiveName
 from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.provenance import (
     Provenance,
@@ -20,6 +22,10 @@ from polyclinic.models.device import PRECISIONS, fixed_precision, fixed_threads
 
 MAX_THREADS = 1024
 """More than any machine has: a record that says so is damaged."""
+# Records did not always hold the power that spaced the levels: it was that of the objective, whose
+# value for a flow has changed since.
+OLD_POWERS: Mapping[ObjectiveName, float] = {"flow": 1.5, "ddpm": 1.0, "regression": 1.0}
+"""The power of records that hold none, by the painter's objective."""
 
 
 def replay(
@@ -41,15 +47,18 @@ def replay(
     if not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
         raise DataError(f"{sidecar}: machine: threads {threads!r}; expected 1 to {MAX_THREADS}")
     regions = unpack(record.fill, record.shape)
+    settings = record.settings
+    if settings.power is None:
+        settings = dataclasses.replace(settings, power=OLD_POWERS[painter.objective.name])
     with fixed_precision(asked_precision), fixed_threads(threads):
-        (edited,) = edit(painter, source, regions, record.settings)
+        (edited,) = edit(painter, source, regions, settings)
         again = record_of(painter, source, record.asked, regions, edited, output.places[0][2])
     differs = _difference(record, again)
     if differs:
         text = f"the result differs from that of {sidecar.name}: {differs}"
         again = dataclasses.replace(again, warnings=(*again.warnings, text))
     else:
-        again = dataclasses.replace(record, input=again.input)
+        again = dataclasses.replace(record, input=again.input, settings=settings)
     (written,) = output.write([(edited.volumes, edited.realised, again)])
     if differs:
         raise RunError(
@@ -92,5 +101,7 @@ def _difference(record: Provenance, again: Provenance) -> str:
         return ""
     was, now = ({**one.machine, "polyclinic": one.version} for one in (record, again))
     changed = [f"{key} was {value}" for key, value in was.items() if now.get(key) != value]
+    if record.settings.power is None:
+        changed.append(f"its power is not recorded, {again.settings.power} was taken")
     why = "; ".join(changed) or "nothing that the record knows of the machine has changed"
     return f"{', '.join(other)}: {why}"

@@ -41,9 +41,8 @@ def validate(painter: Painter, batches: list[Batch], tumour_map_weight: float) -
         )
         if painter.objective.name != "ddpm":
             fill = moved.request.fill_mask
-            squares = ((painter.mean(moved.request, steps=1) - moved.x)[:, :1].square() * fill).sum(
-                (1, 2, 3)
-            )
+            x = painter.mean(moved.request, steps=1, power=painter.objective.power)
+            squares = ((x - moved.x)[:, :1].square() * fill).sum((1, 2, 3))
             errors.append(squares / fill.sum((1, 2, 3)).clamp_min(1))
     scores = {"loss": float(np.mean(losses))}
     if errors:
@@ -59,12 +58,13 @@ def preview(painter: Painter, batch: Batch, steps: int = 8) -> Image.Image:
     Painted with `steps` steps, or as the mean by a painter that has nothing else.
     """
     request = to_device(batch).request
+    power = painter.objective.power
     if painter.objective.name == "regression":
-        x = painter.mean(request, steps=1).cpu()
+        x = painter.mean(request, 1, power).cpu()
     else:
         gen = generator("preview")
         noise = torch.randn(batch.x.shape, generator=gen).to(request.known.device)
-        x = painter.sample(request, noise, steps, gen).cpu()
+        x = painter.sample(request, noise, steps, power).cpu()
     rows = [_row(batch, x, number) for number in range(min(SHOWN, len(x)))]
     half = (len(rows) + 1) // 2
     blank = np.zeros_like(rows[0])

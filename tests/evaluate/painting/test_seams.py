@@ -13,7 +13,6 @@ from polyclinic.evaluate.painting.seams import (
     border_step,
     displaced,
     seam_ratio,
-    seam_ratio_within,
 )
 
 
@@ -57,24 +56,19 @@ def head(seed=0):
     return image, region, allowed
 
 
-def test_a_seam_is_seen_with_and_without_the_original():
-    image, region, allowed = head()
-    copies = displaced(region, allowed, 20, seed=0)
+def test_a_seam_is_seen():
+    image, region, _ = head()
     seam = image + 0.5 * region
     assert seam_ratio(image, image, region) == pytest.approx(1)
     assert seam_ratio(seam, image, region) > 5
-    assert seam_ratio_within(seam, region, copies) > 5
-    assert 0.2 < seam_ratio_within(image, region, copies) < 5
-    steps = [slow_step(image, copy) for copy in copies]
-    expected = slow_step(image, region) / np.mean(steps)
-    assert seam_ratio_within(image, region, copies) == pytest.approx(expected)
+    expected = slow_step(seam, region) / slow_step(image, region)
+    assert seam_ratio(seam, image, region) == pytest.approx(expected)
 
 
 def test_ratios_that_are_undefined():
     image, region, _ = head()
     assert math.isnan(seam_ratio(image, np.zeros_like(image), region))
     assert math.isnan(seam_ratio(image, image, np.ones_like(region)))
-    assert math.isnan(seam_ratio_within(image, region, region[None][:0]))
 
 
 def slow_places(region, allowed):

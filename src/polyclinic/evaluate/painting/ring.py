@@ -4,7 +4,7 @@ It sees patches around borders of painted regions, and patches around borders of
 laid over untouched tissue. An AUC of 0.5 says that it cannot tell.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,6 @@ distance of the means on either side, standard deviations."""
 SMOOTHING = 1.5
 """Standard deviation, px, of the filter that makes directions of a ragged border."""
 
-Classifier = Literal["logistic", "forest"]
 _CROSS = np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]], bool)  # neighbours in a patch: (1, 3, 3)
 
 
@@ -84,12 +83,11 @@ def ring_auc(
     features: NDArray[np.float64],
     painted: Mask,
     patients: NDArray[np.int64],
-    classifier: Classifier = "logistic",
     seed: int = 0,
     folds: int = 5,
     resamples: int = 1000,
 ) -> Estimate:
-    """AUC with which a classifier tells painted borders from real ones, and its interval.
+    """AUC with which a logistic regression tells painted borders from real ones, and its interval.
 
     `features` (N, F), `painted` (N,) bool, `patients` (N,). No patient is in training and test of
     the same fold; there are at most as many folds as patients of the rarer kind. The interval is
@@ -114,27 +112,20 @@ def ring_auc(
                 "ring AUC: all borders of one kind are in one fold; take about as many painted "
                 "as real borders from each patient"
             )
-        model = _model(classifier, seed).fit(features[train], painted[train])
+        model = _model().fit(features[train], painted[train])
         scores[test] = model.predict_proba(features[test])[:, 1]
     truth = painted.astype(np.int64)[:, None]
     told = Predictions("multi-label", truth, scores[:, None], patients)
     return interval([told], "auroc", cluster_weights(patients, resamples, seed))
 
 
-def _model(classifier: Classifier, seed: int) -> Any:
-    from sklearn.ensemble import RandomForestClassifier
+def _model() -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if classifier == "logistic":
-        line = LogisticRegression(class_weight="balanced", max_iter=1000)
-        return make_pipeline(StandardScaler(), line)
-    if classifier == "forest":
-        return RandomForestClassifier(
-            100, min_samples_leaf=5, class_weight="balanced", random_state=seed, n_jobs=1
-        )
-    raise DataError(f"ring AUC: expected a classifier of logistic, forest; got {classifier!r}")
+    line = LogisticRegression(class_weight="balanced", max_iter=1000)
+    return make_pipeline(StandardScaler(), line)
 
 
 def _mean(values: NDArray[np.float64], where: Mask) -> NDArray[np.float64]:

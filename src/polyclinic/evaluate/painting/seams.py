@@ -1,4 +1,4 @@
-"""Does the border of a painted region show: steps across it, against those of untouched tissue."""
+"""Does the border of a painted region show: steps across it, against those of the real image."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, signal
 
-from polyclinic.evaluate.painting.checks import Image, Mask, expect_images, expect_mask
+from polyclinic.evaluate.painting.checks import Image, Mask, expect_images
 
 
 def border_step(image: Image, region: Mask) -> float:
@@ -32,19 +32,8 @@ def seam_ratio(painted: Image, real: Image, region: Mask) -> float:
     does not change across that border. Shapes and errors as `border_step`.
     """
     expect_images("seam ratio", region, painted, real)
-    return _ratio(border_step(painted, region), border_step(real, region))
-
-
-def seam_ratio_within(image: Image, region: Mask, copies: Mask) -> float:
-    """The step across the region's border over the mean step across borders laid elsewhere.
-
-    Image and region (H, W), `copies` (M, H, W) as `displaced` gives them, all in the same image.
-    It needs no original, so it can be had for painted tumours too. NaN without copies.
-    """
-    expect_images("seam ratio within", region, image, dimensions="2")
-    expect_mask("seam ratio within", copies)
-    elsewhere = [border_step(image, copy) for copy in copies]
-    return _ratio(border_step(image, region), float(np.mean(elsewhere)) if elsewhere else math.nan)
+    step = border_step(real, region)
+    return border_step(painted, region) / step if step else math.nan
 
 
 def displaced(region: Mask, allowed: Mask, count: int, seed: int) -> Mask:
@@ -98,7 +87,3 @@ def border_patches(
         columns = slice(column - reach, column + reach + 1)
         patches[number], insides[number] = image[rows, columns], region[rows, columns]
     return patches, insides
-
-
-def _ratio(above: float, below: float) -> float:
-    return above / below if below else math.nan

@@ -10,6 +10,10 @@ and a folder gets the names of the input, in folders of their own where there ar
     OUT/sample-1/...  OUT/sample-2/...
 
 The mask and the record of a case or series are `mask.nii.gz` and `edit.json`.
+
+Where something is written over, the old record goes first and the new one comes last. So whoever
+looks, or is left with what a killed process leaves, sees a record that describes what is beside it,
+or none: then image and mask may be old, new, or some of both.
 """
 
 import json
@@ -74,7 +78,7 @@ class Output:
                 )
 
     def write(self, results: Sequence[Result]) -> list[Written]:
-        """Write everything: first beside its place, then into it, the records last."""
+        """Write everything: first beside its place, then into it, each record after its image."""
         parent = self.out if self.out.is_dir() else self.out.parent
         try:
             parent.mkdir(parents=True, exist_ok=True)
@@ -148,6 +152,7 @@ class Output:
     def _move(self, place: tuple[Path, Path, Path], room: Path, image: Path) -> None:
         target, mask, sidecar = place
         mask.parent.mkdir(parents=True, exist_ok=True)
+        sidecar.unlink(missing_ok=True)  # it would describe what it does not lie beside
         if image.is_dir():
             for file in sorted(path for path in image.rglob("*") if path.is_file()):
                 final = target / file.relative_to(image)

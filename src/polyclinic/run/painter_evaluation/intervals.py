@@ -70,7 +70,8 @@ def ratio(above: Values, below: Values, patients: Sequence[str], seed: int) -> I
 def standardised_difference(a: Values, b: Values, patients: Sequence[str], seed: int) -> Interval:
     """How far the means of `a` (N,) and `b` (N,) lie apart, in pooled standard deviations.
 
-    As `evaluate.painting.distributions.standardised_difference`, for weighted edits.
+    Austin 2009, "Balance diagnostics for comparing the distribution of baseline covariates",
+    section 3, for weighted edits.
     """
 
     def moments(weights: Values, values: Values) -> tuple[Values, Values]:

@@ -16,7 +16,6 @@ from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.painting import Settings, paint_sequences
 from polyclinic.inpaint.regions import Region
 from polyclinic.inpaint.repaint import JUMP, RESAMPLINGS, repaint_calls, repaint_request
-from polyclinic.inpaint.samplers import calls
 from polyclinic.run.painter_evaluation.plan import PlannedEdit
 from polyclinic.seeding import generator
 
@@ -75,13 +74,13 @@ def diffusion(name: str, painter: Painter, settings: Settings, limit: int | None
         return PaintedEdit(found, realised, len(asked))
 
     varies = settings.mode == "sample"
-    once = calls(settings.sampler, settings.steps) if varies else painter.mean_steps(settings.steps)
     guided = varies and settings.guidance != 1
+    once = settings.steps if varies else painter.mean_steps(settings.steps)
+    used = replace(settings, power=settings.power_for(painter.objective))
     about = {
         "painter": painter.digest,
         "objective": painter.objective.name,
-        "power": painter.objective.power,
-        "settings": asdict(settings),
+        "settings": asdict(used),
     }
     evaluations = 2 * once if guided or not varies else once
     return Variant(name, painted, evaluations, about, varies=varies, limit=limit)
