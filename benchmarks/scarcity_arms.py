@@ -152,14 +152,14 @@ def painted(
     *seed: int | str,
 ) -> list[Case]:
     """`count` cases as `recipe` says, each only the slices that were painted."""
-    settings = Settings(steps=steps, guidance=recipe.guidance, seed=derive(*seed, "painted"))
+    settings = Settings(steps=steps, guidance=recipe.guidance)
     removed = count // 2 if recipe.removing else 0
     made = []
     for edit in planned(cases, recipe, count - removed, *seed):
         made.append(painted_slices(apply_edit(painter, cases, edit, settings), edit))
     for number in range(removed):
-        rng = np.random.default_rng(derive(*seed, "removed", number))
-        one = replace(settings, seed=derive(settings.seed, "removed", number))
+        one = replace(settings, seed=derive(*seed, "removed", number))
+        rng = np.random.default_rng(one.seed)
         made.append(without_tumour(painter, cases[rng.integers(len(cases))], one, rng))
     return made
 

@@ -23,9 +23,10 @@ import records
 import scarcity_patients
 from polyclinic.errors import DataError, RunError
 from polyclinic.inpaint.cases import Case, find_cases, read_cases
+from polyclinic.inpaint.painting import Settings
 from polyclinic.inpaint.segmenter import Geometry, SegmentPlan, count_overlaps, train_segmenter
 from polyclinic.models.device import PRECISIONS, fixed_precision
-from scarcity_arms import REFERENCE, Recipe, Workshop, painted, planned
+from scarcity_arms import ARMS, REFERENCE, Recipe, Workshop, painted, planned
 from scarcity_patients import Group, StudyPainter
 
 Record = dict[str, Any]
@@ -49,9 +50,12 @@ class Study:
     paint_steps: int = 4
 
     def as_dict(self, painters: dict[str, StudyPainter]) -> Record:
-        """For the records: weights by their digest, not by where they are."""
+        """For the records, with what each arm is and how painting is set: weights by their digest,
+        not by where they are."""
         about = dataclasses.asdict(self) | {"data": self.data.name}
         about["painters"] = {name: painter.digest for name, painter in painters.items()}
+        about["arms"] = {name: dataclasses.asdict(arm) for name, arm in ARMS.items()}
+        about["painting"] = dataclasses.asdict(Settings())
         return dict(json.loads(json.dumps(about)))
 
 
@@ -90,10 +94,14 @@ def open_records(path: Path, about: Record) -> dict[Unit, Record]:
     if not isinstance(stored, dict) or any("arm" not in cell for cell in cells):
         raise RunError(f"{path}: holds no records of this study; choose another --work")
     for key in sorted(stored.keys() | about.keys()):
-        if stored.get(key) != about.get(key):
+        was, now = stored.get(key), about.get(key)
+        while isinstance(was, dict) and isinstance(now, dict) and was != now:
+            inner = next(k for k in sorted(was.keys() | now.keys()) if was.get(k) != now.get(k))
+            key, was, now = f"{key}.{inner}", was.get(inner), now.get(inner)
+        if was != now:
             raise RunError(
-                f"{path}: begun with {key} = {stored.get(key)}, now it is {about.get(key)}; go on "
-                "with the same options, or begin a new study with another --work"
+                f"{path}: begun with {key} = {was}, now it is {now}; go on with the same options, "
+                "or begin a new study with another --work"
             )
     return {unit_of(cell): cell for cell in cells}
 

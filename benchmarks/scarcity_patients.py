@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from polyclinic.data.patients import last_part, patient_of
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.painter import Painter, load_painter
 from polyclinic.run.directory import read_json
@@ -57,7 +58,7 @@ class Group:
 
 def patient(key: str) -> str:
     """A case's patient, whatever folder the case was found in."""
-    return key.rpartition("/")[2]
+    return last_part(patient_of(key))
 
 
 def hospital(key: str) -> str | None:

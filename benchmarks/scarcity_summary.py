@@ -145,7 +145,11 @@ def gains(tables: Sequence[Table], seed: int) -> list[Record]:
 
 
 def claim(found: Sequence[Record]) -> Record:
-    """Does painting add at least 3 points, interval above 0, with at most 10 patients?"""
+    """Does painting add at least 3 points, interval above 0, with at most 10 patients?
+
+    The remedy that was fixed before the test is judged; plain painting is shown beside it, without
+    a verdict: the better of two would be chosen on the test patients.
+    """
     rows = [
         record
         for record in found
@@ -155,16 +159,15 @@ def claim(found: Sequence[Record]) -> Record:
         and record["size"].isdigit()
         and int(record["size"]) <= CLAIM["patients_at_most"]
     ]
-    for record in rows:
-        low = record["low"]
-        record["holds"] = record["value"] >= CLAIM["gain_at_least"] and low is not None and low > 0
-    holding = {record["size"] for record in rows if record["holds"]}
-    columns = ("size", "arm", "value", "low", "high", "p_holm", "holds")
-    return {
-        **CLAIM,
-        "rows": [{name: record[name] for name in columns} for record in rows],
-        "pass": bool(rows) and holding == {record["size"] for record in rows},
-    }
+    columns = ("size", "arm", "value", "low", "high", "p_holm")
+    shown = [{name: record[name] for name in columns} for record in rows]
+    judged = [row for row in shown if row["arm"] == CHOSEN]
+    for row in judged:
+        low = row["low"]
+        row["holds"] = row["value"] >= CLAIM["gain_at_least"] and low is not None and low > 0
+    holding = {row["size"] for row in judged if row["holds"]}
+    holds = bool(judged) and holding == {row["size"] for row in shown}
+    return {**CLAIM, "judged": CHOSEN, "rows": shown, "pass": holds}
 
 
 def imbalance(found: Sequence[Record], tables: Sequence[Table]) -> Record:

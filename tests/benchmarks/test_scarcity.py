@@ -124,6 +124,7 @@ def test_names_without_a_hospital():
     with pytest.raises(DataError, match=r"patients of AA, BB only; expected three hospitals"):
         scarcity_patients.by_hospital(["TCGA_AA_1", "TCGA_BB_1"])
     assert scarcity_patients.hospital("folder/TCGA_CC_0001") == "CC"
+    assert scarcity_patients.hospital("folder/TCGA_CC_0001_painted-00003") == "CC"
 
 
 def figures(cells):
@@ -165,6 +166,14 @@ def test_records_of_another_study_are_refused(study, painters, tmp_path):
     scarcity_cells.open_records(path, about)
     with pytest.raises(RunError, match=r"begun with edits = 2, now it is 3"):
         scarcity_cells.open_records(path, about | {"edits": 3})
+    other = {**about["arms"], "painted": about["arms"]["painted"] | {"share": 0.4}}
+    with pytest.raises(RunError, match=r"with arms\.painted\.share = 0\.5, now it is 0\.4; go on"):
+        scarcity_cells.open_records(path, about | {"arms": other})
+    with pytest.raises(RunError, match=r"begun with painting\.guidance = "):
+        scarcity_cells.open_records(path, about | {"painting": about["painting"] | {"guidance": 9}})
+    older = {name: value for name, value in about.items() if name not in ("arms", "painting")}
+    with pytest.raises(RunError, match=r"begun with arms = {'none'"):
+        scarcity_cells.open_records(path, older)
     path.write_text('{"other": 1}\n')
     with pytest.raises(RunError, match=r"holds no records of this study"):
         scarcity_cells.open_records(path, about)
@@ -284,7 +293,6 @@ def test_gains_are_the_differences_and_their_p_is_corrected():
     assert rows["oedema", "carvemix", "all"]["value"] == pytest.approx(-0.1)
     assert ("core", "painted", "all") not in rows  # nobody shows it
     assert rows["whole", "painted", "BB"]["low"] is None  # one patient has no interval
-    assert scarcity_summary.claim(gains)["pass"]
     assert scarcity_summary.imbalance(gains, [table])["rarest"] == "oedema"
     (score,) = (
         row for row in scarcity_summary.scores([table], 0)
@@ -293,12 +301,24 @@ def test_gains_are_the_differences_and_their_p_is_corrected():
     assert score["value"] == pytest.approx(0.65)
 
 
-def test_a_gain_that_is_too_small_fails_the_claim():
-    found = cells(geometric=0.5, painted=0.52)
-    table = scarcity_summary.table(
-        found, JUDGED, dict.fromkeys(JUDGED, 9), "5", 2, ("geometric", "painted"), {}
-    )
-    assert not scarcity_summary.claim(scarcity_summary.gains([table], 0))["pass"]
+def claimed(**dices):
+    """The claim, where the remedy that was chosen is `painted-guided`."""
+    found, chosen = cells(**dices), dict.fromkeys(JUDGED, "painted-guided")
+    arms = ("geometric", "painted", scarcity_summary.CHOSEN)
+    available = dict.fromkeys(JUDGED, 9)
+    table = scarcity_summary.table(found, JUDGED, available, "5", 2, arms, chosen)
+    return scarcity_summary.claim(scarcity_summary.gains([table], 0))
+
+
+def test_the_claim_is_that_of_the_remedy_that_was_chosen():
+    assert claimed(geometric=0.5, painted=0.5, painted_guided=0.6)["pass"]
+    assert not claimed(geometric=0.5, painted=0.5, painted_guided=0.52)["pass"]
+    better = claimed(geometric=0.5, painted=0.7, painted_guided=0.52)
+    assert not better["pass"]  # plain painting was not what was chosen
+    assert {row["arm"]: row.get("holds") for row in better["rows"]} == {
+        "painted": None, scarcity_summary.CHOSEN: False
+    }  # fmt: skip
+    assert not claimed(geometric=0.5, painted=0.7)["pass"]
     assert not scarcity_summary.claim([])["pass"]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from polyclinic.data.patients import patient_of
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.augment import (
     MIN_PIXELS,
@@ -135,13 +136,49 @@ def test_a_small_hospital_gets_its_share(folder):
     assert 12 <= targets.count(folder[3].key) <= 28
 
 
-def test_sizes_are_drawn_alike(folder):
+@pytest.fixture
+def one_large(folder):
+    """Cases with a small tumour each, and a last one with a large tumour."""
     small = []
     for case in folder[:3]:
         core = np.where(case.components == ENHANCING, case.components, 0).astype(np.uint8)
         small.append(dataclasses.replace(case, components=core))
-    edits = plan_edits([*small, folder[3]], 30, "size", (), 0)
-    assert sum(edit.donor == folder[3].key for edit in edits) >= 8
+    return [*small, folder[3]]
+
+
+def large(edits):
+    """Edits that paint more than half of what the large tumour has in two of its three slices."""
+    return [edit for edit in edits if (edit.parts > 0).sum() > 100]
+
+
+def test_sizes_are_drawn_alike(one_large):
+    plain = plan_edits(one_large, 60, "none", (), 0)
+    assert len(large(plain)) <= 20
+    edits = plan_edits(one_large, 60, "size", (), 0)
+    assert 23 <= len(large(edits)) <= 37
+    assert {edit.donor for edit in large(edits)} == {one_large[3].key}
+    assert not any(edit.no_room_for for edit in edits)
+
+
+def narrow(case):
+    """The case, with hardly any head in the slices without a tumour."""
+    head = case.head.copy()
+    rows, columns = np.mgrid[: head.shape[1], : head.shape[2]] - head.shape[1] / 2
+    head[:2] &= np.hypot(rows, columns) < 6
+    return dataclasses.replace(case, head=head)
+
+
+def test_what_seldom_fits_gets_its_share(one_large):
+    tight = [narrow(case) for case in one_large[:2]]
+    edits = plan_edits([*tight, *one_large[2:]], 60, "size", (), 0)
+    assert 23 <= len(large(edits)) <= 37
+    assert {edit.target for edit in large(edits)} == {one_large[2].key}
+
+
+def test_what_fits_nowhere_gives_way_and_is_named(one_large):
+    edits = plan_edits([narrow(case) for case in one_large], 12, "size", (), 0)
+    assert not large(edits)
+    assert {edit.no_room_for for edit in edits} == {"", "large"}
 
 
 @pytest.mark.parametrize("removes", [False, True])
@@ -184,10 +221,8 @@ def test_a_ring_of_tissue_is_painted_around_a_new_tumour_but_not_over_others():
 
 def test_the_same_edit_is_painted_the_same_and_seeds_differ(painter, folder):
     edit = plan_edits(folder, 1, "none", (), 3)[0]
-    one, two, other = (
-        apply_edit(painter, folder, edit, dataclasses.replace(QUICK, seed=seed))
-        for seed in (0, 0, 1)
-    )
+    again = dataclasses.replace(edit, seed=edit.seed + 1)
+    one, two, other = (apply_edit(painter, folder, e, QUICK) for e in (edit, edit, again))
     for number in one.volumes:
         assert np.array_equal(one.volumes[number], two.volumes[number])
         assert not np.array_equal(one.volumes[number], other.volumes[number])
@@ -202,6 +237,15 @@ def test_only_what_is_new(painter, folder):
     assert all(volume.shape == new.head.shape for volume in new.volumes.values())
 
 
+def test_a_new_case_is_of_the_patient_of_its_target(painter, folder):
+    for edit in plan_edits(folder, 6, "none", (), 3):
+        assert patient_of(edit.key) == edit.target
+    made = apply_edit(painter, folder, edit, QUICK)
+    assert (made.key, made.patient) == (f"{edit.target}_painted-00005", edit.target)
+    for edit in plan_edits(folder, 2, "none", (TUMOUR_FREE,), 3):
+        assert patient_of(edit.key) == edit.target
+
+
 def test_tumours_are_painted_away_and_none_added(painter, folder):
     before = copies(folder)
     healthy = dataclasses.replace(
@@ -214,8 +258,9 @@ def test_tumours_are_painted_away_and_none_added(painter, folder):
     assert len(set(targets[4:])) == 2
     fewer = plan_edits(cases, 3, "none", (TUMOUR_FREE,), 3)
     assert all(same(one, other) for one, other in zip(fewer, edits, strict=False))
-    sites = {case.key: case.key for case in cases}
-    assert len(plan_edits(cases, 5, "site", (TUMOUR_FREE,), 3, sites=sites)) == 5
+    sites = {case.key: "A" for case in cases}
+    targets = [e.target for e in plan_edits(cases, 8, "site", (TUMOUR_FREE,), 3, sites=sites)]
+    assert sorted(targets[:4]) == sorted(targets[4:]) == sorted(case.key for case in folder)
     edit = edits[0]
     assert (edit.donor, edit.removes, edit.parts.size) == ("", True, 0)
     target = next(case for case in folder if case.key == edit.target)
@@ -232,7 +277,7 @@ def test_tumours_are_painted_away_and_none_added(painter, folder):
 def test_edits_that_belong_to_other_cases(painter, folder):
     edit = plan_edits(folder, 1, "none", (), 3)[0]
     lost = dataclasses.replace(edit, target="elsewhere")
-    with pytest.raises(DataError, match=r"^painted-00000: no case 'elsewhere' to paint into"):
+    with pytest.raises(DataError, match=r"_painted-00000: no case 'elsewhere' to paint into"):
         apply_edit(painter, folder, lost, QUICK)
     target = next(case for case in folder if case.key == edit.target)
     full = dataclasses.replace(target, components=np.full_like(target.components, OEDEMA))
@@ -257,7 +302,7 @@ def test_what_cannot_be_planned(folder, cases):
         plan_edits(healthy, 1, "none", (TUMOUR_FREE,), 0)
     with pytest.raises(ConfigError, match=r"`site` needs .*; none is told for case-1"):
         plan_edits(folder, 1, "site", (), 0, sites={"case-0": "A"})
-    with pytest.raises(DataError, match=r"^painted-00000: no room for a new tumour after 60 draws"):
+    with pytest.raises(DataError, match=r"^edit 0: no room for a new tumour after 100 draws"):
         plan_edits(cases, 1, "none", (), 0)  # tumours in all slices
     with pytest.raises(DataError, match=r"no room"):
         plan_edits(folder[:1], 1, "none", (), 0)  # nobody else to lend a shape

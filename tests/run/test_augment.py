@@ -7,6 +7,8 @@ import hashlib
 import itertools
 import json
 import os
+import re
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -16,9 +18,10 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
+from polyclinic.data.patients import patient_of
 from polyclinic.data.readers import scan_site
 from polyclinic.errors import ConfigError, DataError, RunError
-from polyclinic.inpaint.augment import REMOVED_MARGIN, fill_map_of
+from polyclinic.inpaint.augment import REMOVED_MARGIN, apply_edit, fill_map_of, plan_edits
 from polyclinic.inpaint.cases import find_cases, read_cases
 from polyclinic.inpaint.components import (
     COMPONENTS,
@@ -40,6 +43,7 @@ from polyclinic.run import augment_files
 from polyclinic.run.augment import augment
 from polyclinic.run.augment_plan import AugmentRun
 from polyclinic.run.directory import RunDirectory
+from polyclinic.run.painter import PainterRun, load_cases, split_cases
 from polyclinic.run.start import is_unused
 from polyclinic.seeding import derive
 
@@ -149,7 +153,9 @@ def test_new_cases_keep_every_other_voxel_and_the_originals(make, data, tmp_path
     made = make(count=4, remove_tumours=removes)
     assert contents(data) == before
     rows = rows_of(made)
-    assert [row["key"] for row in rows] == [f"painted-0000{n}" for n in range(4)]
+    assert [row["key"] for row in rows] == [
+        f"{row['target']}_painted-0000{n}" for n, row in enumerate(rows)
+    ]
     for row in rows:
         key, real = row["key"], data / row["target"]
         new = made.cases / key
@@ -190,9 +196,11 @@ def test_new_cases_keep_every_other_voxel_and_the_originals(make, data, tmp_path
 def test_readers_take_the_new_cases_for_a_data_set(make, data):
     made = make(count=3)
     cases = list(read_cases(find_cases(made.cases)))
-    assert [case.key for case in cases] == ["painted-00000", "painted-00001", "painted-00002"]
+    rows = {row["key"]: row for row in rows_of(made)}
+    assert {case.key for case in cases} == rows.keys()
     real = {case.key: case for case in read_cases(find_cases(data))}
-    for case, row in zip(cases, rows_of(made), strict=True):
+    for case in cases:
+        row = rows[case.key]
         assert case.volumes.keys() == real[row["target"]].volumes.keys()
         assert case.rows == real[row["target"]].rows == (1, 2, 3, 4, 5)
     painted = sum(int(row[name]) for row in rows_of(made) for name in COMPONENTS[1:])
@@ -208,12 +216,65 @@ def test_readers_take_the_new_cases_for_a_data_set(make, data):
     )
 
 
+def beside(data, made, folder, flat=True):
+    """One folder with the real cases and the painted ones, flat or in folders of their own."""
+    for source, name in ((data, "real"), (made.cases, "painted")):
+        shutil.copytree(source, folder if flat else folder / name, dirs_exist_ok=True)
+    return folder
+
+
+def sides_of(cases, split):
+    """The splits that the cases of each patient are in."""
+    found = {}
+    for name, rows in split.items():
+        for row in rows:
+            found.setdefault(cases[row].patient, set()).add(name)
+    return found
+
+
+def test_painted_cases_stay_with_their_patient_in_the_training_of_a_painter(make, data):
+    made = make(count=8)
+    targets = {row["key"]: row["target"] for row in rows_of(made)}
+    for folders in ((data, made.cases), (made.cases, data)):
+        cases = load_cases(folders, "auto")
+        assert {c.key: c.patient for c in cases if c.key in targets} == targets
+        assert {case.patient for case in cases} == {path.name for path in data.iterdir()}
+        for seed in range(5):
+            sides = sides_of(cases, split_cases(cases, PainterRun(folders, split_seed=seed)))
+            assert all(len(names) == 1 for names in sides.values())
+    alone = {case.key: case.patient for case in load_cases((made.cases,), "auto")}
+    assert alone == targets
+    left = load_cases((data, made.cases), "auto", leave_out=("AL-1",))
+    assert not any("AL-1" in case.key for case in left)
+
+
+def test_painted_cases_of_a_folder_one_deeper_meet_the_real_ones(make, data, tmp_path):
+    shutil.copytree(data, tmp_path / "all" / "glioma")
+    made = make(data=tmp_path / "all", count=4)
+    assert {row["target"].split("/")[0] for row in rows_of(made)} == {"glioma"}
+    for folder in (tmp_path / "all", tmp_path / "all" / "glioma"):
+        cases = load_cases((folder, made.cases), "auto")
+        assert len({case.patient for case in cases}) == 4
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_painted_cases_stay_with_their_patient_at_a_site(make, data, tmp_path, flat):
+    made = make(count=6)
+    site = beside(data, made, tmp_path / "site", flat)
+    patients = {}
+    for item in scan_site(site, format="brats").items:
+        patients[item.key.partition("#")[0].rpartition("/")[2]] = item.patient
+    assert len(patients) == 4 + 6
+    for row in rows_of(made):
+        assert patients[row["key"]] == patients[row["target"]]
+    assert len(set(patients.values())) == 4
+
+
 def test_the_run_has_pictures_and_says_how_far_it_is(make, tmp_path):
     told = []
-    make(tell=told.append)
-    run = tmp_path / "run"
+    made, run = make(tell=told.append), tmp_path / "run"
     sheet = pixels_of(run / "contact-sheet.png")
-    previews = [pixels_of(path) for path in sorted((run / "previews").iterdir())]
+    previews = [pixels_of(run / "previews" / f"{row['key']}.png") for row in rows_of(made)]
     assert sheet.shape[0] == sum(picture.shape[0] for picture in previews)
     assert sheet.shape[1] == max(picture.shape[1] for picture in previews)
     assert np.array_equal(sheet[: len(previews[0]), : previews[0].shape[1]], previews[0])
@@ -297,6 +358,15 @@ def test_images_with_masks_stay_images_with_masks(make, tmp_path, sequence):
     assert [case.components.max() for case in read_cases(find_cases(made.cases))] == [MIXED] * 2
     scan = scan_site(made.cases)
     assert (scan.format, len(scan.items), scan.findings) == ("image-masks", 2, ())
+    targets = {row["target"] for row in rows_of(made)}
+    assert {item.patient for item in scan.items} == targets
+    whose = "/([0-9])-"
+    found = read_cases(find_cases(made.cases, "auto", whose))
+    assert {case.patient for case in found} == {name[len("images/")] for name in targets}
+    both = scan_site(beside(folder, made, tmp_path / "both"))
+    assert len(both.items) == 7 + 2
+    names = {f"images/{path.name}" for path in (folder / "images").iterdir()}
+    assert {item.patient for item in both.items} == names
 
 
 class StoppedError(Exception):
@@ -358,8 +428,9 @@ def test_a_run_goes_on_with_more_cases_but_not_with_fewer(make, tmp_path):
 def test_a_case_that_was_damaged_is_painted_again(make, tmp_path):
     made = make()
     whole = contents(tmp_path / "run")
-    (made.cases / "painted-00001" / "painted-00001-t2f.nii.gz").write_bytes(b"torn")
-    (tmp_path / "run" / "previews" / "painted-00000.png").unlink()
+    one, two = (row["key"] for row in rows_of(made))
+    (made.cases / two / f"{two}-t2f.nii.gz").write_bytes(b"torn")
+    (tmp_path / "run" / "previews" / f"{one}.png").unlink()
     make(resume=True)
     assert contents(tmp_path / "run") == whole
 
@@ -464,6 +535,75 @@ def test_patients_that_the_painter_held_out_are_left_out(make, weights, tmp_path
     told_by({"train": [], "val": [], "test": ["AL-7", "BE-3"]})  # each letter is one patient
     with pytest.raises(DataError, match=r"all 4 cases are of patients that the painter's training"):
         make("none", patient_pattern="^(.)")
+
+
+def test_patients_that_were_held_out_in_another_folder_are_left_out(
+    make, data, tmp_path, monkeypatch
+):
+    shutil.copytree(data, tmp_path / "all" / "glioma")
+    told = []
+
+    def told_by(splits):
+        told.clear()
+        monkeypatch.setattr(module, "splits_beside", lambda _: splits)
+
+    for name, folder in (("plain", data), ("deeper", tmp_path / "all")):
+        for number, prefix in enumerate(("", "glioma/", "lgg/")):
+            names = {"train": ["AL-0"], "val": ["AL-1"], "test": ["BE-3"]}
+            told_by({split: [prefix + key for key in keys] for split, keys in names.items()})
+            rows = rows_of(make(f"{name}-{number}", data=folder, tell=told.append))
+            used = {row[kind] for row in rows for kind in ("target", "donor")}
+            assert {key.rpartition("/")[2] for key in used} == {"AL-0", "AL-2"}
+            assert not any("none of its cases is known" in one.message for one in told)
+    told_by({"train": ["x"], "val": ["y"], "test": ["z"]})
+    make("unknown", tell=told.append)
+    assert any("none of its cases is known from the painter's" in one.message for one in told)
+
+
+def test_painted_copies_of_held_out_patients_are_left_out(make, data, tmp_path, monkeypatch):
+    made = make(count=4)
+    splits = {"train": [], "val": ["AL-1"], "test": ["BE-3"]}
+    monkeypatch.setattr(module, "splits_beside", lambda _: splits)
+    both = beside(data, made, tmp_path / "both")
+    rows = rows_of(make("again", data=both, count=4))
+    used = {row[kind] for row in rows for kind in ("target", "donor")}
+    assert {patient_of(key) for key in used} == {"AL-0", "AL-2"}
+
+
+def test_what_has_no_room_is_told(make, data, tmp_path):
+    full = tmp_path / "full"
+    shutil.copytree(data, full)
+    path = full / "BE-3" / "BE-3-seg.nii.gz"
+    labels = np.asarray(nibabel.load(path).dataobj).copy()
+    labels[16, 16, :] = 2
+    save(labels, path)
+    told = []
+    rows = rows_of(make(data=full, count=6, balance="site", sites="^([A-Z]+)", tell=told.append))
+    assert {row["hospital"] for row in rows} == {"AL"}
+    (message,) = (one.message for one in told if "--balance site drew them" in one.message)
+    assert re.search(r"[1-6] of 6 new cases .* no room: [1-6] BE$", message)
+    assert message in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_files_hold_what_is_painted_in_memory(make, data, weights):
+    """The scarcity study paints cases in memory; an edit is the same there, but for rounding."""
+    settings = Settings(steps=1, seed=5, grain=False)  # grain differs where slices are left out
+    augmented = make(count=3, remove_tumours=True, settings=settings)
+    cases, rows = augmented.cases, rows_of(augmented)
+    real = list(read_cases(find_cases(data)))
+    planned = plan_edits(real, 3, "none", (), 5, removes=True)
+    for edit, row in zip(planned, rows, strict=True):
+        made = apply_edit(load_painter(weights), real, edit, settings)
+        assert (edit.key, str(edit.seed)) == (row["key"], row["seed"])
+        files = read_source(cases / edit.key)
+        assert files.volumes.keys() == made.volumes.keys()
+        for number, stored in files.volumes.items():
+            darkest = read_source(data / edit.target).volumes[number].min()
+            exact = made.scalings[number].undo(made.volumes[number], np.dtype(np.float64))
+            difference = stored[list(made.rows)] - exact.clip(min=darkest)
+            assert np.abs(difference).max() <= 0.51
+        labels = labels_of(cases / edit.key / f"{edit.key}-seg.nii.gz")
+        assert np.array_equal(labels[list(made.rows)], made.components)
 
 
 def test_the_manifest_names_the_hospital(make):

@@ -1,6 +1,7 @@
 """Training a painter as a run: what it leaves, and that an interruption changes nothing."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,28 @@ def test_another_plan_cannot_go_on(config, tmp_path):
     other = replace(config, plan=replace(config.plan, steps=9))
     with pytest.raises(ConfigError, match=r"another `plan`: steps was 5, is 9"):
         train_painter(other, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("change", ["added", "removed", "unreadable"])
+def test_a_run_that_goes_on_keeps_its_splits(config, folder, tmp_path, change):
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(folder, data)
+    config = replace(config, data=(data,))
+    train_painter(config, run)
+    before = (run / "splits.json").read_bytes()
+    trained = json.loads(before)["train"][0]
+    if change == "added":
+        shutil.copytree(folder / trained, data / "PHANTOM_AA_0000")
+        named = r"PHANTOM_AA_0000 was not there, is (train|val|test)"
+    elif change == "removed":
+        shutil.rmtree(data / trained)
+        named = f"{trained} was train, is not there"
+    else:
+        next((data / trained).glob("*t1c.nii.gz")).write_bytes(b"not a volume")
+        named = f"{trained} was train, is not there"
+    with pytest.raises(DataError, match=rf"splits\.json: .*{named}.*; restore the data, or train"):
+        train_painter(config, run, resume=True)
+    assert (run / "splits.json").read_bytes() == before
 
 
 def test_too_few_patients(config, tmp_path):

@@ -6,6 +6,7 @@ plan is painted. No case that goes in is changed.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage, signal
 
-from polyclinic.data.images import scale
+from polyclinic.data.patients import painted_key
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.cases import Case
 from polyclinic.inpaint.components import COLOURS, COMPONENTS, KEEP, TUMOUR_FREE
+from polyclinic.inpaint.intensity import as_picture
 from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.painting import Settings, paint_sequences
 from polyclinic.inpaint.regions import Region, warp
@@ -32,12 +34,15 @@ REMOVED_MARGIN = 2
 """Pixels around a tumour that are painted tumour-free with it: its border blurs."""
 RING = 2
 """Pixels around a new tumour that are painted with it."""
-SIZES = 3
-"""Classes of equal width, in the logarithm of the volume, that `size` balances."""
+SIZES = ("small", "middle", "large")
+"""Classes of equal width that `size` balances, in the logarithm of the volume: in voxels over the
+square of the head's extent, as shapes are scaled to the head that they go into."""
+LEAST_WIDTH = np.log(1.5)
+"""Of such a class: shapes vary by as much when they are deformed."""
 SHRINKS = (1.0, 0.85, 0.7, 0.55)
 """A shape that fits nowhere is tried again at these scales."""
-ATTEMPTS = 60
-"""Draws for one edit before it is given up."""
+ATTEMPTS = 100
+"""Draws of a case, a shape and a place before what is to be balanced is drawn anew."""
 SHOWN = 24
 """Edits in a contact sheet."""
 TILE = 160
@@ -48,8 +53,9 @@ TILE = 160
 class PlannedEdit:
     """One case to be made. `parts` uint8 (n, h, w) are the components to paint, 0 for none, with
     their first voxel at `corner` (slice, row, column) of the case `target`; `donor` is the case
-    that lent the shape; `removes` paints the target's own tumour away first. Where nothing is
-    added, `parts` is empty and `donor` too."""
+    that lent the shape; `removes` paints the target's own tumour away too. Where nothing is added,
+    `parts` is empty and `donor` too. `no_room_for` is the size, component or hospital that was
+    drawn for it and fits nowhere, if there is such."""
 
     key: str
     target: str
@@ -58,6 +64,7 @@ class PlannedEdit:
     parts: NDArray[np.uint8]
     removes: bool
     seed: int
+    no_room_for: str = ""
 
     def component_map(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """`parts` in their place in an empty volume of `shape` (Z, H, W)."""
@@ -66,6 +73,10 @@ class PlannedEdit:
         n, h, w = self.parts.shape
         placed[z : z + n, row : row + h, column : column + w] = self.parts
         return placed
+
+    def settings(self, asked: Settings) -> Settings:
+        """How it is painted: as asked for, with the seed that it was planned from."""
+        return replace(asked, seed=self.seed)
 
 
 def plan_edits(
@@ -82,9 +93,11 @@ def plan_edits(
     Shapes are of the parts of real tumours that are in `components`, all parts if it is empty,
     never of the patient who is painted into, and deformed. `TUMOUR_FREE` alone adds nothing: the
     tumours of cases are painted away, each once before any comes again. `balance` draws all alike:
-    `component` each component, `size` large and small tumours, `site` the hospitals in `sites`
-    (case to hospital); `none` every case. New tumours lie in slices without any, or anywhere if
-    `removes`. Raises `ConfigError`, and `DataError` where there is no shape to lend or no room.
+    `component` each component, `size` large and small tumours as they are painted, `site` the
+    hospitals in `sites` (case to hospital); `none` every case. It is drawn once for an edit, and
+    again only where the data have no room for it. New tumours lie in slices without any, or
+    anywhere if `removes`. Raises `ConfigError`, and `DataError` where there is no shape to lend or
+    no room.
     """
     _check(cases, count, balance, components, sites)
     if TUMOUR_FREE in components:
@@ -93,18 +106,8 @@ def plan_edits(
     if not donors:
         names = ", ".join(COMPONENTS[c] for c in components) or "tumour"
         raise DataError(f"no case shows {names}; expected one at least whose shape can be lent")
-    return [
-        _plan(
-            cases,
-            donors,
-            balance,
-            sites,
-            removes,
-            key=_key(number),
-            seed=derive(*seed, "edit", number),
-        )
-        for number in range(count)
-    ]
+    kinds = _kinds(cases, donors, balance, sites)
+    return [_plan(kinds, removes, number, derive(*seed, "edit", number)) for number in range(count)]
 
 
 def apply_edit(
@@ -112,36 +115,47 @@ def apply_edit(
 ) -> Case:
     """The case that `planned` describes: every sequence painted, the component map to match.
 
-    The seed of `settings` adds to the edit's own. Raises `DataError` where the target is not among
-    `cases`, the edit does not fit into it, or would cover a tumour that it has.
+    The seed is the edit's own. Intensities are not rounded, as they are in files. Raises
+    `DataError` where the target is not among `cases`, or as `maps_of` does.
     """
     target = next((case for case in cases if case.key == planned.target), None)
     if target is None:
         raise DataError(f"{planned.key}: no case {planned.target!r} to paint into")
-    components = target.components.copy()
-    volumes = {number: volume.copy() for number, volume in target.volumes.items()}
-    chosen = replace(settings, seed=derive(settings.seed, planned.seed))
-    if planned.removes and (components > 0).any():
-        fill_map = np.where(removed_mask(components), TUMOUR_FREE, KEEP).astype(np.int8)
-        volumes = _painted(painter, target, volumes, fill_map, chosen)
-        components[:] = 0
-    corner_and_extent = zip(planned.corner, planned.parts.shape, components.shape, strict=True)
+    fill_map, components = maps_of(planned, target.components)
+    regions = [Region(plane, np.zeros(plane.shape, bool)) for plane in fill_map]
+    chosen = planned.settings(settings)
+    volumes, _ = paint_sequences(painter, target.volumes, regions, target.head_px, chosen)
+    return replace(
+        target, key=planned.key, volumes=volumes, components=components, head=target.head.copy()
+    )
+
+
+def maps_of(
+    planned: PlannedEdit, components: NDArray[np.uint8], rows: Sequence[int] | None = None
+) -> tuple[NDArray[np.int8], NDArray[np.uint8]]:
+    """What to paint, int8 (Z, H, W), and the component map once it is painted, uint8 (Z, H, W).
+
+    New parts and the removal of the former tumour are one edit. `components` (Z, H, W) are those of
+    the target; `rows` the slices that the plan counts, all if None. Raises `DataError` where the
+    edit does not fit or would cover a tumour that stays.
+    """
+    kept = np.zeros_like(components) if planned.removes else components
+    chosen = list(range(len(components)) if rows is None else rows)
+    shape = (len(chosen), *components.shape[1:])
+    corner_and_extent = zip(planned.corner, planned.parts.shape, shape, strict=True)
     fits = all(first + extent <= side for first, extent, side in corner_and_extent)
-    added = planned.component_map(components.shape) if fits else components
-    if not fits or ((added > 0) & (components > 0)).any():
+    added = np.zeros_like(components)
+    if fits:
+        added[chosen] = planned.component_map(shape)
+    if not fits or ((added > 0) & (kept > 0)).any():
         raise DataError(
-            f"{planned.key}: does not fit into {target.key} or covers its tumour; expected the "
+            f"{planned.key}: does not fit into {planned.target} or covers its tumour; expected the "
             "cases that the edit was planned for"
         )
-    if added.any():
-        volumes = _painted(painter, target, volumes, fill_map_of(added, components), chosen)
-    return replace(
-        target,
-        key=planned.key,
-        volumes=volumes,
-        components=np.where(added > 0, added, components).astype(np.uint8),
-        head=target.head.copy(),
-    )
+    fill_map = fill_map_of(added, kept)
+    if planned.removes:
+        fill_map[removed_mask(components) & (added == 0)] = TUMOUR_FREE
+    return fill_map, np.where(added > 0, added, kept).astype(np.uint8)
 
 
 def removed_mask(components: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -224,12 +238,28 @@ class _Donor:
     case: Case
     parts: NDArray[np.uint8]
 
-    @property
-    def volume(self) -> int:
-        return int((self.parts > 0).sum())
 
-    def shows(self, component: int) -> bool:
-        return bool((self.parts == component).any())
+@dataclass(frozen=True, eq=False)
+class _Kind:
+    """One of what is drawn alike: shapes of `donors` for the cases `targets`, which once they are
+    placed show `component`, if any is given, and have a `_log_volume` of `least` up to `most`."""
+
+    name: str
+    targets: Sequence[Case]
+    donors: Sequence[_Donor]
+    component: int | None = None
+    least: float = -np.inf
+    most: float = np.inf
+
+    def is_of(self, parts: NDArray[np.uint8], head_px: float) -> bool:
+        """Whether parts of a tumour in a head of that extent, px, are of this kind."""
+        shown = self.component is None or bool((parts == self.component).any())
+        return shown and self.least <= _log_volume(parts, head_px) < self.most
+
+    def of_its_own(self) -> "_Kind":
+        """The same with only the donors that are of this kind."""
+        own = [d for d in self.donors if self.is_of(d.parts, d.case.head_px)]
+        return replace(self, donors=own)
 
 
 def _donors(cases: Sequence[Case], components: Sequence[int]) -> list[_Donor]:
@@ -283,83 +313,71 @@ def _removals(
     shown = [case for case in cases if (case.components > 0).any()]
     if not shown:
         raise DataError("no case shows a tumour; expected one at least to paint away")
-    planned: list[PlannedEdit] = []
-    left: list[Case] = []
+    kinds = _kinds(shown, [], balance, sites)
+    left: list[list[Case]] = [[] for _ in kinds]
+    planned = []
     for number in range(count):
-        left = left or shown
         one = derive(*seed, "edit", number)
-        target = _target(left, balance, sites, np.random.default_rng(one))
-        if balance == "none":
-            left = [case for case in left if case is not target]
-        nothing = np.zeros((0, 0, 0), np.uint8)
-        planned.append(PlannedEdit(_key(number), target.key, "", (0, 0, 0), nothing, True, one))
+        rng = np.random.default_rng(one)
+        row = rng.integers(len(kinds))
+        left[row] = left[row] or list(kinds[row].targets)
+        target = left[row].pop(rng.integers(len(left[row])))
+        nothing, key = np.zeros((0, 0, 0), np.uint8), painted_key(target.key, number)
+        planned.append(PlannedEdit(key, target.key, "", (0, 0, 0), nothing, True, one))
     return planned
 
 
-def _key(number: int) -> str:
-    return f"painted-{number:05d}"
-
-
-def _plan(
+def _kinds(
     cases: Sequence[Case],
-    donors: list[_Donor],
+    donors: Sequence[_Donor],
     balance: Balance,
     sites: Mapping[str, str] | None,
-    removes: bool,
-    key: str,
-    seed: int,
-) -> PlannedEdit:
-    """One edit; draws again what has no room, or lost the component that it was drawn for."""
-    rng = np.random.default_rng(seed)
-    for _ in range(ATTEMPTS):
-        target = _target(cases, balance, sites, rng)
-        others = [donor for donor in donors if donor.case.patient != target.patient]
-        if not others:
-            continue
-        donor, component = _donor(others, balance, rng)
-        placed = _place(target, donor, removes, rng)
-        if placed is not None and (component is None or (placed[1] == component).any()):
-            corner, parts = placed
-            return PlannedEdit(key, target.key, donor.case.key, corner, parts, removes, seed)
-    raise DataError(
-        f"{key}: no room for a new tumour after {ATTEMPTS} draws; expected cases with slices that "
-        "show head but no tumour, beside the patient who lends the shape, or allow existing "
-        "tumours to be removed"
-    )
-
-
-def _target(
-    cases: Sequence[Case],
-    balance: Balance,
-    sites: Mapping[str, str] | None,
-    rng: np.random.Generator,
-) -> Case:
-    """A case to paint into."""
-    among = list(cases)
+) -> list[_Kind]:
+    """What `balance` draws alike."""
     if balance == "site" and sites is not None:
         names = sorted({sites[case.key] for case in cases})
-        chosen = names[rng.integers(len(names))]
-        among = [case for case in cases if sites[case.key] == chosen]
-    return among[rng.integers(len(among))]
-
-
-def _donor(
-    donors: list[_Donor], balance: Balance, rng: np.random.Generator
-) -> tuple[_Donor, int | None]:
-    """One of the donors, as `balance` says, and the component that it was drawn for."""
-    component = None
+        return [_Kind(n, [c for c in cases if sites[c.key] == n], donors) for n in names]
     if balance == "component":
-        present = [c for c in range(1, len(COMPONENTS)) if any(d.shows(c) for d in donors)]
-        component = present[rng.integers(len(present))]
-        donors = [donor for donor in donors if donor.shows(component)]
-    if balance == "size":
-        volumes = np.log([donor.volume for donor in donors])
-        span = max(float(np.ptp(volumes)), 1e-9)
-        classes = np.minimum((volumes - volumes.min()) / span * SIZES, SIZES - 1).astype(int)
-        kinds = sorted(set(classes.tolist()))
-        chosen = kinds[rng.integers(len(kinds))]
-        donors = [donor for donor, kind in zip(donors, classes, strict=True) if kind == chosen]
-    return donors[rng.integers(len(donors))], component
+        numbers = range(TUMOUR_FREE + 1, len(COMPONENTS))
+        kinds = [_Kind(COMPONENTS[number], cases, donors, number) for number in numbers]
+    elif balance == "size":
+        volumes = [_log_volume(donor.parts, donor.case.head_px) for donor in donors]
+        width = max((max(volumes) - min(volumes)) / len(SIZES), LEAST_WIDTH)
+        edges = [-np.inf, *(min(volumes) + width * n for n in range(1, len(SIZES))), np.inf]
+        kinds = [
+            _Kind(name, cases, donors, None, least, most)
+            for name, (least, most) in zip(SIZES, pairwise(edges), strict=True)
+        ]
+    else:
+        return [_Kind("", cases, donors)]
+    return [own for kind in kinds if (own := kind.of_its_own()).donors]
+
+
+def _log_volume(parts: NDArray[np.uint8], head_px: float) -> float:
+    return float(np.log((parts > 0).sum() / head_px**2))
+
+
+def _plan(kinds: Sequence[_Kind], removes: bool, number: int, seed: int) -> PlannedEdit:
+    """One edit, of a kind that is drawn once; of another only where that one has no room."""
+    rng = np.random.default_rng(seed)
+    turns = [kinds[turn] for turn in rng.permutation(len(kinds))]
+    for kind in turns:
+        missed = "" if kind is turns[0] else turns[0].name
+        for _ in range(ATTEMPTS):
+            target = kind.targets[rng.integers(len(kind.targets))]
+            others = [donor for donor in kind.donors if donor.case.patient != target.patient]
+            if not others:
+                continue
+            donor = others[rng.integers(len(others))]
+            placed = _place(target, donor, removes, rng)
+            if placed is not None and kind.is_of(placed[1], target.head_px):
+                key, lender = painted_key(target.key, number), donor.case.key
+                return PlannedEdit(key, target.key, lender, *placed, removes, seed, missed)
+    raise DataError(
+        f"edit {number}: no room for a new tumour after {ATTEMPTS} draws; expected cases with "
+        "slices that show head but no tumour, beside the patient who lends the shape, or allow "
+        "existing tumours to be removed"
+    )
 
 
 def _place(
@@ -422,18 +440,6 @@ def _cut(parts: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return parts[tuple(slice(line[0], line[-1] + 1) for line in bounds)]
 
 
-def _painted(
-    painter: Painter,
-    target: Case,
-    volumes: dict[int, NDArray[np.float32]],
-    fill_map: NDArray[np.int8],
-    settings: Settings,
-) -> dict[int, NDArray[np.float32]]:
-    """Every sequence with the same regions painted."""
-    regions = [Region(plane, np.zeros(plane.shape, bool)) for plane in fill_map]
-    return paint_sequences(painter, volumes, regions, target.head_px, settings)[0]
-
-
 def _row(before: Case, edit: PlannedEdit, after: Case) -> NDArray[np.uint8]:
     added = edit.component_map(before.components.shape)
     shown = np.where(added > 0, added, KEEP).astype(np.int8)
@@ -442,17 +448,12 @@ def _row(before: Case, edit: PlannedEdit, after: Case) -> NDArray[np.uint8]:
     z = int((shown != KEEP).sum(axis=(1, 2)).argmax())
     tiles = []
     for number, volume in before.volumes.items():
-        image = _grey(volume[z])
+        image = as_picture(volume[z])
         asked = image.copy()
         for colour, component in COLOURS.items():
             asked[shown[z] == component] = colour
-        tiles += [image, asked, _grey(after.volumes[number][z])]
+        tiles += [image, asked, as_picture(after.volumes[number][z])]
     return np.concatenate([_tile(tile) for tile in tiles], axis=1)
-
-
-def _grey(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Scaled intensities as grey RGB (H, W, 3)."""
-    return np.repeat(scale(plane, -1, 1)[..., None], 3, axis=-1)
 
 
 def _tile(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

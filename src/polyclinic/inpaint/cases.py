@@ -18,9 +18,10 @@ from scipy import ndimage
 from polyclinic.data.dataset import Finding, Scan
 from polyclinic.data.files import is_hidden, list_files
 from polyclinic.data.nifti import axial, read_volume
+from polyclinic.data.patients import patient_of, patients_of, real_case
 from polyclinic.data.phantoms import brain
 from polyclinic.data.readers import image_masks
-from polyclinic.data.readers.brats import kind_of, patient_of
+from polyclinic.data.readers.brats import kind_of
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.components import (
     MASK,
@@ -52,7 +53,7 @@ class Case:
     `scalings` leads back to stored values; `head_px` is the head's extent in its largest slice.
     `rows` are the numbers that these Z slices have in the file, from the feet up: those that show
     little head are left out. It is empty where a case comes from no file. `patient` is whose head
-    it is, that of `brats.patient_of` if nobody says: a patient may have several cases."""
+    it is, that of `patient_of` if nobody says: a patient may have several cases."""
 
     key: str
     volumes: dict[int, NDArray[np.float32]]
@@ -88,8 +89,7 @@ class CaseFolder:
 
     def patient(self, key: str) -> str:
         """Whose head a case is, one of this folder or not."""
-        match = re.search(self.patient_pattern, key) if self.patient_pattern else None
-        return (match and match.group(1)) or patient_of(key)
+        return patient_of(key, self.patient_pattern)
 
     def describe(self) -> str:
         """One line for people."""
@@ -105,7 +105,7 @@ def find_cases(
     """Recognise the layout of `folder`; `order` overrides what its labels mean.
 
     The first group of `patient_pattern` is the patient in a case's name, see `first_groups`; None
-    leaves it to `brats.patient_of`. `image_sequence` is that of images with masks, None if it is
+    leaves it to `patient_of`. `image_sequence` is that of images with masks, None if it is
     unknown. Raises `DataError` where there is nothing to train on, and `ConfigError` where the
     pattern is wrong or a sequence is given for files that say it themselves.
     """
@@ -120,7 +120,7 @@ def find_cases(
     if patient_pattern is None:
         return found
     option, example = "--patient-pattern", "(TCGA_[A-Z]+_[0-9]+)_"
-    first_groups(found.sources, patient_pattern, option, "patient", example)
+    first_groups(map(real_case, found.sources), patient_pattern, option, "patient", example)
     return replace(found, patient_pattern=patient_pattern)
 
 
@@ -172,6 +172,7 @@ def read_cases(found: CaseFolder) -> Iterator[Case | Finding]:
     """Every case in turn, or why it cannot be used."""
     scan = found.scan
     items = {item.key: item for item in scan.items} if scan else {}
+    patients = patients_of(found.sources, found.patient_pattern)
     for key, kinds in found.sources.items():
         try:
             if scan:
@@ -179,7 +180,7 @@ def read_cases(found: CaseFolder) -> Iterator[Case | Finding]:
                 case = _image_case(key, np.asarray(image), labels, found.image_sequence)
             else:
                 case = _read_case(found, key, kinds)
-            yield replace(case, patient=found.patient(key))
+            yield replace(case, patient=patients[key])
         except DataError as error:
             yield Finding("warning", key, str(error))
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic.data.images import HIGH_PERCENTILE, LOW_PERCENTILE
+from polyclinic.data.images import HIGH_PERCENTILE, LOW_PERCENTILE, scale
 from polyclinic.errors import DataError
 
 BLACK = -1.0
@@ -37,6 +37,11 @@ class Scaling:
             limits = np.iinfo(dtype)
             stored = np.rint(stored).clip(limits.min, limits.max)
         return stored.astype(dtype)
+
+
+def as_picture(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Scaled intensities (H, W) as a grey RGB picture (H, W, 3)."""
+    return np.repeat(scale(plane, -1, 1)[..., None], 3, axis=-1)
 
 
 def scaling_of(volume: NDArray[Any], name: str) -> Scaling:

@@ -14,6 +14,7 @@ RUN/
 import dataclasses
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +29,8 @@ from polyclinic.inpaint.augment import (
     SHOWN,
     PlannedEdit,
     contact_sheet,
-    fill_map_of,
+    maps_of,
     plan_edits,
-    removed_mask,
 )
 from polyclinic.inpaint.cases import Case, CaseFolder
 from polyclinic.inpaint.components import COMPONENTS, KEEP, SEQUENCES, TUMOUR_FREE
@@ -124,6 +124,12 @@ def augment(
         sites=sites or None,
         removes=config.remove_tumours,
     )
+    if other := [edit.no_room_for for edit in planned if edit.no_room_for]:
+        messages.append(
+            f"{config.data}: {len(other)} of {len(planned)} new cases are not as --balance "
+            f"{config.balance} drew them, for which there is no room: {_counted(other)}"
+        )
+        tell(Progress("prepare", 0.0, message=messages[-1]))
 
     def as_dict(run: AugmentRun) -> Record:
         texts = {"data": str(run.data.resolve()), "patients": run.patients and str(run.patients)}
@@ -175,9 +181,9 @@ class _Job:
         """One case: painted and written in a room of its own, moved out, and noted last."""
         case, run = self.cases[planned.target], self.directory.path
         target = read_target(self.found, planned.target)
-        fill_map, components = _asked(planned, case, target.components)
+        fill_map, components = maps_of(planned, target.components, case.rows)
         regions = [Region(plane, np.zeros(plane.shape, bool)) for plane in fill_map]
-        settings = dataclasses.replace(self.directory.config.settings, seed=planned.seed)
+        settings = planned.settings(self.directory.config.settings)
         (edited,) = edit(self.painter, target.source, regions, settings)
         for warning in edited.warnings:
             tell(Progress("augment", 0.0, message=f"{planned.key}: {warning}"))
@@ -224,20 +230,8 @@ def _is_whole(run: Path, record: Record | None) -> bool:
     return record is not None and bool(digests(run, record["files"]) == record["files"])
 
 
-def _asked(
-    planned: PlannedEdit, case: Case, components: NDArray[np.uint8]
-) -> tuple[NDArray[np.int8], NDArray[np.uint8]]:
-    """The fill map (Z, H, W) of all slices of a file, and its component map once it is painted.
-
-    New parts and the removal of the former tumour are one edit, so that one record describes it.
-    """
-    added = np.zeros_like(components)
-    added[list(case.rows)] = planned.component_map(case.components.shape)
-    kept = np.zeros_like(components) if planned.removes else components
-    fill_map = fill_map_of(added, kept)
-    if planned.removes:
-        fill_map[removed_mask(components) & (added == 0)] = TUMOUR_FREE
-    return fill_map, np.where(added > 0, added, kept).astype(np.uint8)
+def _counted(names: Sequence[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(Counter(names).items()))
 
 
 def _in_words(planned: PlannedEdit, fill_map: NDArray[np.int8]) -> tuple[Asked, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polyclinic.data.dataset import Finding
+from polyclinic.data.patients import same_names
 from polyclinic.errors import ConfigError, DataError, RunError
 from polyclinic.inpaint.augment import Balance, PlannedEdit
 from polyclinic.inpaint.cases import (
@@ -85,6 +86,12 @@ def find_chosen(
         chosen = chosen_cases(found, config.patients)
     else:
         chosen = not_held_out(found, splits)
+        if splits and not any(_in_training(found, splits).values()):
+            messages.append(
+                f"{config.data}: none of its cases is known from the painter's training, so none "
+                "is left out as held out; if it was trained on them by other names, say which to "
+                "use with --patients"
+            )
         if left_out := len(found.sources) - len(chosen):
             messages.append(
                 f"{config.data}: {left_out} cases left out, of patients that the painter's "
@@ -165,16 +172,22 @@ def keep_plan(directory: RunDirectory[AugmentRun], planned: Sequence[PlannedEdit
 
 def not_held_out(found: CaseFolder, splits: Mapping[str, Sequence[str]]) -> list[str]:
     """Keys of the cases of `found` without those of a patient in the validation or test split of
-    the painter's training; `DataError` where none is left."""
-    held_out = {key for name in ("val", "test") for key in splits.get(name, [])}
-    patients = {found.patient(key) for key in held_out}
-    chosen = [key for key in found.sources if found.patient(key) not in patients]
+    the painter's training, in whatever folder they lay then; `DataError` where none is left."""
+    held_out = {found.patient(key) for name in ("val", "test") for key in splits.get(name, [])}
+    trained = _in_training(found, splits)
+    chosen = [key for key in found.sources if held_out.isdisjoint(trained[found.patient(key)])]
     if not chosen:
         raise DataError(
             f"{found.folder}: all {len(found.sources)} cases are of patients that the painter's "
             "training held out; name cases with --patients to use them all the same"
         )
     return chosen
+
+
+def _in_training(found: CaseFolder, splits: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """For each patient of `found` those of the painter's training that it may be."""
+    known = [found.patient(key) for keys in splits.values() for key in keys]
+    return same_names(map(found.patient, found.sources), known)
 
 
 def chosen_cases(found: CaseFolder, patients: Path) -> list[str]:

@@ -22,6 +22,7 @@ import numpy as np
 
 from polyclinic import __version__
 from polyclinic.data.dataset import SPLITS, Finding, Item, Split
+from polyclinic.data.patients import patients_of, real_case
 from polyclinic.data.splits import split_items
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.cases import (
@@ -34,7 +35,7 @@ from polyclinic.inpaint.cases import (
 )
 from polyclinic.inpaint.components import COMPONENTS
 from polyclinic.inpaint.crops import Batch, Crops
-from polyclinic.inpaint.painter import Painter, save_painter
+from polyclinic.inpaint.painter import Painter, save_painter, splits_beside
 from polyclinic.inpaint.training import PaintPlan, Trainer
 from polyclinic.inpaint.validation import preview, validate
 from polyclinic.models.device import fixed_precision
@@ -47,6 +48,9 @@ from polyclinic.run.progress import Progress, Tell, silent
 VALIDATION_BATCHES = 8
 MIN_PATIENTS = 3
 """One for each split."""
+WEIGHTS = "painter.safetensors"
+SHOWN = 5
+"""Cases that an error names."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ def train_painter(
     """Train in the directory `out`; returns the path of the painter's weights.
 
     A run that was killed at any moment continues with `resume` and ends with the same weights.
-    Raises `ConfigError`, `DataError`, `RunError`.
+    Raises `ConfigError`, `RunError`, and `DataError`, also where a resumed run would split its
+    cases in another way.
     """
     with RunDirectory(out, config, _as_dict, resume=resume) as directory:
         told = directory.telling(tell)
@@ -88,12 +93,9 @@ def train_painter(
                 sequence=config.sequence,
             )
             split = split_cases(cases, config)
-            directory.write_json(
-                "splits.json", {name: [cases[row].key for row in split[name]] for name in SPLITS}
-            )
-            return _train(
-                directory, {name: [cases[r] for r in split[name]] for name in SPLITS}, told
-            )
+            chosen = {name: [cases[row] for row in split[name]] for name in SPLITS}
+            _keep_splits(directory, {n: [case.key for case in chosen[n]] for n in SPLITS})
+            return _train(directory, chosen, told)
 
 
 def load_cases(
@@ -107,7 +109,8 @@ def load_cases(
     sequence: str | None = None,
 ) -> list[Case]:
     """All cases of all folders, and `phantoms` made-up ones; tells what was recognised and what
-    cannot be used. `leave_out` are patterns (`*`, `?`) of cases that are not even read.
+    cannot be used. `leave_out` are patterns (`*`, `?`) of cases that are not even read, nor what
+    was painted into them.
     `patient_pattern` says whose they are, and `sequence` what images with masks show, see
     `find_cases`.
 
@@ -118,11 +121,13 @@ def load_cases(
     for folder in folders:
         found = find_cases(folder, order, patient_pattern, sequence)
         tell(Progress("prepare", 0.0, message=f"{folder}: {found.describe()}"))
-        left = {key: p for key in found.sources for p in leave_out if fnmatchcase(key, p)}
+        left = {key: p for key in found.sources for p in leave_out if _fits(key, p)}
         fitting |= set(left.values())
         if left:
             tell(Progress("prepare", 0.0, message=f"{folder}: {len(left)} cases left out"))
         cases += _usable(found.without(left), tell)
+    whose = patients_of([case.key for case in cases], patient_pattern)
+    cases = [dataclasses.replace(case, patient=whose[case.key]) for case in cases]
     for pattern in leave_out:
         if pattern not in fitting:
             raise ConfigError(f"--leave-out {pattern}: fits none of the cases; expected some")
@@ -156,9 +161,35 @@ def split_cases(cases: Sequence[Case], config: PainterRun) -> dict[Split, np.nda
     )
 
 
+def _keep_splits(directory: RunDirectory[PainterRun], splits: dict[Split, list[str]]) -> None:
+    """Write `splits.json`; a run that is resumed must have begun with the same: else `DataError`,
+    for whom it was trained on would be tested on."""
+    before = splits_beside(directory.path / WEIGHTS)
+    if before is not None:
+        was = {key: name for name in SPLITS for key in before[name]}
+        now = {key: name for name in SPLITS for key in splits[name]}
+        differing = [
+            f"{key} was {was.get(key, 'not there')}, is {now.get(key, 'not there')}"
+            for key in sorted(was.keys() | now.keys())
+            if was.get(key) != now.get(key)
+        ]
+        if differing:
+            more = f" and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
+            raise DataError(
+                f"{directory.path / 'splits.json'}: the cases are no longer those that this run "
+                f"was begun with ({'; '.join(differing[:SHOWN])}{more}); restore the data, or "
+                "train anew with another --out"
+            )
+    directory.write_json("splits.json", splits)
+
+
 def count_patients(cases: Iterable[Case]) -> int:
     """How many patients there are; some may have several cases."""
     return len({case.patient for case in cases})
+
+
+def _fits(key: str, pattern: str) -> bool:
+    return any(fnmatchcase(name, pattern) for name in (key, real_case(key)))
 
 
 def _usable(found: CaseFolder, tell: Tell) -> list[Case]:
@@ -199,7 +230,7 @@ def _train(directory: RunDirectory[PainterRun], cases: dict[Split, list[Case]], 
             )
         trainer.save(checkpoint)
         _look(directory, trainer, batches, float(np.mean(losses)), tell)
-    path = directory.path / "painter.safetensors"
+    path = directory.path / WEIGHTS
     save_painter(_painter(trainer, directory.config, cases), path)
     return path
 

@@ -15,6 +15,7 @@ from polyclinic.data.dataset import Finding, Item, Scan
 from polyclinic.data.files import cap_findings, is_hidden, list_files
 from polyclinic.data.images import HIGH_PERCENTILE, LOW_PERCENTILE, scale
 from polyclinic.data.nifti import Volume, axial, read_volume, room, values_of
+from polyclinic.data.patients import patients_of
 from polyclinic.data.readers.reader import Reader, TaskChoice, require_task
 from polyclinic.data.readers.volumes import loader
 from polyclinic.errors import DataError
@@ -26,7 +27,6 @@ MIN_NONZERO = 0.01
 """Slices with a smaller share of pixels other than 0 are left out."""
 
 _OLD_NAMES = {"t1": "t1n", "t1ce": "t1c", "t1gd": "t1c", "t2": "t2w", "flair": "t2f"}
-_TIMEPOINT = re.compile(r"(?:^|/)(BraTS-[A-Za-z]+-\d+)-\d+$")
 _SUFFIX = re.compile(r"[-_](t1n|t1ce|t1c|t1gd|t1|t2w|t2f|t2|flair|seg)\.nii(\.gz)?$", re.IGNORECASE)
 
 
@@ -43,15 +43,8 @@ def recognise(folder: Path) -> float:
     return 0.0
 
 
-def patient_of(case: str) -> str:
-    """The patient of a case: from 2023 on, BraTS-GLI-00000-000 and BraTS-GLI-00000-001 are two
-    timepoints of BraTS-GLI-00000, in whatever folder they lie. Other cases are their own."""
-    match = _TIMEPOINT.search(case)
-    return match.group(1) if match else case
-
-
 def scan(folder: Path, task: TaskChoice) -> Scan:
-    """List the axial slices of every case as `CASE#Z`, Z from the feet up, of `patient_of` CASE.
+    """List the axial slices of every case as `CASE#Z`, Z from the feet up, see `patients_of`.
 
     A case that cannot be read, has no segmentation, or no slice worth using stays in the list as
     one item, so that it counts as unreadable. Images are uint8 (H, W, 3): `CHANNELS`, zero where a
@@ -75,9 +68,10 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
         slices = list(pool.map(lambda case: _slices(folder, case, cases[case]), cases))
     items: list[Item] = []
     notes: list[Finding] = []
+    patients = patients_of(cases)
     for case, found in zip(cases, slices, strict=True):
         keys = [case] if isinstance(found, str) else [f"{case}#{z}" for z in found]
-        items += [Item(key, patient=patient_of(case)) for key in keys]
+        items += [Item(key, patient=patients[case]) for key in keys]
         if isinstance(found, str):
             notes.append(Finding("warning", case, found))
         lost = [c[0] for c in CHANNELS if not any(kind in cases[case] for kind in c)]

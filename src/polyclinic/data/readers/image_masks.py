@@ -20,6 +20,7 @@ from polyclinic.data.files import (
     read_text,
 )
 from polyclinic.data.images import quiet_decoders, read_image, read_label_map
+from polyclinic.data.patients import patients_of
 from polyclinic.data.readers.reader import Reader, TaskChoice, require_task
 from polyclinic.errors import DataError
 
@@ -54,7 +55,8 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
     numbers, and every instance is foreground. Small numbers: classes, 255 is not counted;
     `classes.txt` (a name per line, the background first) names them and settles what the values
     mean. JPEG masks, whose values blur, are cut at 128. An image without a mask stays in the
-    list, so that it counts as unreadable. Raises `DataError` where the values mean nothing.
+    list, so that it counts as unreadable. Each image is a
+    patient, see `patients_of`. Raises `DataError` where the values mean nothing.
     """
     require_task("image-masks", task, "segmentation")
     files, refused = list_files(folder)
@@ -78,7 +80,7 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
         findings.append(Finding("warning", parents[0], what, "save masks as PNG"))
 
     load = functools.partial(_load, folder, partner, meaning, len(classes), parents[0])
-    items = tuple(Item(name, name) for name in images)
+    items = tuple(Item(name, patient) for name, patient in patients_of(images).items())
     return Scan(folder, "image-masks", "segmentation", classes, items, load, False, tuple(findings))
 
 
