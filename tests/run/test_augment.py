@@ -670,6 +670,16 @@ def test_the_originals_are_not_written_into(config, data, weights):
         augment(config, data / "new", painter=weights)
 
 
+def test_a_run_goes_on_with_the_levels_that_it_was_begun_with(make, monkeypatch):
+    from polyclinic.inpaint import painter as module
+
+    make()
+    flow = dataclasses.replace(module.OBJECTIVES["flow"], power=2.0)
+    monkeypatch.setitem(module.OBJECTIVES, "flow", flow)  # as another version may have it
+    with pytest.raises(ConfigError, match=r"the run to resume has another `settings"):
+        make(resume=True, count=3)
+
+
 def test_cases_that_cannot_be_painted_on_are_left_out(make, data, tmp_path):
     folder = tmp_path / "mixed"
     for name, content in contents(data).items():

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from polyclinic.inpaint.components import COLOURS, KEEP
 from polyclinic.inpaint.crops import Batch
+from polyclinic.inpaint.intensity import as_picture
 from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.training import region_loss, to_device
 from polyclinic.seeding import generator
@@ -75,20 +76,14 @@ def preview(painter: Painter, batch: Batch, steps: int = 8) -> Image.Image:
 
 
 def _row(batch: Batch, x: Tensor, number: int) -> NDArray[np.uint8]:
-    image = _grey(batch.x[number, 0].numpy())
+    image = as_picture(batch.x[number, 0].numpy())
     fill_map = batch.request.fill_map[number].numpy()
     asked = image.copy()
     for colour, component in COLOURS.items():
         asked[fill_map == component] = colour
     inside = fill_map != KEEP
-    painted = np.where(inside[..., None], _grey(x[number, 0].numpy()), image)
+    painted = np.where(inside[..., None], as_picture(x[number, 0].numpy()), image)
     chosen = painted.copy()
     box = batch.request.box_mask[number, 0].numpy() > 0
     chosen[box & (x[number, 1].numpy() > 0), 0] = 255
     return np.concatenate([image, asked, painted, chosen], axis=1)
-
-
-def _grey(scaled: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Scaled intensities as grey RGB (H, W, 3)."""
-    grey = ((scaled + 1) * 127.5).clip(0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from polyclinic.data.images import scale
 from polyclinic.inpaint.components import COLOURS
+from polyclinic.inpaint.intensity import as_picture
 from polyclinic.models.state import disk_error
 from polyclinic.run.painter_evaluation.judges import region_box
 from polyclinic.run.painter_evaluation.measure import REAL, sequence_label
@@ -60,14 +60,14 @@ def _sheet(
     out: Path,
 ) -> dict[str, Any]:
     z, label = edit.middle, sequence_label(sequence)
-    real = _grey(edit.volumes[sequence][z])
+    real = as_picture(edit.volumes[sequence][z])
     asked = real.copy()
     for colour, component in COLOURS.items():
         asked[edit.fill_maps[z] == component] = colour
     tiles = [(REAL, real), ("asked for", asked)]
     for name, painted in results.items():
         if name != REAL:
-            plane = _grey(painted.volumes[sequence][z])
+            plane = as_picture(painted.volumes[sequence][z])
             tiles.append((name, _with_contour(plane, painted.realised[z], edit.regions[z].boxed)))
     named = []
     for number, (name, plane) in enumerate(tiles):
@@ -87,11 +87,6 @@ def _sheet(
         "sequence": label,
         "tiles": named,
     }
-
-
-def _grey(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Scaled intensities as grey RGB (H, W, 3)."""
-    return np.repeat(scale(plane, -1, 1)[..., None], 3, axis=-1)
 
 
 def _with_contour(
