@@ -157,9 +157,9 @@ def _judged(
         ways.diffusion(label, inputs.painter, Settings(**{"steps": STEPS, **chosen}))
         for label, chosen in settings.items()
     ]
-    path = evaluate_variants(
-        config, inputs, variants, arguments.work / name, resume=arguments.resume, tell=tell
-    )
+    work = arguments.work / name
+    resume = arguments.resume and work.exists()  # a block that was not reached begins
+    path = evaluate_variants(config, inputs, variants, work, resume=resume, tell=tell)
     results = json.loads(path.read_text(encoding="utf-8"))
     return {
         **{key: results[key] for key in ("patients", "edits", "painter")},
