@@ -95,9 +95,10 @@ def _measure(
 ) -> dict[str, Any]:
     from polyclinic.inpaint.painter import Painter, load_painter
     from polyclinic.inpaint.painting import Settings
+    from polyclinic.run.painter import WEIGHTS
     from polyclinic.run.painter_evaluation import variants as ways
     from polyclinic.run.painter_evaluation.evaluation import Evaluation
-    from polyclinic.run.painter_evaluation.inputs import WEIGHTS, read_splits
+    from polyclinic.run.painter_evaluation.inputs import read_splits
 
     splits = {
         run: read_splits(run) for run in (arguments.flow, arguments.ddpm, arguments.regression)

@@ -73,12 +73,11 @@ class Painter:
         Where noise has no part, both begin with a state of 0: with `regression`, which takes one
         step whatever `steps` says, and in a single step of a `flow`, which was trained on that too.
         """
-        gen = generator("mean")
+        count, gen = self.mean_steps(steps), generator("mean")
         noise = torch.randn(len(request.known), DIFFUSED, *request.known.shape[2:], generator=gen)
-        if self.mean_steps(steps) == 1 and self.objective.name != "ddpm":
+        if count == 1 and self.objective.name != "ddpm":
             noise = torch.zeros_like(noise)
         noise = noise.to(request.known)
-        count = self.mean_steps(steps)
         here = self.sample(request, noise, count, power)
         mirrored = self.sample(request.mirrored(), -noise.flip(-1), count, power)
         return (here + mirrored.flip(-1)) / 2

@@ -55,8 +55,8 @@ def scan(folder: Path, task: TaskChoice) -> Scan:
     numbers, and every instance is foreground. Small numbers: classes, 255 is not counted;
     `classes.txt` (a name per line, the background first) names them and settles what the values
     mean. JPEG masks, whose values blur, are cut at 128. An image without a mask stays in the
-    list, so that it counts as unreadable. Each image is a
-    patient, see `patients_of`. Raises `DataError` where the values mean nothing.
+    list, so that it counts as unreadable. Each image is a patient, see `patients_of`. Raises
+    `DataError` where the values mean nothing.
     """
     require_task("image-masks", task, "segmentation")
     files, refused = list_files(folder)
