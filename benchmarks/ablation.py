@@ -15,6 +15,7 @@ are paired by site and seed; the interval draws seeds, and sites within each, 2,
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ import tuning
 from cells import parser_of
 from eight_sites_study import CHOSEN
 from polyclinic.data.phantoms import write_phantoms
+from polyclinic.errors import PolyclinicError
 
 CHANGES: dict[str, dict[str, str]] = {
     "as chosen": {},
@@ -59,8 +61,11 @@ def main() -> None:
     kept = arguments.out.with_suffix(".jsonl")
     names = arguments.changes or list(CHANGES)
     todo = [trial(name, seed, CHOSEN | CHANGES[name]) for name in names for seed in arguments.seeds]
-    tuning.run(arguments.data, todo, {}, arguments.starts, kept)
-    records.write(summed_up(records.whole_rows(kept)), arguments.out)
+    try:
+        tuning.run(arguments.data, todo, {}, arguments.starts, kept)
+        records.write(summed_up(records.whole_rows(kept)), arguments.out)
+    except (PolyclinicError, OSError) as error:
+        sys.exit(f"ablation: {error}")
 
 
 def _arguments() -> argparse.Namespace:

@@ -12,11 +12,12 @@ judged with ten labels of each class, the mean over DRAWS draws. The test split 
 anything begins: its place is taken by the validation split.
 
 Every trial is one line of the result file, in the order of their ends, failed ones too, so that how
-much was tuned can be seen. A trial whose name is there is not done again.
+much was tuned can be seen. A trial that is there is not done again; another of its name is refused.
 """
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ import records
 from polyclinic.config import Config, MethodName, SiteConfig
 from polyclinic.data.dataset import SiteData
 from polyclinic.data.phantoms import write_phantoms
-from polyclinic.errors import ConfigError, PolyclinicError
+from polyclinic.errors import ConfigError, PolyclinicError, RunError
 from polyclinic.evaluate.frozen import few_labels
 from polyclinic.evaluate.metrics import primary_metric
 from polyclinic.evaluate.predictions import score as score_of
@@ -84,23 +85,31 @@ def main() -> None:
         "--smoke none)"
     )  # fmt: skip
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    if arguments.trials is None and not arguments.smoke:
+        parser.error("DATA and trials.txt are required (or --smoke)")
+    try:
         if arguments.smoke:
-            write_phantoms(Path(folder), images_per_site=160, corpus_images=24)
-            scale = SCALE | {"local.stages": 1, "mim.epochs": 1, "data.max_train_images": 24}
-            lines = [
-                "start mim",
-                "ours universal universal.distil_every=1",
-                "elsewhere universal hold-out=blood,chest",
-            ]
-            run(Path(folder), trials(lines), scale, Path(folder) / "starts", None)
+            _smoke()
             return
-        if arguments.trials is None:
-            parser.error("DATA and trials.txt are required (or --smoke)")
         out = arguments.out or records.RESULTS / "tuning.jsonl"
         lines = arguments.trials.read_text(encoding="utf-8").splitlines()
         scale = {} if arguments.full else SCALE
         run(arguments.data, trials(lines), scale, arguments.starts, out)
+    except (PolyclinicError, OSError) as error:
+        sys.exit(f"tuning: {error}")
+
+
+def _smoke() -> None:
+    lines = [
+        "start mim",
+        "ours universal universal.distil_every=1",
+        "elsewhere universal hold-out=blood,chest",
+    ]
+    scale = SCALE | {"local.stages": 1, "mim.epochs": 1, "data.max_train_images": 24}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_phantoms(folder, images_per_site=160, corpus_images=24)
+        run(folder, trials(lines), scale, folder / "starts", None)
 
 
 def trials(lines: Sequence[str]) -> list[Trial]:
@@ -125,16 +134,14 @@ def trials(lines: Sequence[str]) -> list[Trial]:
 def run(
     data: Path, todo: Sequence[Trial], scale: Mapping[str, Any], starts: Path, out: Path | None
 ) -> None:
-    """Do the trials that `out` does not hold."""
+    """Do the trials that `out` does not hold; `RunError` where it holds others of the same name."""
+    done = {row["name"]: row for row in records.whole_rows(out)} if out else {}
+    todo = [trial for trial in todo if not is_done(trial, scale, done)]
     sites = [SiteConfig(path.name, path) for path in sorted((data / "sites").iterdir())]
     base = changed(Config(tuple(sites), data / "corpus"), scale)
     blind = without_test(prepare(base))
-    done = {row["name"] for row in records.whole_rows(out)} if out else set()
     for trial in todo:
-        if trial.name in done:
-            continue
-        row: dict[str, Any] = {"name": trial.name, "method": trial.method, "seed": trial.seed}
-        row |= {"settings": {**scale, **trial.settings}, "held_out": trial.hold_out}
+        row = asked(trial, scale)
         began = time.process_time()
         try:
             row |= score(changed(base, trial.settings), trial, blind, starts)
@@ -146,6 +153,31 @@ def run(
         if out is not None:
             with out.open("a", encoding="utf-8") as handle:
                 handle.write(json.dumps(row) + "\n")
+
+
+def asked(trial: Trial, scale: Mapping[str, Any]) -> dict[str, Any]:
+    """What the row of a trial says of the trial itself."""
+    return {
+        "name": trial.name,
+        "method": trial.method,
+        "seed": trial.seed,
+        "settings": {**scale, **trial.settings},
+        "held_out": list(trial.hold_out),
+    }
+
+
+def is_done(trial: Trial, scale: Mapping[str, Any], done: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the rows `done`, by name, hold the trial; `RunError` if another has its name."""
+    if trial.name not in done:
+        return False
+    was, now = done[trial.name], asked(trial, scale)
+    if other := [key for key, value in now.items() if was.get(key) != value]:
+        key = other[0]
+        raise RunError(
+            f"{trial.name}: was done with {key} = {was.get(key)}, now asked for with {now[key]}; "
+            "give it another name, or write to another file"
+        )
+    return True
 
 
 def score(config: Config, trial: Trial, data: Prepared, starts: Path) -> dict[str, Any]:
