@@ -7,9 +7,10 @@
 DATA are folders of patients as in BraTS whose names are like TCGA_DU_5849: the middle part is the
 hospital. A segmenter is trained on 5, 10, 20 or all patients of all hospitals but one, and judged
 on all patients of that one; each hospital is left out in turn. What it trains on beside the real
-slices is what is compared: nothing (`none`), random views (`geometric`, part of all others too),
-tumours of the same few patients pasted into each other (`carvemix`), or painted into each other's
-tumour-free slices (`painted`), and variants of the last.
+slices is what is compared: nothing (`none`), random views (`geometric`, part of all others too;
+once with a third of the steps, `geometric-brief`, as few slices may be learnt by heart), tumours of
+the same few patients pasted into each other (`carvemix`), or painted into each other's tumour-free
+slices (`painted`), and variants of the last.
 
 The painter must not have seen the hospital that is left out. One is needed for each:
 

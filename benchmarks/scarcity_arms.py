@@ -1,6 +1,5 @@
 """What a segmenter of the scarcity study trains on: real slices, and which others beside them."""
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -51,16 +50,19 @@ class Arm:
     added: Literal["nothing", "carvemix", "painted"] = "nothing"
     share: float = 0.5
     kept: float = 1.0  # share of painted cases: those that a segmenter finds best
+    steps: float = 1.0  # share of the plan's steps
     recipe: Recipe = field(default_factory=Recipe)
 
 
 REFERENCE = "geometric"
+BRIEF = "geometric-brief"
 PAINTED = "painted"
 RARE = "painted-rare"
 _PAINTED = Arm(added="painted")
 ARMS: Mapping[str, Arm] = {
     "none": Arm(geometry=False),
     REFERENCE: Arm(),
+    BRIEF: Arm(steps=1 / 3),
     "carvemix": Arm(added="carvemix"),
     PAINTED: _PAINTED,
     "painted-quarter": replace(_PAINTED, share=0.25),
@@ -71,7 +73,7 @@ ARMS: Mapping[str, Arm] = {
     "painted-removing": replace(_PAINTED, recipe=Recipe(removing=True)),
     RARE: replace(_PAINTED, recipe=Recipe(balance="component")),
 }
-MAIN = ("none", REFERENCE, "carvemix", PAINTED)
+MAIN = ("none", REFERENCE, BRIEF, "carvemix", PAINTED)
 REMEDIES = tuple(name for name in ARMS if name not in (*MAIN, RARE))
 
 
@@ -101,11 +103,12 @@ class Workshop:
         added = self.added(arm)
         self.seconds["adding"] += time.perf_counter() - began
         geometry = Geometry() if arm.geometry else None
+        steps = max(1, round(arm.steps * self.plan.steps))
         real = [(1 - arm.share if added else 1.0) / len(self.cases)] * len(self.cases)
         extra = [arm.share / len(added) for _ in added]
         segmenter = train_segmenter(
             [*self.cases, *added],
-            dataclasses.replace(self.plan, geometry=geometry),
+            replace(self.plan, geometry=geometry, steps=steps),
             *self.seed,
             weights=real + extra,
         )
