@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from drawings import standalone
 from eight_sites_study import LEAD, Record
 from eight_sites_summary import BOTH, TITLES
+from markdown_table import table
 from polyclinic.report.formats import points, points_interval
 from polyclinic.report.plots import Interval, intervals
 
@@ -22,7 +23,7 @@ DRAWN = ("mim", "local", "fedavg", "centralised")
 
 def markdown(result: Record) -> str:
     """Every table, a heading before each: the bars, then by protocol the scores and the gains."""
-    parts = ["## What counts as success", _table(*_bars(result["bars"]))]
+    parts = ["## What counts as success", table(*_bars(result["bars"]))]
     for protocol in result["protocols"]:
         scores = [row for row in result["scores"] if row["protocol"] == protocol]
         gains = [row for row in result["gains"] if row["protocol"] == protocol]
@@ -30,9 +31,9 @@ def markdown(result: Record) -> str:
         if not scores:
             continue
         name = NAMES[protocol]
-        parts += [f"## {name}", _table(*_scores(scores))]
-        parts += [f"### {name}: {TITLES[LEAD]} over the others", _table(*_tests(compared, gains))]
-        parts += [f"### {name}: gains by site", _table(*_gains(gains))]
+        parts += [f"## {name}", table(*_scores(scores))]
+        parts += [f"### {name}: {TITLES[LEAD]} over the others", table(*_tests(compared, gains))]
+        parts += [f"### {name}: gains by site", table(*_gains(gains))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -168,8 +169,3 @@ def _by_method(rows: Sequence[Record], key: str) -> dict[str, dict[str, Record]]
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if len(known) == len(values) and known else None
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

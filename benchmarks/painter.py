@@ -2,6 +2,7 @@
 
     python benchmarks/painter.py --flow RUN --ddpm RUN --regression RUN [DATA ...]
     python benchmarks/painter.py --smoke      # a minute: does it work?
+    python benchmarks/painter.py --table benchmarks/results/painter.json    # as Markdown
 
 RUN are directories of `polyclinic inpaint train` with the same data, split and size: a `flow`, a
 `ddpm`, and a `regression` (`--objective` says which). DATA override the folders that the
@@ -32,6 +33,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import painter_tables
 import records
 
 SEED = 0
@@ -73,7 +75,11 @@ def main() -> None:
         "--out", type=Path, help="result file (default benchmarks/results/painter.json; "
         "with --smoke none)"
     )  # fmt: skip
+    parser.add_argument("--table", type=Path, metavar="RESULT", help="print a result as Markdown")
     arguments = parser.parse_args()
+    if arguments.table:
+        print(painter_tables.markdown(json.loads(arguments.table.read_text(encoding="utf-8"))))
+        return
     if arguments.smoke:
         with tempfile.TemporaryDirectory() as folder:
             result = _smoke(arguments, Path(folder))

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from markdown_table import table
+
 NAMES = {
     "polyclinic": "in process",
     "flower": "Flower simulation",
@@ -35,7 +37,7 @@ def markdown(result: dict[str, Any]) -> str:
         )
         for engine, own in result["written_by_a_user"].items()
     ]
-    return f"{_table(_MEASURED, measured)}\n\n{_table(_WRITTEN, written)}"
+    return f"{table(_MEASURED, measured)}\n\n{table(_WRITTEN, written)}"
 
 
 def _row(layout: dict[str, Any], engine: str) -> tuple[str, ...]:
@@ -57,9 +59,3 @@ def _same(agreement: dict[str, Any] | None) -> str:
     if agreement["bit_identical"]:
         return "to the last bit"
     return f"differ by up to {agreement['largest_difference']:.1g}"
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    rule = "|---" * len(head) + "|"
-    first, *others = (f"| {' | '.join(line)} |" for line in (head, *rows))
-    return "\n".join([first, rule, *others])

@@ -3,6 +3,7 @@
     python benchmarks/scarcity.py DATA --phase choose --painter DU=RUN --painter CS=RUN ...
     python benchmarks/scarcity.py DATA --phase test --painter DU=RUN --painter CS=RUN ...
     python benchmarks/scarcity.py --smoke    # a minute: does it work?
+    python benchmarks/scarcity.py --table benchmarks/results/scarcity.json    # as Markdown
 
 DATA are folders of patients as in BraTS whose names are like TCGA_DU_5849: the middle part is the
 hospital. A segmenter is trained on 5, 10, 20 or all patients of all hospitals but one, and judged
@@ -42,7 +43,9 @@ from typing import Any
 
 import records
 import scarcity_made_up
+import scarcity_tables
 from polyclinic.errors import ConfigError, PolyclinicError
+from polyclinic.run.directory import read_json
 from scarcity_arms import ARMS, MAIN, PAINTED, RARE, REFERENCE, REMEDIES
 from scarcity_cells import PLAN, Study, cases_of, estimate, open_records, painter_of, run
 from scarcity_patients import (
@@ -80,7 +83,9 @@ NOTE = (
 def main() -> None:
     arguments = _arguments()
     try:
-        if arguments.smoke:
+        if arguments.table:
+            print(scarcity_tables.markdown(read_json(arguments.table)))
+        elif arguments.smoke:
             _smoke(arguments)
         else:
             _start(arguments)
@@ -120,6 +125,7 @@ def _arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--estimate", action="store_true", help="say how long it takes, and stop")
     parser.add_argument("--smoke", action="store_true", help="made-up patients, one step")
+    parser.add_argument("--table", type=Path, metavar="RESULT", help="print a result as Markdown")
     return parser.parse_args(words)
 
 

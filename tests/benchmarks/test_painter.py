@@ -1,6 +1,7 @@
 """The comparison of painters: which components a claim is about."""
 
 import painter
+import painter_tables
 
 
 def row(slice_, sequence, *shown, variant=painter.LEAD, case="a"):
@@ -89,3 +90,42 @@ def test_boxes_hold_as_the_model_says_and_as_the_segmenter_finds():
     assert said(1.0, 0.9, 0.9) is True
     assert said(1.0, 0.8, 0.9) is False
     assert said(0.98, 0.9, 0.9) is False
+
+
+def entry(variant, kind, measure, value, by="all", group="all", **more):
+    return {"variant": variant, "kind": kind, "measure": measure, "value": value, "by": by,
+            "group": group} | more  # fmt: skip
+
+
+def test_the_result_as_markdown():
+    lead, other = painter.LEAD, "biharmonic"
+    tables = {
+        "time": [entry(lead, "all", "calls", 8.0), entry(other, "all", "calls", 0.0)],
+        "infill": [
+            entry(lead, "infill", "psnr", 21.74),
+            entry(lead, "infill", "psnr", 99.0, by="size", group="small"),
+            entry(other, "infill", "psnr", None),
+        ],
+        "components": [
+            entry(lead, "tumour", "as_none", 0.25, by="component", group="core, exact"),
+            entry(other, "tumour", "as_none", 0.75, by="component", group="core, exact"),
+        ],
+        "containment": [entry(lead, "tumour", "containment", 1.0)],
+        "differences": [
+            entry(other, "infill", "psnr", -1.254, by="against", group=lead, edits=7, low=-2.0,
+                  high=None)
+        ],
+    }  # fmt: skip
+    part = {"group": "core, exact", "slices": 3, "dice": 0.5, "dice_real": 0.4,
+            "dice_ratio": 1.25, "left_out": "3 slices show it; expected 20"}  # fmt: skip
+    block = {"tables": tables, "components": [part], "claims": {"seams": True, "boxes": None}}
+    text = painter_tables.markdown(block | {"made_up_heads": block})
+    patients, made_up = text.split("## Made-up heads\n")
+    assert patients.startswith("## Patients\n")
+    assert made_up.count("\n|") == patients.count("\n|")
+    assert "| seams | yes |\n| boxes | cannot be said |" in patients
+    assert f"| {lead} | 8 |  | 21.7 |" in patients
+    assert f"| {other} | 0 |  |  |" in patients
+    assert "| core, exact | 3 | 0.50 | 0.40 | 1.25 |  | 0.25 | 3 slices show it" in patients
+    assert f"| {other} | {lead} | 7 | psnr | -1.25 | -2.00 |  |" in patients
+    assert "99.0" not in patients

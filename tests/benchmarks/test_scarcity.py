@@ -76,6 +76,12 @@ def test_the_smoke_test_writes_a_whole_result(tmp_path, monkeypatch, capsys):
     assert all(row["p"] <= row["p_holm"] <= 1 for row in result["gains"])
     assert {row["judged_on"] for row in result["gains"] if row["hospital"] == "all"} == {14}
     assert result["imbalance"]["rarest"] == "core"
+    monkeypatch.setattr(sys, "argv", ["scarcity.py", "--table", str(out)])
+    scarcity.main()
+    printed = capsys.readouterr().out
+    assert "### Gains at CC, 4 patients" in printed
+    gains = [row for row in result["gains"] if row["hospital"] == "all"]
+    assert printed.count(" of 14 |") == len(gains)
 
 
 def test_the_left_out_hospital_is_never_trained_on_nor_chosen_by(patients, painters):

@@ -1,0 +1,135 @@
+"""The result of `painter.py` as Markdown, for docs/painting-figures.md."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markdown_table import table
+
+Entry = Mapping[str, Any]
+_MAIN = (
+    # heading, table, kind, measure, digits
+    ("Evaluations", "time", "all", "calls", 0),
+    ("s a slice", "time", "all", "seconds", 2),
+    ("PSNR, dB", "infill", "infill", "psnr", 1),
+    ("SSIM", "infill", "infill", "ssim", 3),
+    ("KID", "features", "infill", "kid", 3),
+    ("KID, tumours", "features", "tumour", "kid", 3),
+    ("Ring AUC", "seams", "infill", "ring_auc", 2),
+    ("Difference", "diversity", "infill", "diversity", 2),
+    ("Taken for tumour", "infill", "infill", "found_tumour", 3),
+    ("Nearer to training", "copies", "tumour", "copies", 2),
+)
+_CHALLENGE = (
+    ("SSIM", "challenge", "volume", "challenge_ssim", 3),
+    ("PSNR, dB", "challenge", "volume", "challenge_psnr", 1),
+    ("PSNR to 1, dB", "challenge", "volume", "challenge_psnr_01", 1),
+    ("MSE", "challenge", "volume", "challenge_mse", 4),
+    ("Between slices", "challenge", "volume", "between_slices", 2),
+)
+_COMPONENTS = ("dice", "dice_real", "dice_ratio")
+_OF_ASKED = ("as_another", "as_none")
+_BOXES = {
+    "changed_outside": "Pixels changed outside",
+    "containment": "In the box",
+    "containment_found": "As the segmenter finds it",
+    "containment_found_real": "The same, real",
+    "filled": "Box filled",
+    "filled_real": "Box filled, real",
+}
+_DIFFERENCES = {"psnr": 2, "ssim": 3}
+_INTERVAL = ("value", "low", "high")
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """All tables, of patients and of made-up heads, a heading before each."""
+    parts = _block("Patients", result)
+    if "made_up_heads" in result:
+        parts += _block("Made-up heads", result["made_up_heads"])
+    return "\n\n".join(parts) + "\n"
+
+
+def _block(name: str, result: Mapping[str, Any]) -> list[str]:
+    tables, claims = result["tables"], result["claims"]
+    said = {True: "yes", False: "no", None: "cannot be said"}
+    return [
+        f"## {name}",
+        table(("Claim", "Holds"), [(claim, said[held]) for claim, held in claims.items()]),
+        _by_variant(tables, _MAIN),
+        f"### {name}: volumes",
+        _by_variant(tables, _CHALLENGE),
+        f"### {name}: components",
+        _components(result),
+        f"### {name}: boxes",
+        _boxes(tables["containment"]),
+        f"### {name}: differences on the same edits",
+        _differences(tables["differences"]),
+    ]
+
+
+def _by_variant(
+    tables: Mapping[str, Sequence[Entry]], columns: Sequence[tuple[str, str, str, str, int]]
+) -> str:
+    """A row for each way of painting, a column for each measure, over all edits of a kind."""
+    found = {
+        (entry["variant"], name, entry["kind"], entry["measure"]): entry["value"]
+        for name, entries in tables.items()
+        for entry in entries
+        if entry["by"] == "all"
+    }
+    rows = [
+        (variant, *(_number(found.get((variant, *key)), digits) for _, *key, digits in columns))
+        for variant in dict.fromkeys(entry["variant"] for entry in tables["time"])
+    ]
+    shown = [row for row in rows if any(row[1:])]
+    return table(("", *(heading for heading, *_ in columns)), shown)
+
+
+def _components(result: Mapping[str, Any]) -> str:
+    """What the segmenter makes of the components that the first way of painting painted."""
+    entries = result["tables"]["components"]
+    lead = entries[0]["variant"] if entries else None
+    found = {
+        (entry["group"], entry["measure"]): entry["value"]
+        for entry in entries
+        if entry["variant"] == lead and entry["by"] == "component"
+    }
+    rows = [
+        (
+            part["group"],
+            str(part["slices"]),
+            *(_number(part[name], 2) for name in _COMPONENTS),
+            *(_number(found.get((part["group"], name)), 2) for name in _OF_ASKED),
+            part["left_out"] or "",
+        )
+        for part in result["components"]
+    ]
+    head = ("", "Slices", "Dice", "Dice, real", "Ratio", "As another", "As none", "Not judged")
+    return table(head, rows)
+
+
+def _boxes(entries: Sequence[Entry]) -> str:
+    """How much of a tumour that was asked for in a box lies in it."""
+    found = {(e["variant"], e["measure"]): e["value"] for e in entries if e["by"] == "all"}
+    variants = dict.fromkeys(entry["variant"] for entry in entries)
+    rows = [(v, *(_number(found.get((v, name)), 3) for name in _BOXES)) for v in variants]
+    return table(("", *_BOXES.values()), rows)
+
+
+def _differences(entries: Sequence[Entry]) -> str:
+    """Paired by edit, with intervals over patients."""
+    rows = [
+        (
+            entry["variant"],
+            entry["group"],
+            str(entry["edits"]),
+            entry["measure"],
+            *(_number(entry[key], _DIFFERENCES[entry["measure"]]) for key in _INTERVAL),
+        )
+        for entry in entries
+        if entry["measure"] in _DIFFERENCES and entry["kind"] == "infill"
+    ]
+    return table(("", "against", "Edits", "Measure", "Difference", "low", "high"), rows)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
