@@ -9,12 +9,10 @@ import numpy as np
 
 from polyclinic.errors import DataError
 from polyclinic.inpaint.augment import (
-    MIN_PIXELS,
     Balance,
     PlannedEdit,
     apply_edit,
     cut_slices,
-    deform_parts,
     painted_slices,
     plan_edits,
 )
@@ -23,6 +21,7 @@ from polyclinic.inpaint.components import TUMOUR_FREE
 from polyclinic.inpaint.mixing import carve_mix
 from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.painting import Settings
+from polyclinic.inpaint.placing import MIN_PIXELS, deform_parts
 from polyclinic.inpaint.segmenter import Geometry, Segmenter, SegmentPlan, train_segmenter
 from polyclinic.seeding import derive
 
@@ -70,6 +69,7 @@ ARMS: Mapping[str, Arm] = {
     "painted-filtered": replace(_PAINTED, kept=2 / 3),
     "painted-shapes": replace(_PAINTED, recipe=Recipe(balance="size", varied=True)),
     "painted-guided": replace(_PAINTED, recipe=Recipe(guidance=2.5)),
+    "painted-guided-quarter": replace(_PAINTED, share=0.25, recipe=Recipe(guidance=2.5)),
     "painted-removing": replace(_PAINTED, recipe=Recipe(removing=True)),
     RARE: replace(_PAINTED, recipe=Recipe(balance="component")),
 }

@@ -4,7 +4,7 @@ First everything is planned from a seed (which case, which slices, which shape, 
 plan is painted. No case that goes in is changed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from polyclinic.data.patients import painted_key
 from polyclinic.errors import ConfigError, DataError
@@ -21,15 +21,12 @@ from polyclinic.inpaint.components import COLOURS, COMPONENTS, KEEP, TUMOUR_FREE
 from polyclinic.inpaint.intensity import as_picture
 from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.painting import Settings, paint_sequences
-from polyclinic.inpaint.regions import Region, warp
+from polyclinic.inpaint.placing import Shape, place_shape, shape_of
+from polyclinic.inpaint.regions import Region
 from polyclinic.seeding import derive
 
 Balance = Literal["size", "component", "site", "none"]
 
-MIN_PIXELS = 12
-"""Voxels that a tumour has at least to lend its shape, and that are painted at least."""
-MARGIN = 0.03
-"""Distance that a new tumour keeps from the head's edge, as a share of the head's extent."""
 REMOVED_MARGIN = 2
 """Pixels around a tumour that are painted tumour-free with it: its border blurs."""
 RING = 2
@@ -39,10 +36,9 @@ SIZES = ("small", "middle", "large")
 square of the head's extent, as shapes are scaled to the head that they go into."""
 LEAST_WIDTH = np.log(1.5)
 """Of such a class: shapes vary by as much when they are deformed."""
-SHRINKS = (1.0, 0.85, 0.7, 0.55)
-"""A shape that fits nowhere is tried again at these scales."""
 ATTEMPTS = 100
-"""Draws of a case, a shape and a place before what is to be balanced is drawn anew."""
+"""Draws of a case, a shape and a place before what is to be balanced is drawn anew; in the second
+half of them a tumour may lie anywhere in the head."""
 SHOWN = 24
 """Edits in a contact sheet."""
 TILE = 160
@@ -95,9 +91,9 @@ def plan_edits(
     tumours of cases are painted away, each once before any comes again. `balance` draws all alike:
     `component` each component, `size` large and small tumours as they are painted, `site` the
     hospitals in `sites` (case to hospital); `none` every case. It is drawn once for an edit, and
-    again only where the data have no room for it. New tumours lie in slices without any, or
-    anywhere if `removes`. Raises `ConfigError`, and `DataError` where there is no shape to lend or
-    no room.
+    again only where the data have no room for it. New tumours lie about where the real ones lay
+    (`placing`), clear of those that the case has, or over them if it `removes` them. Raises
+    `ConfigError`, and `DataError` where there is no shape to lend or no room.
     """
     _check(cases, count, balance, components, sites)
     if TUMOUR_FREE in components:
@@ -193,24 +189,6 @@ def cut_slices(case: Case, some: slice) -> Case:
     )
 
 
-def deform_parts(
-    parts: NDArray[np.uint8], zoom: float, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """A component map (n, h, w) turned, stretched, mirrored and bent in the plane at random.
-
-    All slices and components move as one, so that they stay in contact: a `regions.warp`, at
-    `zoom` times the size. The result is cut to the tumour.
-    """
-    height, width = parts.shape[1:]
-    longest = max(height, width)
-    side = int(np.ceil(3 * zoom * longest)) + 4  # room for a turned and stretched one
-    source = warp((side, side), (height, width), longest, rng, zoom)
-    moved = np.stack(
-        [ndimage.map_coordinates(plane, source, order=0).reshape(side, side) for plane in parts]
-    )
-    return _cut(moved) if (moved > 0).any() else parts
-
-
 def contact_sheet(
     cases: Sequence[Case], planned: Sequence[PlannedEdit], painted: Sequence[Case]
 ) -> Image.Image:
@@ -233,10 +211,10 @@ def contact_sheet(
 
 @dataclass(frozen=True, eq=False)
 class _Donor:
-    """A case and the part of its tumour that may be lent: `parts` (n, h, w), cut out."""
+    """A case, and the part of its tumour that may be lent."""
 
     case: Case
-    parts: NDArray[np.uint8]
+    shape: Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,18 +236,14 @@ class _Kind:
 
     def of_its_own(self) -> "_Kind":
         """The same with only the donors that are of this kind."""
-        own = [d for d in self.donors if self.is_of(d.parts, d.case.head_px)]
+        own = [d for d in self.donors if self.is_of(d.shape.parts, d.case.head_px)]
         return replace(self, donors=own)
 
 
 def _donors(cases: Sequence[Case], components: Sequence[int]) -> list[_Donor]:
     wanted = list(components) or list(range(1, len(COMPONENTS)))
-    donors = []
-    for case in cases:
-        parts = np.where(np.isin(case.components, wanted), case.components, 0).astype(np.uint8)
-        if (parts > 0).sum() >= MIN_PIXELS:
-            donors.append(_Donor(case, _cut(parts)))
-    return donors
+    shapes = [(case, shape_of(case, wanted)) for case in cases]
+    return [_Donor(case, shape) for case, shape in shapes if shape is not None]
 
 
 def _check(
@@ -341,7 +315,7 @@ def _kinds(
         numbers = range(TUMOUR_FREE + 1, len(COMPONENTS))
         kinds = [_Kind(COMPONENTS[number], cases, donors, number) for number in numbers]
     elif balance == "size":
-        volumes = [_log_volume(donor.parts, donor.case.head_px) for donor in donors]
+        volumes = [_log_volume(d.shape.parts, d.case.head_px) for d in donors]
         width = max((max(volumes) - min(volumes)) / len(SIZES), LEAST_WIDTH)
         edges = [-np.inf, *(min(volumes) + width * n for n in range(1, len(SIZES))), np.inf]
         kinds = [
@@ -363,81 +337,22 @@ def _plan(kinds: Sequence[_Kind], removes: bool, number: int, seed: int) -> Plan
     turns = [kinds[turn] for turn in rng.permutation(len(kinds))]
     for kind in turns:
         missed = "" if kind is turns[0] else turns[0].name
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             target = kind.targets[rng.integers(len(kind.targets))]
             others = [donor for donor in kind.donors if donor.case.patient != target.patient]
             if not others:
                 continue
             donor = others[rng.integers(len(others))]
-            placed = _place(target, donor, removes, rng)
+            anywhere = 2 * attempt >= ATTEMPTS
+            placed = place_shape(target, donor.shape, rng, removes=removes, anywhere=anywhere)
             if placed is not None and kind.is_of(placed[1], target.head_px):
                 key, lender = painted_key(target.key, number), donor.case.key
                 return PlannedEdit(key, target.key, lender, *placed, removes, seed, missed)
     raise DataError(
-        f"edit {number}: no room for a new tumour after {ATTEMPTS} draws; expected cases with "
-        "slices that show head but no tumour, beside the patient who lends the shape, or allow "
+        f"edit {number}: no room for a new tumour after {ATTEMPTS} draws; expected cases whose "
+        "heads show enough without a tumour, beside the patient who lends the shape, or allow "
         "existing tumours to be removed"
     )
-
-
-def _place(
-    target: Case, donor: _Donor, removes: bool, rng: np.random.Generator
-) -> tuple[tuple[int, int, int], NDArray[np.uint8]] | None:
-    """Corner and parts of the donor's tumour, deformed, in the target; None where it has no room.
-
-    A tumour of more slices than are free is pressed together, not cut off.
-    """
-    tumour = target.components > 0
-    usable: NDArray[np.bool_] = np.any(target.head, axis=(1, 2))
-    if not removes:
-        usable = usable & ~tumour.any(axis=(1, 2))
-    runs = list(_runs(usable))
-    if not runs:
-        return None
-    lengths = np.array([stop - start for start, stop in runs])
-    start, stop = runs[int(rng.choice(len(runs), p=lengths / lengths.sum()))]
-    depth = min(stop - start, len(donor.parts))
-    first = int(rng.integers(start, stop - depth + 1))
-    chosen = ((np.arange(depth) + 0.5) / depth * len(donor.parts)).astype(int)
-    parts = donor.parts[chosen]
-    if not (parts > 0).any():  # two tumours, one above the other, with a gap between
-        return None
-    margin = max(1, round(MARGIN * target.head_px))
-    head: NDArray[np.bool_] = np.all(target.head[first : first + depth], axis=0)
-    free = ndimage.binary_erosion(head, iterations=margin)
-    zoom = target.head_px / donor.case.head_px
-    state = rng.bit_generator.state
-    for shrink in SHRINKS:
-        rng.bit_generator.state = state  # the same deformation, smaller
-        shape = deform_parts(parts, zoom * shrink, rng)
-        footprint: NDArray[np.bool_] = np.any(shape > 0, axis=0)
-        corners = _corners(free, footprint)
-        if len(corners) and (shape > 0).sum() >= MIN_PIXELS:
-            row, column = corners[rng.integers(len(corners))]
-            return (first, int(row), int(column)), shape
-    return None
-
-
-def _corners(free: NDArray[np.bool_], footprint: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Where the first row and column of `footprint` may lie so that all of it is in `free`."""
-    if footprint.shape[0] > free.shape[0] or footprint.shape[1] > free.shape[1]:
-        return np.empty((0, 2), np.intp)
-    blocked = signal.fftconvolve(
-        (~free).astype(np.float64), footprint[::-1, ::-1].astype(np.float64), mode="valid"
-    )
-    return np.argwhere(blocked < 0.5)
-
-
-def _runs(usable: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """Start and stop of each run of true values."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], usable.astype(np.int8), [0]])))
-    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
-
-
-def _cut(parts: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The smallest box of a component map that holds its tumour."""
-    bounds = [np.flatnonzero((parts > 0).any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    return parts[tuple(slice(line[0], line[-1] + 1) for line in bounds)]
 
 
 def _row(before: Case, edit: PlannedEdit, after: Case) -> NDArray[np.uint8]:
