@@ -147,6 +147,7 @@ def run_group(study: Study, group: Group, path: Path, threads: int) -> None:
         workshop = workshop_of(study, group)
         # the reference first: others may be filtered by it
         for arm in sorted(group.arms, key=lambda name: name != REFERENCE):
+            _stop_with_parent()
             began = time.perf_counter()
             workshop.seconds["adding"] = 0.0
             segmenter, added = workshop.train(arm)
@@ -171,6 +172,13 @@ def run_group(study: Study, group: Group, path: Path, threads: int) -> None:
                 f"seed {group.seed}  {arm:<22}  {seconds:6.1f} s",
                 flush=True,
             )
+
+
+def _stop_with_parent() -> None:
+    """`RunError` in a worker whose study was killed: another may go on with its records."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        raise RunError("the study that this process belongs to has ended")
 
 
 def append(path: Path, cell: Record) -> None:
