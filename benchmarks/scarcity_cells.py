@@ -147,7 +147,6 @@ def run_group(study: Study, group: Group, path: Path, threads: int) -> None:
         workshop = workshop_of(study, group)
         # the reference first: others may be filtered by it
         for arm in sorted(group.arms, key=lambda name: name != REFERENCE):
-            _stop_with_parent()
             began = time.perf_counter()
             workshop.seconds["adding"] = 0.0
             segmenter, added = workshop.train(arm)
@@ -166,6 +165,7 @@ def run_group(study: Study, group: Group, path: Path, threads: int) -> None:
                 "seconds": round(seconds, 2),
                 "seconds_adding": round(workshop.seconds["adding"], 2),
             }
+            _stop_with_parent()
             append(path, cell)
             print(
                 f"{group.phase}  without {group.hospital}  {group.patients:>2} patients  "

@@ -356,3 +356,19 @@ def test_options_that_make_no_study(folder, monkeypatch, words, match):
     monkeypatch.setattr(sys, "argv", ["scarcity.py", *given])
     with pytest.raises(SystemExit, match=match):
         scarcity.main()
+
+
+def test_a_worker_whose_study_was_killed_adds_nothing(
+    study, patients, painters, tmp_path, monkeypatch
+):
+    class Gone:
+        def is_alive(self):
+            return False
+
+    path, about = tmp_path / "cells.jsonl", study.as_dict(painters)
+    groups = scarcity_patients.choosing_groups(patients, painters, ["4"], 1, (REFERENCE,))[:1]
+    scarcity_cells.open_records(path, about)
+    monkeypatch.setattr(scarcity_cells.multiprocessing, "parent_process", Gone)
+    with pytest.raises(RunError, match=r"the study that this process belongs to has ended"):
+        scarcity_cells.run(study, groups, path, workers=0)
+    assert not scarcity_cells.open_records(path, about)
