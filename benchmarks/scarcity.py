@@ -118,7 +118,7 @@ def _arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--choose-seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=PLAN.steps, help="of a segmenter's training")
     parser.add_argument("--batch-size", type=int, default=PLAN.batch_size)
-    parser.add_argument("--edits", type=int, default=12, help="added cases a draw of patients")
+    parser.add_argument("--edits", type=int, default=24, help="added cases a draw of patients")
     parser.add_argument("--paint-steps", type=int, default=4)
     parser.add_argument(
         "--workers", type=int, default=records.cores(), help="processes (default: one a core)"

@@ -27,6 +27,9 @@ from polyclinic.seeding import derive
 
 ATTEMPTS = 20
 """Draws for one mixed case, or one more varied shape."""
+PAINTED_SLICES = 6
+"""Neighbouring slices that a new tumour is painted into, at most: a segmenter sees slices, so many
+short tumours show it more than a few whole ones."""
 REMOVED_SLICES = 5
 """Neighbouring slices that a tumour is painted away from, at most."""
 
@@ -171,11 +174,22 @@ def planned(
     cases: Sequence[Case], recipe: Recipe, count: int, *seed: int | str
 ) -> list[PlannedEdit]:
     """The edits of a recipe."""
-    edits = plan_edits(cases, count, recipe.balance, (), *seed)
+    edits = [shortened(edit) for edit in plan_edits(cases, count, recipe.balance, (), *seed)]
     if not recipe.varied:
         return edits
     by_key = {case.key: case for case in cases}
     return [varied(edit, by_key[edit.target]) for edit in edits]
+
+
+def shortened(edit: PlannedEdit) -> PlannedEdit:
+    """`edit` in `PAINTED_SLICES` neighbouring slices at most, anywhere in its tumour."""
+    rng = np.random.default_rng(derive(edit.seed, "shortened"))
+    first = int(rng.integers(max(1, len(edit.parts) - PAINTED_SLICES + 1)))
+    parts = edit.parts[first : first + PAINTED_SLICES]
+    if (parts > 0).sum() < MIN_PIXELS:
+        return edit
+    z, row, column = edit.corner
+    return replace(edit, parts=parts, corner=(z + first, row, column))
 
 
 def varied(edit: PlannedEdit, target: Case) -> PlannedEdit:

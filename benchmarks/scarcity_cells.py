@@ -46,7 +46,7 @@ class Study:
     painters: tuple[tuple[str, Path], ...]
     precision: str
     plan: SegmentPlan = PLAN
-    edits: int = 12
+    edits: int = 24
     paint_steps: int = 4
 
     def as_dict(self, painters: dict[str, StudyPainter]) -> Record:

@@ -372,3 +372,19 @@ def test_a_worker_whose_study_was_killed_adds_nothing(
     with pytest.raises(RunError, match=r"the study that this process belongs to has ended"):
         scarcity_cells.run(study, groups, path, workers=0)
     assert not scarcity_cells.open_records(path, about)
+
+
+def test_a_long_tumour_is_painted_in_a_few_of_its_slices(some):
+    edit = scarcity_arms.plan_edits(some, 1, "none", (), 0)[0]
+    parts = np.arange(1, 41, dtype=np.uint8)[:, None, None] * np.ones((1, 5, 5), np.uint8)
+    corners = set()
+    for seed in range(20):
+        whole = dataclasses.replace(edit, parts=parts, corner=(3, 7, 9), seed=seed)
+        short = scarcity_arms.shortened(whole)
+        assert len(short.parts) == scarcity_arms.PAINTED_SLICES
+        assert short.corner[1:] == (7, 9)
+        assert np.array_equal(short.parts[:, 0, 0], np.arange(6) + short.corner[0] - 3 + 1)
+        corners.add(short.corner[0])
+    assert len(corners) > 5
+    few = dataclasses.replace(edit, parts=parts[:4])
+    assert np.array_equal(scarcity_arms.shortened(few).parts, few.parts)
