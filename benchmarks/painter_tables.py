@@ -28,14 +28,14 @@ _CHALLENGE = (
 )
 _COMPONENTS = ("dice", "dice_real", "dice_ratio")
 _OF_ASKED = ("as_another", "as_none")
-_BOXES = {
-    "changed_outside": "Pixels changed outside",
-    "containment": "In the box",
-    "containment_found": "As the segmenter finds it",
-    "containment_found_real": "The same, real",
-    "filled": "Box filled",
-    "filled_real": "Box filled, real",
-}
+_BOXES = (
+    ("Pixels changed outside", "containment", "all", "changed_outside", 3),
+    ("In the box", "containment", "tumour", "containment", 3),
+    ("As the segmenter finds it", "containment", "tumour", "containment_found", 3),
+    ("The same, real", "containment", "tumour", "containment_found_real", 3),
+    ("Box filled", "containment", "tumour", "filled", 3),
+    ("Box filled, real", "containment", "tumour", "filled_real", 3),
+)
 _DIFFERENCES = {"psnr": 2, "ssim": 3}
 _INTERVAL = ("value", "low", "high")
 
@@ -60,7 +60,7 @@ def _block(name: str, result: Mapping[str, Any]) -> list[str]:
         f"### {name}: components",
         _components(result),
         f"### {name}: boxes",
-        _boxes(tables["containment"]),
+        _by_variant(tables, _BOXES),
         f"### {name}: differences on the same edits",
         _differences(tables["differences"]),
     ]
@@ -105,14 +105,6 @@ def _components(result: Mapping[str, Any]) -> str:
     ]
     head = ("", "Slices", "Dice", "Dice, real", "Ratio", "As another", "As none", "Not judged")
     return table(head, rows)
-
-
-def _boxes(entries: Sequence[Entry]) -> str:
-    """How much of a tumour that was asked for in a box lies in it."""
-    found = {(e["variant"], e["measure"]): e["value"] for e in entries if e["by"] == "all"}
-    variants = dict.fromkeys(entry["variant"] for entry in entries)
-    rows = [(v, *(_number(found.get((v, name)), 3) for name in _BOXES)) for v in variants]
-    return table(("", *_BOXES.values()), rows)
 
 
 def _differences(entries: Sequence[Entry]) -> str:

@@ -121,12 +121,9 @@ def test_a_tumour_that_goes_does_not_stand_in_the_way():
 
 def test_a_tumour_that_fits_only_elsewhere_is_placed_anywhere_alone():
     shape = shape_of(head_case(tumour=(4, 32, 18, 5)), [OEDEMA])
-    target = head_case("b", tumour=(4, 32, 32, 17))
-    target = dataclasses.replace(
-        target,
-        components=np.where(np.arange(SIDE)[:, None] > 12, target.head, 0)[...].astype(np.uint8)
-        * OEDEMA,
-    )
+    target = head_case("b")
+    rest = target.head & (np.arange(SIDE)[:, None] > 12)  # all but the front is tumour
+    target = dataclasses.replace(target, components=OEDEMA * rest.astype(np.uint8))
     assert not placed(target, shape, 20)
     assert placed(target, shape, 40, anywhere=True)
 

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from polyclinic.errors import DataError
 from polyclinic.inpaint.cases import Case
+from polyclinic.inpaint.placing import frame_of
 
 MIN_TISSUE = 20
 """Pixels of healthy head below which intensities cannot be matched."""
@@ -86,8 +87,7 @@ def threshold(distance: NDArray[np.float64], rng: np.random.Generator) -> float:
 
 def _middle(head: NDArray[np.bool_]) -> NDArray[np.intp]:
     """The middle of the box around the head: slice, row, column."""
-    bounds = [np.flatnonzero(head.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    return np.array([(line[0] + line[-1]) // 2 for line in bounds], np.intp)
+    return np.floor(frame_of(head).middle - 0.5).astype(np.intp)
 
 
 def _matching(source: Case, target: Case, sequence: int) -> tuple[np.float32, np.float32]:

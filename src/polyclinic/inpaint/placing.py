@@ -71,8 +71,8 @@ def shape_of(case: Case, components: list[int]) -> Shape | None:
     frame = frame_of(case.head)
     tumour = frame_of(parts > 0)
     place = (tumour.middle - frame.middle) / frame.extent
-    inside = np.concatenate([_depth(h)[t > 0] for h, t in zip(case.head, parts, strict=True)])
-    margin = float(inside.min()) / case.head_px
+    shown = np.flatnonzero((parts > 0).any(axis=(1, 2)))
+    margin = min(float(_depth(case.head[z])[parts[z] > 0].min()) for z in shown) / case.head_px
     return Shape(cut(parts), place, margin, float(frame.extent[0]), case.head_px)
 
 
@@ -83,8 +83,8 @@ def place_shape(
 
     It lies in the head, at least `CLEARANCE` px from any tumour that stays, about the place where
     the real one lay, or its mirror image: `SCATTER` around it, no nearer to the head's edge. With
-    `anywhere` all places `MARGIN` from the edge are alike. A tumour of more slices than the head
-    has is pressed together.
+    `anywhere` all places `MARGIN` from the edge are alike. It takes the same share of the head's
+    slices.
     """
     if not target.head.any():
         return None
