@@ -11,10 +11,13 @@ runs name. Painted with: the flow at 1, 2, 4, 8 and 50 steps and its mean, the d
 slowest two paint only the first edits (`--slow-limit`); differences are taken edit by edit, so they
 are fair. Where the runs were trained on made-up heads as well, all is done again on those that they
 held out, which show all four sequences and all three components: `made_up_heads` in the result has
-tables and claims of its own. `--work` keeps every row, the segmenters and reports, and can be
-continued.
+tables and claims of its own. The levels of noise are spaced for 4 steps; 50 may want others, so a
+power of their own is chosen for them on validation patients, by KID, and judged on the same edits
+of the test patients: `own_levels` in the result. `--work` keeps every row, the segmenters and
+reports, and can be continued.
 
-Claims, each a key under `claims`: 4 steps are within 5 % of 50 in KID and PSNR; they are ten times
+Claims, each a key under `claims`: 4 steps are within 5 % of 50 in KID and PSNR, at the same levels
+and, under `own_levels`, where 50 have theirs; they are ten times
 as fast as DDIM-50 at no worse KID and PSNR; the mean beats biharmonic, Telea and the regression in
 PSNR and SSIM, with intervals of the differences above 0; samples differ, and their seams have a
 ring AUC of at most 0.65; components reach 85 % of the segmenter's Dice on the same real slices, of
@@ -41,6 +44,8 @@ FLOW_STEPS = (4, 1, 2, 8, 50)  # the first is what the others are compared with
 DDIM_STEPS = (10, 25, 50, 250)
 SLOW = 250
 LEAD, LONG, MEAN = "flow, 4 steps", "flow, 50 steps", "flow, mean"
+LONG_STEPS, LONG_POWERS = 50, (1.0, 1.5, 2.0, 3.0)
+FEW = "4 steps within 5 % of 50"
 DDIM_50 = "ddpm, DDIM-50"
 REPAINT = "ddpm, RePaint"
 MIN_SLICES = 20
@@ -48,7 +53,7 @@ MIN_SLICES = 20
 ENOUGH = 0.85
 LEAST_DICE = 0.5
 """A segmenter that is worse than that on real slices of a component cannot judge painted ones."""
-MADE_UP = "made_up_heads"
+MADE_UP, OWN = "made_up_heads", "own_levels"
 PACKAGES = ("polyclinic", "torch", "numpy", "scipy", "monai", "scikit-image", "scikit-learn",
             "opencv-python-headless")  # fmt: skip
 
@@ -64,6 +69,7 @@ def main() -> None:
     parser.add_argument("--made-up-segmenter", type=Path, help="of made-up heads, likewise")
     parser.add_argument("--max-slices", type=int, help="default: all held-out slices")
     parser.add_argument("--made-up-slices", type=int, default=20, help="of made-up heads")
+    parser.add_argument("--own-slices", type=int, default=10, help="to choose a power on")
     parser.add_argument("--slow-limit", type=int, default=24)
     parser.add_argument("--repaint-steps", type=int, default=SLOW)
     parser.add_argument("--samples", type=int, default=4)
@@ -87,7 +93,7 @@ def main() -> None:
         parser.error("--flow, --ddpm and --regression are required (or --smoke)")
     else:
         result = _measure(arguments, FLOW_STEPS, DDIM_STEPS)
-    blocks = {"patients": result, MADE_UP: result.get(MADE_UP)}
+    blocks = {"patients": result, OWN: result[OWN], MADE_UP: result.get(MADE_UP)}
     print(json.dumps({name: block["claims"] for name, block in blocks.items() if block}, indent=1))
     if arguments.out or not arguments.smoke:
         records.write(result, arguments.out or records.RESULTS / "painter.json")
@@ -103,7 +109,7 @@ def _measure(
     from polyclinic.inpaint.painting import Settings
     from polyclinic.run.painter import WEIGHTS
     from polyclinic.run.painter_evaluation import variants as ways
-    from polyclinic.run.painter_evaluation.evaluation import Evaluation
+    from polyclinic.run.painter_evaluation.evaluation import SEGMENTER, Evaluation
     from polyclinic.run.painter_evaluation.inputs import read_splits
 
     splits = {
@@ -147,6 +153,8 @@ def _measure(
     result = records.circumstances(PACKAGES, seed=arguments.seed)
     result |= {"notes": _notes(arguments)}
     result |= _judged(config, variants, arguments.work / "patients", resume=arguments.resume)
+    judge = config.segmenter or arguments.work / "patients" / SEGMENTER
+    result[OWN] = _own_levels(flow, replace(config, segmenter=judge), arguments)
     if json.loads((arguments.flow / "config.json").read_text(encoding="utf-8"))["phantoms"]:
         config = replace(
             config,
@@ -158,6 +166,33 @@ def _measure(
         work = arguments.work / MADE_UP
         result[MADE_UP] = _judged(config, variants, work, resume=arguments.resume)
     return result
+
+
+def _own_levels(painter: Any, config: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    """`LONG_STEPS` at the power that suits them: chosen on validation patients, judged on test."""
+    from polyclinic.inpaint.painting import Settings
+    from polyclinic.run.painter_evaluation.variants import diffusion
+
+    long = {
+        f"flow, {LONG_STEPS} steps, power {power:g}": Settings(steps=LONG_STEPS, power=power)
+        for power in LONG_POWERS
+    }
+    ways = [diffusion(name, painter, settings) for name, settings in long.items()]
+    lead = diffusion(LEAD, painter, Settings(steps=4))
+    held_out = replace(config, split="val", max_slices=arguments.own_slices)
+    work = arguments.work / f"{OWN}-validation"
+    seen = _judged(held_out, [lead, *ways], work, resume=arguments.resume)["tables"]
+    figures = {
+        way.name: {
+            "kid": _value(seen, "features", way.name, "kid"),
+            "psnr": _value(seen, "infill", way.name, "psnr"),
+        }
+        for way in (lead, *ways)
+    }
+    best = min(ways, key=lambda way: figures[way.name]["kid"])
+    found = _judged(config, [lead, best], arguments.work / OWN, resume=arguments.resume)
+    holds = _as_good(found["tables"], best.name)
+    return found | {"validation": figures, "chosen": best.name, "claims": {FEW: holds}}
 
 
 def _notes(arguments: argparse.Namespace) -> list[str]:
@@ -243,18 +278,6 @@ def _claims(
 ) -> dict[str, bool | None]:
     """What holds, by the values themselves; None where a number is missing."""
 
-    def value(table: str, variant: str, measure: str, kind: str = "infill") -> float:
-        wanted = (variant, measure, kind, "all")
-        for entry in tables[table]:
-            if (entry["variant"], entry["measure"], entry["kind"], entry["by"]) == wanted:
-                return float("nan") if entry["value"] is None else float(entry["value"])
-        return float("nan")
-
-    def holds(*conditions: tuple[float, bool]) -> bool | None:
-        """Whether all do; each comes with a number that is NaN where it cannot be said."""
-        unknown = any(number != number for number, _ in conditions)
-        return None if unknown else all(true for _, true in conditions)
-
     def below_mean(other: str, measure: str) -> tuple[float, bool]:
         """Whether all of the interval of the difference to the mean, edit by edit, is below 0."""
         for entry in tables["differences"]:
@@ -263,36 +286,64 @@ def _claims(
                 return high, high < 0
         return float("nan"), False
 
-    psnr, long_psnr = (value("infill", name, "psnr") for name in (LEAD, LONG))
-    kid, long_kid = (value("features", name, "kid") for name in (LEAD, LONG))
-    ddim_psnr, ddim_kid = value("infill", DDIM_50, "psnr"), value("features", DDIM_50, "kid")
-    fast, slow = (value("time", name, "seconds", "all") for name in (LEAD, DDIM_50))
+    psnr, ddim_psnr = (_value(tables, "infill", name, "psnr") for name in (LEAD, DDIM_50))
+    kid, ddim_kid = (_value(tables, "features", name, "kid") for name in (LEAD, DDIM_50))
+    fast, slow = (_value(tables, "time", name, "seconds", "all") for name in (LEAD, DDIM_50))
     rivals = ("biharmonic", "telea", "regression")
-    auc, spread = value("seams", LEAD, "ring_auc"), value("diversity", LEAD, "diversity")
+    auc = _value(tables, "seams", LEAD, "ring_auc")
+    spread = _value(tables, "diversity", LEAD, "diversity")
     ratios = [part["dice_ratio"] for part in parts if part["left_out"] is None]
     boxes, found, real = (
-        value("containment", LEAD, f"containment{how}", "tumour")
+        _value(tables, "containment", LEAD, f"containment{how}", "tumour")
         for how in ("", "_found", "_found_real")
     )
-    outside = value("containment", LEAD, "changed_outside", "all")
+    outside = _value(tables, "containment", LEAD, "changed_outside", "all")
     return {
-        "4 steps within 5 % of 50": holds(
-            (psnr - long_psnr, psnr >= 0.95 * long_psnr),
-            (kid - long_kid, kid <= long_kid + 0.05 * abs(long_kid)),
-        ),
-        "10 times as fast as DDIM-50": holds((slow - fast, slow >= 10 * fast)),
-        "no worse than DDIM-50": holds(
+        FEW: _as_good(tables, LONG),
+        "10 times as fast as DDIM-50": _holds((slow - fast, slow >= 10 * fast)),
+        "no worse than DDIM-50": _holds(
             (psnr - ddim_psnr, psnr >= ddim_psnr), (kid - ddim_kid, kid <= ddim_kid)
         ),
-        "the mean beats infill without diffusion": holds(
+        "the mean beats infill without diffusion": _holds(
             *(below_mean(rival, measure) for rival in rivals for measure in ("psnr", "ssim"))
         ),
-        "seams": holds((auc, auc <= 0.65)),
-        "samples differ": holds((spread, spread > 0)),
+        "seams": _holds((auc, auc <= 0.65)),
+        "samples differ": _holds((spread, spread > 0)),
         "components": all(ratio >= ENOUGH for ratio in ratios) if ratios else None,
-        "boxes": holds((boxes, boxes >= 0.99), (found - real, found >= 0.99 * real)),
-        "nothing changes outside": holds((outside, outside == 0)),
+        "boxes": _holds((boxes, boxes >= 0.99), (found - real, found >= 0.99 * real)),
+        "nothing changes outside": _holds((outside, outside == 0)),
     }
+
+
+def _as_good(tables: dict[str, list[dict[str, Any]]], other: str) -> bool | None:
+    """Whether the first way is within 5 % of another in PSNR and KID."""
+    psnr, long_psnr = (_value(tables, "infill", name, "psnr") for name in (LEAD, other))
+    kid, long_kid = (_value(tables, "features", name, "kid") for name in (LEAD, other))
+    return _holds(
+        (psnr - long_psnr, psnr >= 0.95 * long_psnr),
+        (kid - long_kid, kid <= long_kid + 0.05 * abs(long_kid)),
+    )
+
+
+def _value(
+    tables: dict[str, list[dict[str, Any]]],
+    table: str,
+    variant: str,
+    measure: str,
+    kind: str = "infill",
+) -> float:
+    """A number over all edits of a kind; NaN where there is none."""
+    wanted = (variant, measure, kind, "all")
+    for entry in tables[table]:
+        if (entry["variant"], entry["measure"], entry["kind"], entry["by"]) == wanted:
+            return float("nan") if entry["value"] is None else float(entry["value"])
+    return float("nan")
+
+
+def _holds(*conditions: tuple[float, bool]) -> bool | None:
+    """Whether all do; each comes with a number that is NaN where it cannot be said."""
+    unknown = any(number != number for number, _ in conditions)
+    return None if unknown else all(true for _, true in conditions)
 
 
 def _smoke(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -319,6 +370,8 @@ def _smoke(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         )
         setattr(arguments, name, folder / name)
     arguments.work, arguments.max_slices, arguments.samples = folder / "work", 1, 2
+    globals().update(LONG_STEPS=2, LONG_POWERS=(1.0,))
+    arguments.own_slices = 1
     arguments.repaint_steps, arguments.slow_limit, arguments.made_up_slices = 2, 1, 1
     return _measure(arguments, (4, 1), (2,), segmenter_steps=1)
 
