@@ -30,6 +30,10 @@ ATTEMPTS = 20
 PAINTED_SLICES = 6
 """Neighbouring slices that a new tumour is painted into, at most: a segmenter sees slices, so many
 short tumours show it more than a few whole ones."""
+FEW_SLICES, MORE_CASES = 2, 3
+"""The same number of painted slices from three times as many shapes and places."""
+AFTERWARDS = 1 / 3
+"""Share of the steps that see real slices alone, of an arm that begins with painted ones."""
 REMOVED_SLICES = 5
 """Neighbouring slices that a tumour is painted away from, at most."""
 
@@ -42,6 +46,9 @@ class Recipe:
     balance: Balance = "none"
     varied: bool = False  # shapes are deformed twice, and grow or shrink
     removing: bool = False  # half of the added cases: their own tumours painted away
+    again: bool = False  # no new shapes: tumours painted over in their own places
+    slices: int = PAINTED_SLICES
+    times: int = 1  # so many times as many cases
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class Arm:
     share: float = 0.5
     kept: float = 1.0  # share of painted cases: those that a segmenter finds best
     steps: float = 1.0  # share of the plan's steps
+    first: bool = False  # added cases at first, none in the last steps
     recipe: Recipe = field(default_factory=Recipe)
 
 
@@ -74,6 +82,9 @@ ARMS: Mapping[str, Arm] = {
     "painted-guided": replace(_PAINTED, recipe=Recipe(guidance=2.5)),
     "painted-guided-quarter": replace(_PAINTED, share=0.25, recipe=Recipe(guidance=2.5)),
     "painted-removing": replace(_PAINTED, recipe=Recipe(removing=True)),
+    "painted-first": replace(_PAINTED, first=True),
+    "painted-many": replace(_PAINTED, recipe=Recipe(slices=FEW_SLICES, times=MORE_CASES)),
+    "painted-again": replace(_PAINTED, recipe=Recipe(again=True)),
     RARE: replace(_PAINTED, recipe=Recipe(balance="component")),
 }
 MAIN = ("none", REFERENCE, BRIEF, "carvemix", PAINTED)
@@ -106,18 +117,22 @@ class Workshop:
         added = self.added(arm)
         self.seconds["adding"] += time.perf_counter() - began
         geometry = Geometry() if arm.geometry else None
-        steps = max(1, round(arm.steps * self.plan.steps))
+        plan = replace(self.plan, geometry=geometry, steps=self._steps(arm.steps))
         real = [(1 - arm.share if added else 1.0) / len(self.cases)] * len(self.cases)
         extra = [arm.share / len(added) for _ in added]
-        segmenter = train_segmenter(
-            [*self.cases, *added],
-            replace(self.plan, geometry=geometry, steps=steps),
-            *self.seed,
-            weights=real + extra,
-        )
+        begun = replace(plan, steps=self._steps(1 - AFTERWARDS)) if arm.first else plan
+        segmenter = train_segmenter([*self.cases, *added], begun, *self.seed, weights=real + extra)
+        if arm.first:
+            ended = replace(plan, steps=self._steps(AFTERWARDS))
+            segmenter = train_segmenter(
+                self.cases, ended, *self.seed, "afterwards", start=segmenter
+            )
         if name == REFERENCE:
             self.reference = segmenter
         return segmenter, len(added)
+
+    def _steps(self, share: float) -> int:
+        return max(1, round(share * self.plan.steps))
 
     def added(self, arm: Arm) -> list[Case]:
         """The cases that an arm adds to the real ones."""
@@ -157,8 +172,11 @@ def painted(
     steps: int,
     *seed: int | str,
 ) -> list[Case]:
-    """`count` cases as `recipe` says, each only the slices that were painted."""
+    """`count` cases as `recipe` says, or a multiple, each only the slices that were painted."""
     settings = Settings(steps=steps, guidance=recipe.guidance)
+    count *= recipe.times
+    if recipe.again:
+        return [painted_again(painter, cases, settings, number, *seed) for number in range(count)]
     removed = count // 2 if recipe.removing else 0
     made = []
     for edit in planned(cases, recipe, count - removed, *seed):
@@ -174,18 +192,21 @@ def planned(
     cases: Sequence[Case], recipe: Recipe, count: int, *seed: int | str
 ) -> list[PlannedEdit]:
     """The edits of a recipe."""
-    edits = [shortened(edit) for edit in plan_edits(cases, count, recipe.balance, (), *seed)]
+    edits = [
+        shortened(edit, recipe.slices)
+        for edit in plan_edits(cases, count, recipe.balance, (), *seed)
+    ]
     if not recipe.varied:
         return edits
     by_key = {case.key: case for case in cases}
     return [varied(edit, by_key[edit.target]) for edit in edits]
 
 
-def shortened(edit: PlannedEdit) -> PlannedEdit:
-    """`edit` in `PAINTED_SLICES` neighbouring slices at most, anywhere in its tumour."""
+def shortened(edit: PlannedEdit, slices: int) -> PlannedEdit:
+    """`edit` in so many neighbouring slices at most, anywhere in its tumour."""
     rng = np.random.default_rng(derive(edit.seed, "shortened"))
-    first = int(rng.integers(max(1, len(edit.parts) - PAINTED_SLICES + 1)))
-    parts = edit.parts[first : first + PAINTED_SLICES]
+    first = int(rng.integers(max(1, len(edit.parts) - slices + 1)))
+    parts = edit.parts[first : first + slices]
     if (parts > 0).sum() < MIN_PIXELS:
         return edit
     z, row, column = edit.corner
@@ -216,6 +237,17 @@ def varied(edit: PlannedEdit, target: Case) -> PlannedEdit:
     return edit
 
 
+def painted_again(
+    painter: Painter, cases: Sequence[Case], settings: Settings, number: int, *seed: int | str
+) -> Case:
+    """Some neighbouring slices of a case, another tumour of the same shape painted over its own."""
+    one = derive(*seed, "again", number)
+    rng = np.random.default_rng(one)
+    some = some_slices(cases[rng.integers(len(cases))], PAINTED_SLICES, rng)
+    edit = PlannedEdit(some.key, some.key, some.key, (0, 0, 0), some.components, True, one)
+    return apply_edit(painter, [some], edit, settings)
+
+
 def without_tumour(
     painter: Painter, case: Case, settings: Settings, rng: np.random.Generator
 ) -> Case:
@@ -223,13 +255,18 @@ def without_tumour(
 
     Together with the real ones they are pairs, and what is painted is not always a tumour.
     """
-    shown = np.flatnonzero((case.components > 0).any((1, 2)))
-    if not len(shown):
-        raise DataError(f"{case.key}: shows no tumour; expected one to paint away")
-    first = int(rng.choice(shown))
-    some = cut_slices(case, slice(first, first + REMOVED_SLICES))
+    some = some_slices(case, REMOVED_SLICES, rng)
     (edit,) = plan_edits([some], 1, "none", (TUMOUR_FREE,), settings.seed)
     return apply_edit(painter, [some], edit, settings)
+
+
+def some_slices(case: Case, count: int, rng: np.random.Generator) -> Case:
+    """So many neighbouring slices of `case`, or fewer at its end; the first shows a tumour."""
+    shown = np.flatnonzero((case.components > 0).any((1, 2)))
+    if not len(shown):
+        raise DataError(f"{case.key}: shows no tumour; expected one to paint over")
+    first = int(rng.choice(shown))
+    return cut_slices(case, slice(first, first + count))
 
 
 def best(segmenter: Segmenter, made: Sequence[Case], share: float) -> list[Case]:

@@ -78,6 +78,7 @@ def painter_of(run: Path, left_out: str) -> StudyPainter:
 
 def open_records(path: Path, about: Record) -> dict[Unit, Record]:
     """The cells that are done, by unit. Begins the file where it is new; torn lines are cut out.
+    Arms that were not known when it was begun are added to what it says of itself.
 
     Raises `RunError` where the file was begun with other options, or is something else.
     """
@@ -93,6 +94,10 @@ def open_records(path: Path, about: Record) -> dict[Unit, Record]:
     stored = first.get("study")
     if not isinstance(stored, dict) or any("arm" not in cell for cell in cells):
         raise RunError(f"{path}: holds no records of this study; choose another --work")
+    grown = _with_new_arms(stored, about)
+    if grown != stored:
+        stored = grown
+        path.write_text("".join([json.dumps({"study": stored}) + "\n", *whole[1:]]), "utf-8")
     for key in sorted(stored.keys() | about.keys()):
         was, now = stored.get(key), about.get(key)
         while isinstance(was, dict) and isinstance(now, dict) and was != now:
@@ -104,6 +109,13 @@ def open_records(path: Path, about: Record) -> dict[Unit, Record]:
                 "or begin a new study with another --work"
             )
     return {unit_of(cell): cell for cell in cells}
+
+
+def _with_new_arms(stored: Record, about: Record) -> Record:
+    """`stored` with the arms of `about` that it lacks; nothing else of it changes."""
+    if "arms" not in stored or "arms" not in about:
+        return stored
+    return stored | {"arms": about["arms"] | stored["arms"]}
 
 
 def _is_whole(line: str) -> bool:

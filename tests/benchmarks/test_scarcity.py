@@ -185,6 +185,22 @@ def test_records_of_another_study_are_refused(study, painters, tmp_path):
         scarcity_cells.open_records(path, about)
 
 
+def test_records_may_get_more_arms(study, painters, tmp_path):
+    path = tmp_path / "cells.jsonl"
+    about = study.as_dict(painters)
+    arms = dict(about["arms"])
+    del arms["painted-many"]
+    scarcity_cells.open_records(path, about | {"arms": arms})
+    cell = {"hospital": "AA", "patients": 2, "seed": 0, "arm": "painted"}
+    scarcity_cells.append(path, cell)
+    for _ in range(2):
+        assert list(scarcity_cells.open_records(path, about)) == [("AA", 2, 0, "painted")]
+        first, second = map(json.loads, path.read_text().splitlines())
+        assert (first["study"], second) == (about, cell)
+    with pytest.raises(RunError, match=r"begun with arms\.painted-many"):
+        scarcity_cells.open_records(path, about | {"arms": arms})
+
+
 def test_the_test_waits_for_a_choice(tmp_path):
     with pytest.raises(RunError, match=r"no remedy is chosen yet; run --phase choose first"):
         scarcity_summary.read_chosen(tmp_path / "chosen.json", {})
@@ -197,7 +213,8 @@ def test_the_test_waits_for_a_choice(tmp_path):
 def test_every_arm_adds_what_it_says(study, some, painters, arm):
     workshop = scarcity_arms.Workshop(some, painters["BB"].open(), study.plan, 1, 3, (0,))
     added = workshop.added(ARMS[arm])
-    expected = {"nothing": 0, "carvemix": 3, "painted": round(3 * ARMS[arm].kept)}
+    made = 3 * ARMS[arm].recipe.times
+    expected = {"nothing": 0, "carvemix": 3, "painted": round(made * ARMS[arm].kept)}
     assert len(added) == expected[ARMS[arm].added]
     for case in added:
         assert all(volume.shape == case.components.shape for volume in case.volumes.values())
@@ -210,7 +227,7 @@ def test_all_arms_draw_the_same_share_of_tumour_free_slices(
 ):
     drawn = []
 
-    def draw(cases, plan, *seed, weights=None):
+    def draw(cases, plan, *seed, weights=None, start=None):
         plan = dataclasses.replace(plan, batch_size=300, geometry=None)
         drawn.append(Slices(cases, plan, *seed, weights=weights).batch(0)[1])
         return train_segmenter(cases[:1], study.plan, 0)
@@ -221,6 +238,39 @@ def test_all_arms_draw_the_same_share_of_tumour_free_slices(
     for targets in drawn:
         shown = float((targets > 0).any(2).any(1).float().mean())
         assert shown == pytest.approx(study.plan.tumour_slices, abs=0.08)
+
+
+def test_a_tumour_painted_again_keeps_its_shape(some, painters):
+    made = scarcity_arms.painted_again(painters["BB"].open(), some[:1], Settings(steps=1), 0, 0)
+    tumour = made.components > 0
+    assert tumour[0].any()
+    windows = [slice(z, z + len(tumour)) for z in range(len(some[0].components))]
+    window = next(w for w in windows if np.array_equal(some[0].components[w], made.components))
+    around = np.ones((1, 2 * REMOVED_MARGIN + 1, 2 * REMOVED_MARGIN + 1), bool)
+    far = ~ndimage.binary_dilation(tumour, around)
+    for number, volume in made.volumes.items():
+        real = some[0].volumes[number][window]
+        assert np.array_equal(volume[far], real[far])
+        assert not np.isclose(volume[tumour], real[tumour]).any()
+
+
+def test_an_arm_that_begins_with_painted_slices_ends_with_real_ones(
+    study, some, painters, monkeypatch
+):
+    asked = []
+
+    def train(cases, plan, *seed, weights=None, start=None):
+        asked.append((len(cases), plan.steps, start))
+        return train_segmenter(cases[:1], study.plan, 0)
+
+    monkeypatch.setattr(scarcity_arms, "train_segmenter", train)
+    plan = dataclasses.replace(study.plan, steps=600)
+    workshop = scarcity_arms.Workshop(some, painters["BB"].open(), plan, 1, 3, (0,))
+    workshop.train("painted-first")
+    (mixed, begun, nothing), (real, ended, start) = asked
+    assert (mixed, begun, nothing) == (len(some) + 3, 400, None)
+    assert (real, ended) == (len(some), 200)
+    assert start is not None
 
 
 def test_tumours_painted_away_leave_the_rest(some, painters):
@@ -235,7 +285,7 @@ def test_tumours_painted_away_leave_the_rest(some, painters):
         assert np.array_equal(volume[~filled], case.volumes[number][window][~filled])
         assert not np.array_equal(volume[filled], case.volumes[number][window][filled])
     healthy = dataclasses.replace(case, components=np.zeros_like(case.components))
-    with pytest.raises(DataError, match=r"shows no tumour; expected one to paint away"):
+    with pytest.raises(DataError, match=r"shows no tumour; expected one to paint over"):
         scarcity_arms.without_tumour(painters["BB"].open(), healthy, Settings(steps=1), rng)
 
 
@@ -380,7 +430,7 @@ def test_a_long_tumour_is_painted_in_a_few_of_its_slices(some):
     corners = set()
     for seed in range(20):
         whole = dataclasses.replace(edit, parts=parts, corner=(3, 7, 9), seed=seed)
-        short = scarcity_arms.shortened(whole)
+        short = scarcity_arms.shortened(whole, scarcity_arms.PAINTED_SLICES)
         assert len(short.parts) == scarcity_arms.PAINTED_SLICES
         assert short.corner[1:] == (7, 9)
         assert np.array_equal(short.parts[:, 0, 0], np.arange(6) + short.corner[0] - 3 + 1)
