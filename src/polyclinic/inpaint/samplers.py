@@ -45,7 +45,8 @@ def coefficients(objective: Objective, level: float, like: Tensor) -> tuple[Tens
 def _step(objective: Objective, state: Tensor, x: Tensor, level: float, lower: float) -> Tensor:
     alpha, sigma = coefficients(objective, level, state)
     alpha_lower, sigma_lower = coefficients(objective, lower, state)
-    return alpha_lower * x + sigma_lower / sigma * (state - alpha * x)
+    left = torch.where(sigma > 0, sigma_lower / sigma, 0.0)  # a schedule's levels are rounded: to 0
+    return alpha_lower * x + left * (state - alpha * x)
 
 
 def ancestral_step(
