@@ -9,9 +9,9 @@ DATA are folders of patients as in BraTS whose names are like TCGA_DU_5849: the 
 hospital. A segmenter is trained on 5, 10, 20 or all patients of all hospitals but one, and judged
 on all patients of that one; each hospital is left out in turn. What it trains on beside the real
 slices is what is compared: nothing (`none`), random views (`geometric`, part of all others too;
-once with a third of the steps, `geometric-brief`, as few slices may be learnt by heart), tumours of
-the same few patients pasted into each other (`carvemix`), or painted into each other's tumour-free
-slices (`painted`), and variants of the last.
+once with a third of the steps and once with twice as many, `geometric-brief` and `geometric-long`,
+as few slices may be learnt by heart), tumours of the same few patients pasted into each other
+(`carvemix`), or painted into each other's tumour-free slices (`painted`), and variants of the last.
 
 The painter must not have seen the hospital that is left out. One is needed for each:
 
@@ -46,7 +46,7 @@ import scarcity_made_up
 import scarcity_tables
 from polyclinic.errors import ConfigError, PolyclinicError
 from polyclinic.run.directory import read_json
-from scarcity_arms import ARMS, MAIN, PAINTED, RARE, REFERENCE, REMEDIES
+from scarcity_arms import ARMS, LONG, MAIN, PAINTED, RARE, REFERENCE, REMEDIES
 from scarcity_cells import PLAN, Study, cases_of, estimate, open_records, painter_of, run
 from scarcity_patients import (
     ALL,
@@ -184,7 +184,7 @@ def _choose(
     candidates = (PAINTED, *arguments.remedies)
     groups = choosing_groups(
         patients, painters, arguments.choose_sizes, arguments.choose_seeds,
-        (REFERENCE, *candidates),
+        (REFERENCE, LONG, *candidates),
     )  # fmt: skip
     cells = _cells(arguments, study, groups, arguments.work / "choose.jsonl", about)
     if arguments.estimate:

@@ -32,8 +32,6 @@ PAINTED_SLICES = 6
 short tumours show it more than a few whole ones."""
 FEW_SLICES, MORE_CASES = 2, 3
 """The same number of painted slices from three times as many shapes and places."""
-AFTERWARDS = 1 / 3
-"""Share of the steps that see real slices alone, of an arm that begins with painted ones."""
 REMOVED_SLICES = 5
 """Neighbouring slices that a tumour is painted away from, at most."""
 
@@ -60,12 +58,11 @@ class Arm:
     share: float = 0.5
     kept: float = 1.0  # share of painted cases: those that a segmenter finds best
     steps: float = 1.0  # share of the plan's steps
-    first: bool = False  # added cases at first, none in the last steps
     recipe: Recipe = field(default_factory=Recipe)
 
 
 REFERENCE = "geometric"
-BRIEF = "geometric-brief"
+BRIEF, LONG = "geometric-brief", "geometric-long"
 PAINTED = "painted"
 RARE = "painted-rare"
 _PAINTED = Arm(added="painted")
@@ -73,6 +70,7 @@ ARMS: Mapping[str, Arm] = {
     "none": Arm(geometry=False),
     REFERENCE: Arm(),
     BRIEF: Arm(steps=1 / 3),
+    LONG: Arm(steps=2),
     "carvemix": Arm(added="carvemix"),
     PAINTED: _PAINTED,
     "painted-quarter": replace(_PAINTED, share=0.25),
@@ -82,12 +80,13 @@ ARMS: Mapping[str, Arm] = {
     "painted-guided": replace(_PAINTED, recipe=Recipe(guidance=2.5)),
     "painted-guided-quarter": replace(_PAINTED, share=0.25, recipe=Recipe(guidance=2.5)),
     "painted-removing": replace(_PAINTED, recipe=Recipe(removing=True)),
-    "painted-first": replace(_PAINTED, first=True),
     "painted-many": replace(_PAINTED, recipe=Recipe(slices=FEW_SLICES, times=MORE_CASES)),
+    "painted-long": replace(_PAINTED, steps=2),
+    "painted-shapes-long": replace(_PAINTED, steps=2, recipe=Recipe(balance="size", varied=True)),
     "painted-again": replace(_PAINTED, recipe=Recipe(again=True)),
     RARE: replace(_PAINTED, recipe=Recipe(balance="component")),
 }
-MAIN = ("none", REFERENCE, BRIEF, "carvemix", PAINTED)
+MAIN = ("none", REFERENCE, BRIEF, LONG, "carvemix", PAINTED)
 REMEDIES = tuple(name for name in ARMS if name not in (*MAIN, RARE))
 
 
@@ -117,22 +116,18 @@ class Workshop:
         added = self.added(arm)
         self.seconds["adding"] += time.perf_counter() - began
         geometry = Geometry() if arm.geometry else None
-        plan = replace(self.plan, geometry=geometry, steps=self._steps(arm.steps))
+        steps = max(1, round(arm.steps * self.plan.steps))
         real = [(1 - arm.share if added else 1.0) / len(self.cases)] * len(self.cases)
         extra = [arm.share / len(added) for _ in added]
-        begun = replace(plan, steps=self._steps(1 - AFTERWARDS)) if arm.first else plan
-        segmenter = train_segmenter([*self.cases, *added], begun, *self.seed, weights=real + extra)
-        if arm.first:
-            ended = replace(plan, steps=self._steps(AFTERWARDS))
-            segmenter = train_segmenter(
-                self.cases, ended, *self.seed, "afterwards", start=segmenter
-            )
+        segmenter = train_segmenter(
+            [*self.cases, *added],
+            replace(self.plan, geometry=geometry, steps=steps),
+            *self.seed,
+            weights=real + extra,
+        )
         if name == REFERENCE:
             self.reference = segmenter
         return segmenter, len(added)
-
-    def _steps(self, share: float) -> int:
-        return max(1, round(share * self.plan.steps))
 
     def added(self, arm: Arm) -> list[Case]:
         """The cases that an arm adds to the real ones."""

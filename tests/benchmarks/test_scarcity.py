@@ -227,7 +227,7 @@ def test_all_arms_draw_the_same_share_of_tumour_free_slices(
 ):
     drawn = []
 
-    def draw(cases, plan, *seed, weights=None, start=None):
+    def draw(cases, plan, *seed, weights=None):
         plan = dataclasses.replace(plan, batch_size=300, geometry=None)
         drawn.append(Slices(cases, plan, *seed, weights=weights).batch(0)[1])
         return train_segmenter(cases[:1], study.plan, 0)
@@ -252,25 +252,6 @@ def test_a_tumour_painted_again_keeps_its_shape(some, painters):
         real = some[0].volumes[number][window]
         assert np.array_equal(volume[far], real[far])
         assert not np.isclose(volume[tumour], real[tumour]).any()
-
-
-def test_an_arm_that_begins_with_painted_slices_ends_with_real_ones(
-    study, some, painters, monkeypatch
-):
-    asked = []
-
-    def train(cases, plan, *seed, weights=None, start=None):
-        asked.append((len(cases), plan.steps, start))
-        return train_segmenter(cases[:1], study.plan, 0)
-
-    monkeypatch.setattr(scarcity_arms, "train_segmenter", train)
-    plan = dataclasses.replace(study.plan, steps=600)
-    workshop = scarcity_arms.Workshop(some, painters["BB"].open(), plan, 1, 3, (0,))
-    workshop.train("painted-first")
-    (mixed, begun, nothing), (real, ended, start) = asked
-    assert (mixed, begun, nothing) == (len(some) + 3, 400, None)
-    assert (real, ended) == (len(some), 200)
-    assert start is not None
 
 
 def test_tumours_painted_away_leave_the_rest(some, painters):
@@ -437,4 +418,6 @@ def test_a_long_tumour_is_painted_in_a_few_of_its_slices(some):
         corners.add(short.corner[0])
     assert len(corners) > 5
     few = dataclasses.replace(edit, parts=parts[:4])
-    assert np.array_equal(scarcity_arms.shortened(few).parts, few.parts)
+    assert np.array_equal(
+        scarcity_arms.shortened(few, scarcity_arms.PAINTED_SLICES).parts, few.parts
+    )

@@ -82,20 +82,6 @@ def test_the_same_seed_gives_the_same_network_and_tells_each_step(cases):
     assert np.array_equal(predicted, again.predict(cases[0].volumes))
 
 
-def test_training_goes_on_from_another_segmenter_and_leaves_it(cases):
-    first = train_segmenter(cases, PLAN, 0)
-    before = {name: value.clone() for name, value in state_of(first.network).items()}
-    still = dataclasses.replace(PLAN, steps=1, learning_rate=0.0)
-    same, anew = (train_segmenter(cases, still, 1, start=start) for start in (first, None))
-    weights = [dict(one.network.named_parameters()) for one in (first, same, anew)]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
-    train_segmenter(cases, PLAN, 1, start=first)
-    assert all(torch.equal(value, before[name]) for name, value in state_of(first.network).items())
-    with pytest.raises(ConfigError, match=r"start: expected a segmenter of .* patch 2, got "):
-        train_segmenter(cases, dataclasses.replace(PLAN, patch=2), 0, start=first)
-
-
 @QUICK
 @given(
     depth=st.sampled_from([1, 3, 17]), height=st.integers(5, 40), width=st.integers(5, 40),

@@ -7,7 +7,6 @@ trains with and without painted cases. The `INPUTS` channels of its input:
     5..9   1 throughout where that sequence is there, else 0
 """
 
-import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -205,29 +204,18 @@ def train_segmenter(
     plan: SegmentPlan,
     *seed: int | str,
     weights: Sequence[float] | None = None,
-    start: Segmenter | None = None,
     tell: Told | None = None,
 ) -> Segmenter:
     """Train on whole slices with cross-entropy and soft Dice (after Milletari et al., arXiv
     1606.04797, without the squares in their denominator).
 
     `weights`, one a case, say how often its slices are drawn, whatever their number, among those
-    that show a tumour and among the others: real and painted cases are mixed by them. It goes on
-    from `start`, which is left as it is, or begins anew. The same arguments give the same network
-    on the same machine. Raises `DataError`, `ConfigError`, and `RunError` where the loss is not
-    finite.
+    that show a tumour and among the others: real and painted cases are mixed by them. The same
+    arguments give the same network on the same machine. Raises `DataError`, `ConfigError`, and
+    `RunError` where the loss is not finite.
     """
     slices = Slices(cases, plan, *seed, weights=weights)
-    if start is None:
-        network = _build(plan.features, plan.patch, *seed)
-    elif (start.features, start.patch) == (plan.features, plan.patch):
-        network = copy.deepcopy(start.network)
-    else:
-        raise ConfigError(
-            f"start: expected a segmenter of features {plan.features} and patch {plan.patch}, got "
-            f"{start.features} and {start.patch}"
-        )
-    network.to(device()).train()
+    network = _build(plan.features, plan.patch, *seed).to(device()).train()
     optimiser = torch.optim.AdamW(
         network.parameters(), plan.learning_rate, weight_decay=plan.weight_decay
     )
