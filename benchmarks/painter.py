@@ -30,6 +30,7 @@ changes.
 import argparse
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,6 +39,8 @@ from typing import Any
 
 import painter_tables
 import records
+from polyclinic.errors import ConfigError, PolyclinicError
+from polyclinic.run.directory import read_json
 
 SEED = 0
 FLOW_STEPS = (4, 1, 2, 8, 50)  # the first is what the others are compared with
@@ -59,6 +62,17 @@ PACKAGES = ("polyclinic", "torch", "numpy", "scipy", "monai", "scikit-image", "s
 
 
 def main() -> None:
+    arguments = _arguments()
+    try:
+        if arguments.table:
+            print(painter_tables.markdown(read_json(arguments.table)))
+        else:
+            _start(arguments)
+    except PolyclinicError as error:
+        sys.exit(f"painter: {error}")
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -83,14 +97,17 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--table", type=Path, metavar="RESULT", help="print a result as Markdown")
     arguments = parser.parse_args()
-    if arguments.table:
-        print(painter_tables.markdown(json.loads(arguments.table.read_text(encoding="utf-8"))))
-        return
+    missing = None in (arguments.flow, arguments.ddpm, arguments.regression)
+    if missing and not arguments.smoke and not arguments.table:
+        parser.error("--flow, --ddpm and --regression are required (or --smoke)")
+    return arguments
+
+
+def _start(arguments: argparse.Namespace) -> None:
+    """Measure, print the claims, and write the result."""
     if arguments.smoke:
         with tempfile.TemporaryDirectory() as folder:
             result = _smoke(arguments, Path(folder))
-    elif None in (arguments.flow, arguments.ddpm, arguments.regression):
-        parser.error("--flow, --ddpm and --regression are required (or --smoke)")
     else:
         result = _measure(arguments, FLOW_STEPS, DDIM_STEPS)
     blocks = {"patients": result, OWN: result[OWN], MADE_UP: result.get(MADE_UP)}
@@ -116,7 +133,7 @@ def _measure(
         run: read_splits(run) for run in (arguments.flow, arguments.ddpm, arguments.regression)
     }
     if any(split != splits[arguments.flow] for split in splits.values()):
-        raise SystemExit("the three runs hold out different patients; train them with one split")
+        raise ConfigError("the three runs hold out different patients; train them with one split")
 
     def limit(steps: int) -> int | None:
         return arguments.slow_limit if steps >= SLOW else None
@@ -155,7 +172,7 @@ def _measure(
     result |= _judged(config, variants, arguments.work / "patients", resume=arguments.resume)
     judge = config.segmenter or arguments.work / "patients" / SEGMENTER
     result[OWN] = _own_levels(flow, replace(config, segmenter=judge), arguments)
-    if json.loads((arguments.flow / "config.json").read_text(encoding="utf-8"))["phantoms"]:
+    if read_json(arguments.flow / "config.json")["phantoms"]:
         config = replace(
             config,
             data=(),
