@@ -16,7 +16,7 @@ from polyclinic.evaluate.metrics import Predictions
 from polyclinic.evaluate.statistics import DECIMALS, holm, wilcoxon
 from polyclinic.inpaint.components import COMPONENTS
 from polyclinic.run.directory import read_json
-from scarcity_arms import BRIEF, PAINTED, RARE, REFERENCE
+from scarcity_arms import BRIEF, LONG, PAINTED, RARE, REFERENCE
 from scarcity_patients import ALL, size_of
 
 Record = dict[str, Any]
@@ -149,14 +149,14 @@ def claim(found: Sequence[Record]) -> Record:
 
     The remedy that was fixed before the test is judged. Shown beside it, without a verdict, are
     plain painting, as the better of two would be chosen on the test patients, and what a shorter
-    training is worth, by which the gain could be overstated.
+    and a longer training are worth, by which the gain could be overstated.
     """
     rows = [
         record
         for record in found
         if record["measure"] == "whole"
         and record["hospital"] == ALL
-        and record["arm"] in (PAINTED, CHOSEN, BRIEF)
+        and record["arm"] in (PAINTED, CHOSEN, BRIEF, LONG)
         and record["size"].isdigit()
         and int(record["size"]) <= CLAIM["patients_at_most"]
     ]
