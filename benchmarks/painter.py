@@ -17,18 +17,18 @@ of the test patients: `own_levels` in the result. `--work` keeps every row, the 
 reports, and can be continued.
 
 Claims, each a key under `claims`: 4 steps are within 5 % of 50 in KID and PSNR, at the same levels
-and, under `own_levels`, where 50 have theirs; they are ten times
-as fast as DDIM-50 at no worse KID and PSNR; the mean beats biharmonic, Telea and the regression in
-PSNR and SSIM, with intervals of the differences above 0; samples differ, and their seams have a
-ring AUC of at most 0.65; components reach 85 % of the segmenter's Dice on the same real slices, of
-those that at least 20 held-out slices show and in which it reaches 0.5 itself (`components` says
-which were left out, and why; far above 100 % they are exaggerated); tumours stay in their boxes to
-99 %, as the model says and, as the segmenter finds, as well as the real ones; no pixel outside
-changes.
+and, under `own_levels`, where 50 have theirs; they are ten times as fast as DDIM-50 at no worse KID
+and PSNR; the mean beats biharmonic, Telea and the regression in PSNR and SSIM, with intervals of
+the differences above 0; samples differ, and their seams have a ring AUC of at most 0.65; components
+reach 85 % of the segmenter's Dice on the same real slices, of those that at least 20 held-out
+slices show and in which it reaches 0.5 itself (`components` says which were left out, and why; far
+above 100 % they are exaggerated); tumours stay in their boxes to 99 %, as the model says and, as
+the segmenter finds, as well as the real ones; no pixel outside changes.
 """
 
 import argparse
 import json
+import math
 import shutil
 import sys
 import tempfile
@@ -201,12 +201,14 @@ def _own_levels(painter: Any, config: Any, arguments: argparse.Namespace) -> dic
     seen = _judged(held_out, [lead, *ways], work, resume=arguments.resume)["tables"]
     figures = {
         way.name: {
-            "kid": _value(seen, "features", way.name, "kid"),
-            "psnr": _value(seen, "infill", way.name, "psnr"),
+            measure: None if math.isnan(value := _value(seen, table, way.name, measure)) else value
+            for table, measure in (("features", "kid"), ("infill", "psnr"))
         }
         for way in (lead, *ways)
     }
-    best = min(ways, key=lambda way: figures[way.name]["kid"])
+    kids = [figures[way.name]["kid"] for way in ways]
+    ranks = [math.inf if kid is None else kid for kid in kids]
+    best = ways[ranks.index(min(ranks))]
     found = _judged(config, [lead, best], arguments.work / OWN, resume=arguments.resume)
     holds = _as_good(found["tables"], best.name)
     return found | {"validation": figures, "chosen": best.name, "claims": {FEW: holds}}
