@@ -135,8 +135,14 @@ def test_training_takes_folders_and_says_where_the_painter_is(calls, capsys):
         "phantoms": 0,
         "leave_out": (),
         "patient_pattern": None,
+        "start_from": None,
         "resume": False,
     }
+
+
+def test_training_may_start_from_a_painter(calls):
+    assert main(["inpaint", "train", "a", "--start-from", "small", "--out", "r"]) == 0
+    assert calls[0][2]["start_from"] == "small"
 
 
 def test_training_on_phantoms_alone_and_on_nothing(calls, capsys):

@@ -128,6 +128,79 @@ def test_too_few_patients(config, tmp_path):
         train_painter(replace(config, data=(tmp_path / "two",)), tmp_path / "run")
 
 
+@pytest.fixture
+def other_patients(tmp_path) -> Path:
+    """Four more, whose names differ from those of `folder`."""
+    path = tmp_path / "others"
+    brain.write_cases(path, brain.generate(4, size=32, slices=3))
+    for case in sorted(path.iterdir()):
+        for file in sorted(case.iterdir()):
+            file.rename(case / file.name.replace("PHANTOM", "OTHER"))
+        case.rename(path / case.name.replace("PHANTOM", "OTHER"))
+    return path
+
+
+def test_a_training_starts_from_a_painter(config, other_patients, tmp_path):
+    first = train_painter(config, tmp_path / "first")
+    later = replace(
+        config,
+        data=(other_patients,),
+        start_from=first,
+        plan=replace(config.plan, steps=1, learning_rate=1e-9),
+    )
+    second = train_painter(later, tmp_path / "second")
+    before, after = load_state(first), load_state(second)
+    assert all(torch.allclose(value, after[name], atol=1e-3) for name, value in before.items())
+    assert load_painter(second).card["started_from"] == load_painter(first).digest
+    assert load_painter(first).card["started_from"] is None
+
+
+def test_a_training_that_started_from_a_painter_goes_on_from_its_own_checkpoint(
+    config, other_patients, tmp_path, monkeypatch
+):
+    first = train_painter(config, tmp_path / "first")
+    later = replace(config, data=(other_patients,), start_from=first)
+    whole = load_state(train_painter(later, tmp_path / "whole"))
+    monkeypatch.setattr(module, "save_painter", _stopped)
+    with pytest.raises(StoppedError):
+        train_painter(later, tmp_path / "cut")
+    monkeypatch.undo()
+    monkeypatch.setitem(network.SIZES, "small", load_painter(first).network.config)
+    cut = load_state(train_painter(later, tmp_path / "cut", resume=True))
+    assert all(torch.equal(value, cut[name]) for name, value in whole.items())
+
+
+def _stopped(*_: object) -> None:
+    raise StoppedError
+
+
+def test_who_was_trained_on_before_is_not_held_out(config, folder, tmp_path):
+    first = train_painter(config, tmp_path / "first")
+    other_split = replace(config, start_from=first, split_seed=1)
+    with pytest.raises(DataError, match=r"trained on cases that are held out here \(PHANTOM_"):
+        train_painter(other_split, tmp_path / "second")
+    train_painter(replace(other_split, split_seed=0), tmp_path / "second")  # the same split
+
+
+def test_a_painter_of_another_size_is_no_start(config, tmp_path, monkeypatch):
+    first = train_painter(config, tmp_path / "first")
+    wider = NetworkConfig((16, 32), (False, False), blocks=1, patch=2, crop=16, head_px=28)
+    monkeypatch.setitem(network.SIZES, "small", wider)
+    with pytest.raises(ConfigError, match=r"start from is not of the size small; choose another"):
+        train_painter(replace(config, start_from=first), tmp_path / "second")
+
+
+def test_what_start_from_names(tmp_path):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ConfigError, match=r"--start-from .*run: no such painter; expected"):
+        module.weights_of(str(tmp_path / "run"))
+    weights = tmp_path / "run" / "painter.safetensors"
+    weights.write_bytes(b"")
+    assert module.weights_of(str(tmp_path / "run")) == weights
+    assert module.weights_of(str(weights)) == weights
+    assert module.weights_of("small").name == "small.safetensors"
+
+
 def test_a_patient_in_two_folders(config, folder):
     with pytest.raises(DataError, match=r"case PHANTOM_AL_0001: in two of the folders"):
         module.load_cases((folder, folder), "auto", silent)

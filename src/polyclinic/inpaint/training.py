@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from polyclinic.errors import RunError
+from polyclinic.errors import ConfigError, RunError
 from polyclinic.inpaint.cases import Case
 from polyclinic.inpaint.crops import Batch, Crops, Views
 from polyclinic.inpaint.network import SIZES, PainterNetwork, PainterSize, build_network
@@ -72,6 +72,16 @@ class Trainer:
             fused=True,
         )
         self.step = 0
+
+    def start_from(self, network: PainterNetwork) -> None:
+        """Begin with the weights of a trained network; `ConfigError` if it is of another size."""
+        if network.config != self.config:
+            raise ConfigError(
+                f"the painter to start from is not of the size {self.plan.size}; choose another "
+                "--size, or a painter of that size"
+            )
+        for module in (self.network, self.average):
+            load_into(module, state_of(network))
 
     def run(self, steps: int) -> Iterator[float]:
         """Take `steps` more steps, or as many as are left; yields the loss of each."""

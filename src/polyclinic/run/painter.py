@@ -22,10 +22,11 @@ import numpy as np
 
 from polyclinic import __version__
 from polyclinic.data.dataset import SPLITS, Finding, Item, Split
-from polyclinic.data.patients import patients_of, real_case
+from polyclinic.data.patients import patients_of, real_case, same_names
 from polyclinic.data.splits import split_items
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.cases import (
+    MADE_UP,
     Case,
     CaseFolder,
     Order,
@@ -35,7 +36,8 @@ from polyclinic.inpaint.cases import (
 )
 from polyclinic.inpaint.components import COMPONENTS
 from polyclinic.inpaint.crops import Batch, Crops
-from polyclinic.inpaint.painter import Painter, save_painter, splits_beside
+from polyclinic.inpaint.edit import WEIGHTS as OWN_WEIGHTS
+from polyclinic.inpaint.painter import Painter, load_painter, save_painter, splits_beside
 from polyclinic.inpaint.training import PaintPlan, Trainer
 from polyclinic.inpaint.validation import preview, validate
 from polyclinic.models.device import fixed_precision
@@ -49,6 +51,8 @@ VALIDATION_BATCHES = 8
 MIN_PATIENTS = 3
 """One for each split."""
 WEIGHTS = "painter.safetensors"
+PACKAGED = "small"
+"""What `--start-from` calls the painter that comes with the package."""
 SHOWN = 5
 """Cases that an error names."""
 
@@ -63,11 +67,26 @@ class PainterRun:
     leave_out: tuple[str, ...] = ()  # patterns of cases that are neither trained on nor judged by
     patient_pattern: str | None = None  # its first group is the patient in a case's name
     sequence: str | None = None  # of images with masks
+    start_from: Path | None = None  # weights of a painter to begin with
     split_seed: int = 0
     val_share: float = 0.15
     test_share: float = 0.2
     every: int = 500  # steps between validations and checkpoints
     plan: PaintPlan = field(default_factory=PaintPlan)
+
+
+def weights_of(name: str) -> Path:
+    """The file of weights that `--start-from` names: the package's own, a run's, or itself."""
+    if name == PACKAGED:
+        return OWN_WEIGHTS
+    path = Path(name)
+    found = path / WEIGHTS if path.is_dir() else path
+    if not found.is_file():
+        raise ConfigError(
+            f"--start-from {name}: no such painter; expected a file of weights, the directory of a "
+            f"finished run of `polyclinic inpaint train`, or {PACKAGED} for the package's own"
+        )
+    return found
 
 
 @shortage_explained()
@@ -94,7 +113,9 @@ def train_painter(
             )
             split = split_cases(cases, config)
             chosen = {name: [cases[row] for row in split[name]] for name in SPLITS}
-            _keep_splits(directory, {n: [case.key for case in chosen[n]] for n in SPLITS})
+            splits = {name: [case.key for case in chosen[name]] for name in SPLITS}
+            _nobody_seen_before(config, splits)
+            _keep_splits(directory, splits)
             return _train(directory, chosen, told)
 
 
@@ -183,6 +204,21 @@ def _keep_splits(directory: RunDirectory[PainterRun], splits: dict[Split, list[s
     directory.write_json("splits.json", splits)
 
 
+def _nobody_seen_before(config: PainterRun, splits: dict[str, list[str]]) -> None:
+    """`DataError` where a case that would be held out is one that the painter to start from was
+    trained on: it would seem to know patients that it never saw. Made-up heads are nobody's."""
+    before = splits_beside(config.start_from) if config.start_from else None
+    held_out = [key for key in (*splits["val"], *splits["test"]) if not key.startswith(MADE_UP)]
+    known = same_names(map(real_case, held_out), before["train"] if before else [])
+    if seen := sorted(name for name, found in known.items() if found):
+        more = f" and {len(seen) - SHOWN} more" if len(seen) > SHOWN else ""
+        raise DataError(
+            f"{config.start_from}: was trained on cases that are held out here "
+            f"({', '.join(seen[:SHOWN])}{more}); leave them out with --leave-out, or train from "
+            "the beginning"
+        )
+
+
 def count_patients(cases: Iterable[Case]) -> int:
     """How many patients there are; some may have several cases."""
     return len({case.patient for case in cases})
@@ -206,6 +242,9 @@ def _usable(found: CaseFolder, tell: Tell) -> list[Case]:
 def _train(directory: RunDirectory[PainterRun], cases: dict[Split, list[Case]], tell: Tell) -> Path:
     config, plan = directory.config, directory.config.plan
     trainer = Trainer(cases["train"], plan)
+    start = load_painter(config.start_from) if config.start_from else None
+    if start:
+        trainer.start_from(start.network)
     checkpoint = directory.path / "checkpoint.safetensors"
     if checkpoint.exists():
         trainer.resume(checkpoint)
@@ -231,7 +270,7 @@ def _train(directory: RunDirectory[PainterRun], cases: dict[Split, list[Case]], 
         trainer.save(checkpoint)
         _look(directory, trainer, batches, float(np.mean(losses)), tell)
     path = directory.path / WEIGHTS
-    save_painter(_painter(trainer, directory.config, cases), path)
+    save_painter(_painter(trainer, directory.config, cases, start), path)
     return path
 
 
@@ -270,7 +309,9 @@ def _look(
         raise disk_error(error, path) from None
 
 
-def _painter(trainer: Trainer, config: PainterRun, cases: dict[Split, list[Case]]) -> Painter:
+def _painter(
+    trainer: Trainer, config: PainterRun, cases: dict[Split, list[Case]], start: Painter | None
+) -> Painter:
     card = {
         "version": __version__,
         "data": [path.name for path in config.data],
@@ -279,6 +320,7 @@ def _painter(trainer: Trainer, config: PainterRun, cases: dict[Split, list[Case]
         "patient_pattern": config.patient_pattern,
         "sequence": config.sequence,
         "patients": {name: count_patients(cases[name]) for name in SPLITS},
+        "started_from": start.digest if start else None,
         "steps": trainer.step,
         "seed": trainer.plan.seed,
     }
@@ -288,4 +330,5 @@ def _painter(trainer: Trainer, config: PainterRun, cases: dict[Split, list[Case]
 def _as_dict(config: PainterRun) -> Record:
     record = dataclasses.asdict(config)
     record["data"] = [str(path.resolve()) for path in config.data]
+    record["start_from"] = str(config.start_from.resolve()) if config.start_from else None
     return record

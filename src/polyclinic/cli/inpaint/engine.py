@@ -25,6 +25,7 @@ def train_painter(
     phantoms: int,
     leave_out: Sequence[str],
     patient_pattern: str | None,
+    start_from: str | None,
     resume: bool,
     tell: Tell,
 ) -> Path:
@@ -43,6 +44,7 @@ def train_painter(
         leave_out=tuple(leave_out),
         patient_pattern=patient_pattern,
         sequence=sequence,
+        start_from=painter.weights_of(start_from) if start_from else None,
         plan=plan,
     )
     return painter.train_painter(config, out, resume=resume, tell=tell)

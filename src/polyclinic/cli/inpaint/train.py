@@ -84,6 +84,11 @@ NAME = "painter"
     help="Cases that are not read, such as 'TCGA_FG_*'; may be repeated.",
 )
 @patient_pattern_option
+@click.option(
+    "--start-from",
+    metavar="PAINTER",
+    help="A run or file of weights to begin with, or small: the package's own painter.",
+)
 @json_option
 @quiet_option
 def train(
@@ -100,6 +105,7 @@ def train(
     phantoms: int,
     leave_out: tuple[str, ...],
     patient_pattern: str | None,
+    start_from: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -121,6 +127,7 @@ def train(
     again += ["--phantoms", phantoms, *(w for p in leave_out for w in ("--leave-out", p))]
     again += ["--sequence", sequence] if sequence else []
     again += ["--patient-pattern", patient_pattern] if patient_pattern else []
+    again += ["--start-from", start_from] if start_from else []
     with resumable(again), telling(as_json=as_json, quiet=quiet) as tell:
         painter = engine.train_painter(
             data,
@@ -135,6 +142,7 @@ def train(
             phantoms=phantoms,
             leave_out=leave_out,
             patient_pattern=patient_pattern,
+            start_from=start_from,
             resume=resume,
             tell=tell,
         )
