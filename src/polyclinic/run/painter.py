@@ -113,7 +113,7 @@ def train_painter(
             )
             split = split_cases(cases, config)
             chosen = {name: [cases[row] for row in split[name]] for name in SPLITS}
-            splits = {name: [case.key for case in chosen[name]] for name in SPLITS}
+            splits: dict[str, list[str]] = {n: [case.key for case in chosen[n]] for n in SPLITS}
             _nobody_seen_before(config, splits)
             _keep_splits(directory, splits)
             return _train(directory, chosen, told)
