@@ -182,7 +182,7 @@ def split_cases(cases: Sequence[Case], config: PainterRun) -> dict[Split, np.nda
     )
 
 
-def _keep_splits(directory: RunDirectory[PainterRun], splits: dict[Split, list[str]]) -> None:
+def _keep_splits(directory: RunDirectory[PainterRun], splits: dict[str, list[str]]) -> None:
     """Write `splits.json`; a run that is resumed must have begun with the same: else `DataError`,
     for whom it was trained on would be tested on."""
     before = splits_beside(directory.path / WEIGHTS)
