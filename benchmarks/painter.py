@@ -9,16 +9,14 @@ RUN are directories of `polyclinic inpaint train` with the same data, split and 
 runs name. Painted with: the flow at 1, 2, 4, 8 and 50 steps and its mean, the ddpm with DDIM at 10,
 25, 50 and 250 steps, RePaint on the same ddpm, the regression, biharmonic and Telea inpainting. The
 slowest two paint only the first edits (`--slow-limit`); differences are taken edit by edit, so they
-are fair. Where the runs were trained on made-up heads as well, all is done again on those that they
+are fair. Only ways that take at most 10 steps paint with several seeds, to see how samples differ.
+Where the runs were trained on made-up heads as well, all is done again on those that they
 held out, which show all four sequences and all three components: `made_up_heads` in the result has
-tables and claims of its own. The levels of noise are spaced for 4 steps; 50 may want others, so a
-power of their own is chosen for them on validation patients, by KID, and judged on the same edits
-of the test patients: `own_levels` in the result. `--work` keeps every row, the segmenters and
-reports, and can be continued.
+tables and claims of its own. `--work` keeps every row, the segmenters and reports, and can be
+continued.
 
-Claims, each a key under `claims`: 4 steps are within 5 % of 50 in KID and PSNR, at the same levels
-and, under `own_levels`, where 50 have theirs; they are ten times as fast as DDIM-50 at no worse KID
-and PSNR; the mean beats biharmonic, Telea and the regression in PSNR and SSIM, with intervals of
+Claims, each a key under `claims`: 4 steps are within 5 % of 50 in KID and PSNR; they are ten times
+as fast as DDIM-50 at no worse KID and PSNR; the mean beats biharmonic, Telea and the regression in PSNR and SSIM, with intervals of
 the differences above 0; samples differ, and their seams have a ring AUC of at most 0.65; components
 reach 85 % of the segmenter's Dice on the same real slices, of those that at least 20 held-out
 slices show and in which it reaches 0.5 itself (`components` says which were left out, and why; far
@@ -28,7 +26,6 @@ the segmenter finds, as well as the real ones; no pixel outside changes.
 
 import argparse
 import json
-import math
 import shutil
 import sys
 import tempfile
@@ -45,10 +42,9 @@ from polyclinic.run.directory import read_json
 SEED = 0
 FLOW_STEPS = (4, 1, 2, 8, 50)  # the first is what the others are compared with
 DDIM_STEPS = (10, 25, 50, 250)
-SLOW = 250
+SLOW, ONCE = 250, 11
+"""From so many steps on a way paints the first edits alone, or with one seed alone."""
 LEAD, LONG, MEAN = "flow, 4 steps", "flow, 50 steps", "flow, mean"
-LONG_STEPS, LONG_POWERS = 50, (1.0, 1.5, 2.0, 3.0)
-FEW = "4 steps within 5 % of 50"
 DDIM_50 = "ddpm, DDIM-50"
 REPAINT = "ddpm, RePaint"
 MIN_SLICES = 20
@@ -56,7 +52,7 @@ MIN_SLICES = 20
 ENOUGH = 0.85
 LEAST_DICE = 0.5
 """A segmenter that is worse than that on real slices of a component cannot judge painted ones."""
-MADE_UP, OWN = "made_up_heads", "own_levels"
+MADE_UP = "made_up_heads"
 PACKAGES = ("polyclinic", "torch", "numpy", "scipy", "monai", "scikit-image", "scikit-learn",
             "opencv-python-headless")  # fmt: skip
 
@@ -83,7 +79,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--made-up-segmenter", type=Path, help="of made-up heads, likewise")
     parser.add_argument("--max-slices", type=int, help="default: all held-out slices")
     parser.add_argument("--made-up-slices", type=int, default=20, help="of made-up heads")
-    parser.add_argument("--own-slices", type=int, default=10, help="to choose a power on")
     parser.add_argument("--slow-limit", type=int, default=24)
     parser.add_argument("--repaint-steps", type=int, default=SLOW)
     parser.add_argument("--samples", type=int, default=4)
@@ -110,7 +105,7 @@ def _start(arguments: argparse.Namespace) -> None:
             result = _smoke(arguments, Path(folder))
     else:
         result = _measure(arguments, FLOW_STEPS, DDIM_STEPS)
-    blocks = {"patients": result, OWN: result[OWN], MADE_UP: result.get(MADE_UP)}
+    blocks = {"patients": result, MADE_UP: result.get(MADE_UP)}
     print(json.dumps({name: block["claims"] for name, block in blocks.items() if block}, indent=1))
     if arguments.out or not arguments.smoke:
         records.write(result, arguments.out or records.RESULTS / "painter.json")
@@ -126,7 +121,7 @@ def _measure(
     from polyclinic.inpaint.painting import Settings
     from polyclinic.run.painter import WEIGHTS
     from polyclinic.run.painter_evaluation import variants as ways
-    from polyclinic.run.painter_evaluation.evaluation import SEGMENTER, Evaluation
+    from polyclinic.run.painter_evaluation.evaluation import Evaluation
     from polyclinic.run.painter_evaluation.inputs import read_splits
 
     splits = {
@@ -135,21 +130,18 @@ def _measure(
     if any(split != splits[arguments.flow] for split in splits.values()):
         raise ConfigError("the three runs hold out different patients; train them with one split")
 
-    def limit(steps: int) -> int | None:
-        return arguments.slow_limit if steps >= SLOW else None
+    def diffusion(name: str, painter: Painter, steps: int) -> ways.Variant:
+        limit = arguments.slow_limit if steps >= SLOW else None
+        return ways.diffusion(
+            name, painter, Settings(steps=steps), repeats=steps < ONCE, limit=limit
+        )
 
     flow: Painter = load_painter(arguments.flow / WEIGHTS)
     ddpm: Painter = load_painter(arguments.ddpm / WEIGHTS)
     variants = [
-        *(
-            ways.diffusion(f"flow, {steps} steps", flow, Settings(steps=steps))
-            for steps in flow_steps
-        ),
+        *(diffusion(f"flow, {steps} steps", flow, steps) for steps in flow_steps),
         ways.diffusion(MEAN, flow, Settings(mode="mean")),
-        *(
-            ways.diffusion(f"ddpm, DDIM-{steps}", ddpm, Settings(steps=steps), limit(steps))
-            for steps in ddim_steps
-        ),
+        *(diffusion(f"ddpm, DDIM-{steps}", ddpm, steps) for steps in ddim_steps),
         ways.repainted(REPAINT, ddpm, arguments.repaint_steps, limit=arguments.slow_limit),
         ways.regressor("regression", load_painter(arguments.regression / WEIGHTS)),
         *ways.baselines(),
@@ -170,8 +162,6 @@ def _measure(
     result = records.circumstances(PACKAGES, seed=arguments.seed)
     result |= {"notes": _notes(arguments)}
     result |= _judged(config, variants, arguments.work / "patients", resume=arguments.resume)
-    judge = config.segmenter or arguments.work / "patients" / SEGMENTER
-    result[OWN] = _own_levels(flow, replace(config, segmenter=judge), arguments)
     if read_json(arguments.flow / "config.json")["phantoms"]:
         config = replace(
             config,
@@ -183,35 +173,6 @@ def _measure(
         work = arguments.work / MADE_UP
         result[MADE_UP] = _judged(config, variants, work, resume=arguments.resume)
     return result
-
-
-def _own_levels(painter: Any, config: Any, arguments: argparse.Namespace) -> dict[str, Any]:
-    """`LONG_STEPS` at the power that suits them: chosen on validation patients, judged on test."""
-    from polyclinic.inpaint.painting import Settings
-    from polyclinic.run.painter_evaluation.variants import diffusion
-
-    long = {
-        f"flow, {LONG_STEPS} steps, power {power:g}": Settings(steps=LONG_STEPS, power=power)
-        for power in LONG_POWERS
-    }
-    ways = [diffusion(name, painter, settings) for name, settings in long.items()]
-    lead = diffusion(LEAD, painter, Settings(steps=4))
-    held_out = replace(config, split="val", max_slices=arguments.own_slices)
-    work = arguments.work / f"{OWN}-validation"
-    seen = _judged(held_out, [lead, *ways], work, resume=arguments.resume)["tables"]
-    figures = {
-        way.name: {
-            measure: None if math.isnan(value := _value(seen, table, way.name, measure)) else value
-            for table, measure in (("features", "kid"), ("infill", "psnr"))
-        }
-        for way in (lead, *ways)
-    }
-    kids = [figures[way.name]["kid"] for way in ways]
-    ranks = [math.inf if kid is None else kid for kid in kids]
-    best = ways[ranks.index(min(ranks))]
-    found = _judged(config, [lead, best], arguments.work / OWN, resume=arguments.resume)
-    holds = _as_good(found["tables"], best.name)
-    return found | {"validation": figures, "chosen": best.name, "claims": {FEW: holds}}
 
 
 def _notes(arguments: argparse.Namespace) -> list[str]:
@@ -305,8 +266,9 @@ def _claims(
                 return high, high < 0
         return float("nan"), False
 
-    psnr, ddim_psnr = (_value(tables, "infill", name, "psnr") for name in (LEAD, DDIM_50))
-    kid, ddim_kid = (_value(tables, "features", name, "kid") for name in (LEAD, DDIM_50))
+    compared = (LEAD, LONG, DDIM_50)
+    psnr, long_psnr, ddim_psnr = (_value(tables, "infill", one, "psnr") for one in compared)
+    kid, long_kid, ddim_kid = (_value(tables, "features", one, "kid") for one in compared)
     fast, slow = (_value(tables, "time", name, "seconds", "all") for name in (LEAD, DDIM_50))
     rivals = ("biharmonic", "telea", "regression")
     auc = _value(tables, "seams", LEAD, "ring_auc")
@@ -318,7 +280,10 @@ def _claims(
     )
     outside = _value(tables, "containment", LEAD, "changed_outside", "all")
     return {
-        FEW: _as_good(tables, LONG),
+        "4 steps within 5 % of 50": _holds(
+            (psnr - long_psnr, psnr >= 0.95 * long_psnr),
+            (kid - long_kid, kid <= long_kid + 0.05 * abs(long_kid)),
+        ),
         "10 times as fast as DDIM-50": _holds((slow - fast, slow >= 10 * fast)),
         "no worse than DDIM-50": _holds(
             (psnr - ddim_psnr, psnr >= ddim_psnr), (kid - ddim_kid, kid <= ddim_kid)
@@ -332,16 +297,6 @@ def _claims(
         "boxes": _holds((boxes, boxes >= 0.99), (found - real, found >= 0.99 * real)),
         "nothing changes outside": _holds((outside, outside == 0)),
     }
-
-
-def _as_good(tables: dict[str, list[dict[str, Any]]], other: str) -> bool | None:
-    """Whether the first way is within 5 % of another in PSNR and KID."""
-    psnr, long_psnr = (_value(tables, "infill", name, "psnr") for name in (LEAD, other))
-    kid, long_kid = (_value(tables, "features", name, "kid") for name in (LEAD, other))
-    return _holds(
-        (psnr - long_psnr, psnr >= 0.95 * long_psnr),
-        (kid - long_kid, kid <= long_kid + 0.05 * abs(long_kid)),
-    )
 
 
 def _value(
@@ -389,8 +344,6 @@ def _smoke(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         )
         setattr(arguments, name, folder / name)
     arguments.work, arguments.max_slices, arguments.samples = folder / "work", 1, 2
-    globals().update(LONG_STEPS=2, LONG_POWERS=(1.0,))
-    arguments.own_slices = 1
     arguments.repaint_steps, arguments.slow_limit, arguments.made_up_slices = 2, 1, 1
     return _measure(arguments, (4, 1), (2,), segmenter_steps=1)
 

@@ -4,14 +4,14 @@
     python benchmarks/painter_settings.py --smoke    # a minute: does it work?
 
 RUN is a directory of `polyclinic inpaint train`, objective `flow`. Its test patients are not read.
-Every setting paints the same edits of its validation patients, at 4 steps. First the power that
-spaces the levels (`Settings.power`), by the lowest KID of all kinds of edits together;
-then, with that power, the guidance weight: the highest mean Dice of painted components whose KID is
-no more than a tenth above that of weight 1. Then the same without feather, without grain, without
-either, and with twice the steps: feather and grain stay, each where it lowers the ring AUC and KID
-is no more than a tenth above that without. Last, the mean: which power has the highest PSNR (levels
-have one power for all, so this only tells whether it is the same); with that power, other numbers
-of steps.
+Every setting paints the same edits of its validation patients, at 4 steps. First what spaces the
+levels (`power` and `lowest` of `Settings`), by the lowest KID of all kinds of edits together;
+then, with these levels, the guidance weight: the highest mean Dice of painted components whose KID
+is no more than a tenth above that of weight 1. Then the same without feather, without grain,
+without either, and with twice the steps: feather and grain stay, each where it lowers the ring AUC
+and KID is no more than a tenth above that without. Last, the mean: which power has the highest PSNR
+(samples and the mean have one power, so this only tells whether it is the same); with that power,
+other numbers of steps.
 """
 
 import argparse
@@ -27,11 +27,12 @@ import records
 
 SEED = 0
 STEPS = 4
-POWERS = (1.0, 1.5, 2.0, 3.0)
+POWERS = (1.0, 2.0, 3.0)
+LOWEST = (0.0, 0.1)
 WEIGHTS = (1.5, 2.5)
 MEANS = (1, 2, 2 * STEPS)
 """Other steps of the mean; in a single one it is an estimate from no noise at all."""
-SMOKE = {"POWERS": (1.0, 2.0), "WEIGHTS": (2.0,), "MEANS": (1,)}
+SMOKE = {"POWERS": (1.0, 2.0), "LOWEST": (0.0,), "WEIGHTS": (2.0,), "MEANS": (1,)}
 LEEWAY = 1.1
 PACKAGES = ("polyclinic", "torch", "numpy", "scipy", "monai")
 MEASURES = {
@@ -71,11 +72,15 @@ def main() -> None:
 
 def _choose(arguments: argparse.Namespace, segmenter_steps: int | None = None) -> dict[str, Any]:
     result = records.circumstances(PACKAGES, seed=SEED)
-    spaced = {f"power {power:g}": {"power": power, "guidance": 1.0} for power in POWERS}
-    found = _judged(arguments, "levels", spaced, segmenter_steps)
-    powers = {power: found["settings"][f"power {power:g}"]["kid"] for power in POWERS}
-    power = min(powers, key=lambda key: _known(powers[key]))
-    guided = {f"guidance {w:g}": {"power": power, "guidance": w} for w in (1.0, *WEIGHTS)}
+    spaced = {
+        f"power {power:g}, lowest {lowest:g}": {"power": power, "lowest": lowest}
+        for power in POWERS
+        for lowest in LOWEST
+    }
+    plainly = {name: {**levels, "guidance": 1.0} for name, levels in spaced.items()}
+    found = _judged(arguments, "levels", plainly, segmenter_steps)
+    levels = spaced[min(spaced, key=lambda name: _known(found["settings"][name]["kid"]))]
+    guided = {f"guidance {w:g}": {**levels, "guidance": w} for w in (1.0, *WEIGHTS)}
     more = _judged(arguments, "guidance", guided, segmenter_steps)
     plain = _known(more["settings"]["guidance 1"]["kid"])
     fair = {
@@ -84,7 +89,7 @@ def _choose(arguments: argparse.Namespace, segmenter_steps: int | None = None) -
         if w == 1.0 or _known(more["settings"][f"guidance {w:g}"]["kid"]) <= LEEWAY * plain
     }
     weight = min(fair, key=lambda key: fair[key])
-    chosen = {"power": power, "guidance": weight}
+    chosen = {**levels, "guidance": weight}
     last = {
         "both": chosen,
         "no feather": chosen | {"feather": False},
@@ -94,11 +99,14 @@ def _choose(arguments: argparse.Namespace, segmenter_steps: int | None = None) -
     }
     ended = _judged(arguments, "looks", last, segmenter_steps)["settings"]
     looks = {name: _pays(ended["both"], ended[f"no {name}"]) for name in ("feather", "grain")}
-    averaged = {f"mean, power {p:g}": {"power": p, "mode": "mean"} for p in POWERS}
+    averaged = {f"mean, power {p:g}": {**levels, "power": p, "mode": "mean"} for p in POWERS}
     means = _judged(arguments, "mean", averaged, segmenter_steps)["settings"]
     nearness = {p: -_known(means[f"mean, power {p:g}"]["psnr"], worst=-math.inf) for p in POWERS}
     mean_power = min(nearness, key=lambda key: nearness[key])
-    longer = {f"mean, {n} steps": {"power": mean_power, "mode": "mean", "steps": n} for n in MEANS}
+    longer = {
+        f"mean, {n} steps": {**levels, "power": mean_power, "mode": "mean", "steps": n}
+        for n in MEANS
+    }
     means |= _judged(arguments, "mean-steps", longer, segmenter_steps)["settings"]
     return result | {
         "patients": found["patients"],

@@ -218,13 +218,13 @@ def _sample_crops(painter: Any, steps: int, batch: Any) -> Any:
 
     request, noise, _ = _begun(batch)
     usual = Settings()
-    power = usual.power_for(painter.objective)
-    x = painter.sample(request, noise, steps, power, guidance=usual.guidance)
+    levels = usual.levels_for(painter.objective)
+    x = painter.sample(request, noise, steps, levels, guidance=usual.guidance)
     return x.cpu()  # a GPU is waited for
 
 
 def _average_crops(painter: Any, steps: int, batch: Any) -> Any:
-    return painter.mean(_begun(batch)[0], steps, painter.objective.power).cpu()
+    return painter.mean(_begun(batch)[0], steps, painter.objective.levels).cpu()
 
 
 def _repaint_crops(painter: Any, steps: int, batch: Any) -> Any:

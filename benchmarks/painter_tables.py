@@ -43,8 +43,6 @@ _INTERVAL = ("value", "low", "high")
 def markdown(result: Mapping[str, Any]) -> str:
     """All tables, of patients and of made-up heads, a heading before each."""
     parts = _block("Patients", result)
-    if "own_levels" in result:
-        parts += _own_levels(result["own_levels"])
     if "made_up_heads" in result:
         parts += _block("Made-up heads", result["made_up_heads"])
     return "\n\n".join(parts) + "\n"
@@ -65,19 +63,6 @@ def _block(name: str, result: Mapping[str, Any]) -> list[str]:
         _by_variant(tables, _BOXES),
         f"### {name}: differences on the same edits",
         _differences(tables["differences"]),
-    ]
-
-
-def _own_levels(result: Mapping[str, Any]) -> list[str]:
-    """Many steps at the power that was chosen for them."""
-    held = [
-        (name, _number(figures["psnr"], 1), _number(figures["kid"], 3))
-        for name, figures in result["validation"].items()
-    ]
-    return [
-        f"## Levels of their own: {result['chosen']}",
-        table(("Validation patients", "PSNR, dB", "KID"), held),
-        _by_variant(result["tables"], _MAIN),
     ]
 
 

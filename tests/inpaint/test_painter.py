@@ -7,10 +7,12 @@ import torch
 
 from polyclinic.inpaint.components import KEEP, OEDEMA, TUMOUR_FREE
 from polyclinic.inpaint.conditioning import Request
-from polyclinic.inpaint.objectives import OBJECTIVES
+from polyclinic.inpaint.objectives import OBJECTIVES, Levels
 from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.samplers import ddim
 from polyclinic.seeding import generator
+
+LEVELS = Levels(power=1.5, lowest=0.05)
 
 pytestmark = pytest.mark.usefixtures("exact")
 
@@ -39,10 +41,10 @@ def request_of_two():
 def test_it_is_the_average_of_two_samples(painter, request_of_two, objective, steps):
     one = replace(painter, objective=OBJECTIVES[objective])
     noise = torch.randn(2, 2, 16, 16, generator=generator("mean"))
-    here = one.sample(request_of_two, noise, steps, 1.5)
-    mirrored = one.sample(request_of_two.mirrored(), -noise.flip(-1), steps, 1.5)
+    here = one.sample(request_of_two, noise, steps, LEVELS)
+    mirrored = one.sample(request_of_two.mirrored(), -noise.flip(-1), steps, LEVELS)
     mirrored = mirrored.flip(-1)
-    assert torch.equal(one.mean(request_of_two, steps, 1.5), (here + mirrored) / 2)
+    assert torch.equal(one.mean(request_of_two, steps, LEVELS), (here + mirrored) / 2)
     assert not torch.allclose(here, mirrored)
 
 
@@ -56,7 +58,7 @@ def test_where_noise_has_no_part_it_is_one_estimate_from_nothing(
     nothing = torch.zeros(2, 2, 16, 16)
     here = one.estimate(nothing, 1.0, request_of_two, 1.0)
     mirrored = one.estimate(nothing, 1.0, request_of_two.mirrored(), 1.0).flip(-1)
-    assert torch.equal(one.mean(request_of_two, steps, 1.5), (here + mirrored) / 2)
+    assert torch.equal(one.mean(request_of_two, steps, LEVELS), (here + mirrored) / 2)
     assert one.mean_steps(steps) == 1
 
 
@@ -67,9 +69,9 @@ def test_a_sample_is_the_samplers_walk_with_the_estimates_of_the_request(painter
         noise,
         painter.objective,
         3,
-        1.5,
+        LEVELS,
     )
-    drawn = painter.sample(request_of_two, noise, 3, 1.5, guidance=2.0)
+    drawn = painter.sample(request_of_two, noise, 3, LEVELS, guidance=2.0)
     assert torch.equal(drawn, walked)
 
 
@@ -97,5 +99,5 @@ class Linear(Painter):
 def test_noise_cancels_out_where_the_estimate_is_linear_in_it(request_of_two, steps):
     one = Linear(None, OBJECTIVES["flow"], digest="")
     nothing = torch.zeros(2, 2, 16, 16)
-    from_nothing = one.sample(request_of_two, nothing, steps, 1.5)
-    torch.testing.assert_close(one.mean(request_of_two, steps, 1.5), from_nothing)
+    from_nothing = one.sample(request_of_two, nothing, steps, LEVELS)
+    torch.testing.assert_close(one.mean(request_of_two, steps, LEVELS), from_nothing)

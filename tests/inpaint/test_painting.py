@@ -194,14 +194,16 @@ def test_guidance_asks_the_network_twice_for_a_tumour(
 
 
 @pytest.mark.parametrize("mode", ["sample", "mean"])
-def test_the_power_is_the_objective_s_unless_it_is_said(painter, mode):
-    regions = [square((32, 32), 10, 10, 8)]
-    usual, said, other = (
-        paint(painter, head(), regions, 3, 28, Settings(steps=2, mode=mode, power=power)).slices
-        for power in (None, painter.objective.power, 1.0)
+def test_the_levels_are_the_objective_s_unless_others_are_said(painter, mode):
+    regions, settings = [square((32, 32), 10, 10, 8)], Settings(steps=2, mode=mode)
+    said = settings.said_for(painter.objective)
+    assert (said.power, said.lowest) == (3.0, 0.1)
+    others = [Settings(steps=2, mode=mode, power=1.0), Settings(steps=2, mode=mode, lowest=0.0)]
+    usual, same, *different = (
+        paint(painter, head(), regions, 3, 28, one).slices for one in (settings, said, *others)
     )
-    assert np.array_equal(usual, said)
-    assert not np.array_equal(usual, other)
+    assert np.array_equal(usual, same)
+    assert not any(np.array_equal(usual, one) for one in different)
 
 
 def test_the_mean_of_one_step_is_that_of_a_request_and_its_mirror_image(painter):
@@ -288,7 +290,9 @@ def test_an_empty_region(painter):
      ({"guidance": float("nan")}, r"guidance: expected a number of 0 or more, got nan"),
      ({"mode": "median"}, r"mode: expected sample or mean, got 'median'"),
      ({"power": 0}, r"power: expected a finite number above 0, got 0"),
-     ({"power": float("inf")}, r"power: expected a finite number above 0, got inf")],
+     ({"power": float("inf")}, r"power: expected a finite number above 0, got inf"),
+     ({"lowest": 1.0}, r"lowest: expected a level from 0 to below 1, got 1.0"),
+     ({"lowest": float("nan")}, r"lowest: expected a level from 0 to below 1, got nan")],
 )  # fmt: skip
 def test_settings_that_make_no_sense(options, message):
     with pytest.raises(ConfigError, match=message):

@@ -13,7 +13,7 @@ from polyclinic.errors import DataError, RunError
 from polyclinic.inpaint import replay as module
 from polyclinic.inpaint.edit import Ask, edit_file
 from polyclinic.inpaint.network import build_network
-from polyclinic.inpaint.objectives import OBJECTIVES
+from polyclinic.inpaint.objectives import OBJECTIVES, Levels
 from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.painting import Settings
 from polyclinic.inpaint.provenance import read_provenance
@@ -81,35 +81,38 @@ def test_a_replay_that_comes_out_otherwise_says_so(painter, tmp_path, write_png)
         replay(one.sidecar, painter, tmp_path / "two", force=True)
 
 
-@pytest.mark.parametrize("power", [None, 1.5])
+@pytest.mark.parametrize("said", [{}, {"power": 1.5, "lowest": 0.3}])
 @pytest.mark.parametrize("mode", ["sample", "mean"])
-def test_a_replay_spaces_levels_as_the_edit_did(painter, tmp_path, mode, power, write_png):
-    """Whatever the power of the objective is by then."""
-    path, chosen = write_png(tmp_path / "a.png"), Settings(steps=2, mode=mode, power=power)
+def test_a_replay_spaces_levels_as_the_edit_did(painter, tmp_path, mode, said, write_png):
+    """Whatever the levels of the objective are by then."""
+    path, chosen = write_png(tmp_path / "a.png"), Settings(steps=2, mode=mode, **said)
     (one,) = edit_file(painter, path, BOX, tmp_path / "one", chosen)
-    used = json.loads(one.sidecar.read_text())["settings"]["power"]
-    assert used == (power or painter.objective.power)
-    later = dataclasses.replace(painter.objective, power=2 * used)
+    stored = json.loads(one.sidecar.read_text())["settings"]
+    used = Levels(stored["power"], stored["lowest"])
+    assert used == (Levels(**said) if said else painter.objective.levels)
+    later = dataclasses.replace(painter.objective, levels=Levels(2 * used.power, used.lowest / 2))
     again = replay(one.sidecar, dataclasses.replace(painter, objective=later), tmp_path / "two")
     assert again.provenance == one.provenance
 
 
 @pytest.mark.parametrize(("objective", "power"), [("flow", 1.5), ("ddpm", 1.0)])
-def test_a_record_without_a_power_has_that_of_its_time(
+def test_a_record_without_levels_has_those_of_its_time(
     painter, tmp_path, objective, power, write_png
 ):
     one = dataclasses.replace(painter, objective=OBJECTIVES[objective])
-    path, chosen = write_png(tmp_path / "a.png"), Settings(steps=2, power=power)
+    path, chosen = write_png(tmp_path / "a.png"), Settings(steps=2, power=power, lowest=0.0)
     (first,) = edit_file(one, path, BOX, tmp_path / "one", chosen)
     record = json.loads(first.sidecar.read_text())
-    del record["settings"]["power"]
+    del record["settings"]["power"], record["settings"]["lowest"]
     record["settings"]["sampler"] = "ddim"
     first.sidecar.write_text(json.dumps(record))
     again = replay(first.sidecar, one, tmp_path / "two")
     assert again.provenance == first.provenance
     record["outputs"]["unknown"] = "0" * 64
     first.sidecar.write_text(json.dumps(record))
-    with pytest.raises(RunError, match=rf"its power is not recorded, {power} was taken"):
+    with pytest.raises(
+        RunError, match=rf"its power is not .*, {power} was .*; its lowest is not recorded, 0.0"
+    ):
         replay(first.sidecar, one, tmp_path / "three")
 
 

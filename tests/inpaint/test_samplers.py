@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from polyclinic.inpaint.objectives import OBJECTIVES, STEPS
+from polyclinic.inpaint.objectives import LEAST_LEVEL, OBJECTIVES, STEPS, Levels
 from polyclinic.inpaint.samplers import ancestral_step, ddim
 from polyclinic.seeding import generator
 
@@ -36,7 +36,7 @@ def test_an_oracle_that_knows_the_image_is_believed(objective, sampler, steps):
         asked.append(level)
         return x
 
-    found = sampler(estimate, noise(2, 2, 3, 3, seed=1), objective, steps, 3.0)
+    found = sampler(estimate, noise(2, 2, 3, 3, seed=1), objective, steps, Levels(power=3.0))
     torch.testing.assert_close(found, x)
     assert len(asked) == steps
     assert asked[0] == 1.0
@@ -60,15 +60,29 @@ def gaussian(objective, mean, deviation):
 )
 def test_samples_have_the_distribution_that_the_estimate_is_of(objective, sampler, steps):
     estimate, begun = gaussian(objective, 0.4, 0.3), noise(100, 2, 10, 10)
-    found = sampler(estimate, begun, objective, steps, objective.power)
+    found = sampler(estimate, begun, objective, steps, Levels())
     assert float(found.mean()) == pytest.approx(0.4, abs=0.01)
     assert float(found.std()) == pytest.approx(0.3, abs=0.02)
 
 
-def test_a_power_spaces_the_levels():
+def asked_at(steps, levels):
     asked = []
-    ddim(lambda state, level: asked.append(level) or state, noise(1, 2, 3, 3), FLOW, 4, 1.5)
-    assert asked == [1.0, 0.75**1.5, 0.5**1.5, 0.25**1.5]
+    ddim(lambda state, level: asked.append(level) or state, noise(1, 2, 3, 3), FLOW, steps, levels)
+    return asked
+
+
+def test_a_power_spaces_the_levels():
+    assert asked_at(4, Levels(power=1.5)) == [1.0, 0.75**1.5, 0.5**1.5, 0.25**1.5]
+
+
+@pytest.mark.parametrize("steps", [1, 4, 50])
+def test_below_the_lowest_level_nothing_is_asked(steps):
+    asked = asked_at(steps, Levels(power=3.0, lowest=0.1))
+    assert asked[0] == 1.0
+    assert len(asked) == steps
+    assert min(asked) > 0.1
+    assert sorted(asked, reverse=True) == asked
+    assert min(asked_at(50, FLOW.levels)) >= LEAST_LEVEL
 
 
 @pytest.mark.parametrize("objective", [FLOW, DDPM])

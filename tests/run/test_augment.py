@@ -671,10 +671,10 @@ def test_the_originals_are_not_written_into(config, data, weights):
 
 
 def test_a_run_goes_on_with_the_levels_that_it_was_begun_with(make, monkeypatch):
-    from polyclinic.inpaint import painter as module
+    from polyclinic.inpaint import objectives as module
 
     make()
-    flow = dataclasses.replace(module.OBJECTIVES["flow"], power=2.0)
+    flow = dataclasses.replace(module.OBJECTIVES["flow"], levels=module.Levels(power=2.0))
     monkeypatch.setitem(module.OBJECTIVES, "flow", flow)  # as another version may have it
     with pytest.raises(ConfigError, match=r"the run to resume has another `settings"):
         make(resume=True, count=3)

@@ -47,7 +47,7 @@ ARRAY = "array"
 @dataclass(frozen=True)
 class Edited:
     """One edited source. `volumes` as in `Source`; `realised` int8 (Z, H, W) as in `Painted`;
-    `settings` with the seed of this very sample and the power that was used; `unlikeness` as in
+    `settings` with the seed of this very sample and the levels that were used; `unlikeness` as in
     `Provenance`."""
 
     volumes: dict[int, NDArray[Any]]
@@ -135,9 +135,9 @@ def edit(
     score, warnings = _likeness(next(iter(scaled.values())), head, fill_mask)
     warnings = (*source.warnings, *warnings)
     edited = []
-    power = settings.power_for(painter.objective)
+    settings = settings.said_for(painter.objective)
     for sample in range(samples):
-        chosen = dataclasses.replace(settings, seed=settings.seed + sample, power=power)
+        chosen = dataclasses.replace(settings, seed=settings.seed + sample)
         painted, realised = paint_sequences(
             painter, scaled, regions, head_extent(head), chosen, part_of(report, sample, samples)
         )

@@ -15,6 +15,7 @@ predicts x from the surroundings and the request, by plain squared error. There 
 sample: it gives the `mean` only.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -25,7 +26,8 @@ from torch import Tensor
 ObjectiveName = Literal["flow", "ddpm", "regression"]
 
 LEAST_LEVEL = 0.1
-"""Velocities divide by the level: below this one they are cut off."""
+"""Velocities divide by the level: below this one they are cut off, so the network hardly learns
+what to do there, and is not asked: the last step of a painting leads from above it to 0."""
 PURE_NOISE_SHARE = 0.2
 """Share of a flow's training at level 1, where the estimate is the posterior mean."""
 BLANK_SHARE = 0.5
@@ -35,13 +37,32 @@ STEPS = 1000
 
 
 @dataclass(frozen=True)
+class Levels:
+    """How the levels of a painting are spaced between 1 and `lowest`, after which comes 0. A higher
+    `power` takes smaller steps towards the end, where texture is decided."""
+
+    power: float = 1.0
+    lowest: float = 0.0
+
+    def pairs(self, steps: int) -> list[tuple[float, float]]:
+        """The level before and after each of so many steps, float.
+
+        >>> Levels(power=2, lowest=0.2).pairs(2)
+        [(1.0, 0.4), (0.4, 0.0)]
+        """
+        shares = [(1 - number / steps) ** self.power for number in range(steps)]
+        grid = [self.lowest + (1 - self.lowest) * share for share in shares]
+        return list(itertools.pairwise([*grid, 0.0]))
+
+
+@dataclass(frozen=True)
 class Objective:
     """`alpha` and `sigma` of a level, float tensors; how levels and noise are drawn for training;
     the estimate of x from the network's output, and the loss per pixel.
 
     `draw_noise(like, level, gen)` returns noise for a batch; `estimate(output, state, level)` and
     `loss(output, state, level, x, noise)` take tensors (B, 2, H, W) and levels (B, 1, 1, 1).
-    `power` spaces the levels of a painting that is not asked for another, see `samplers.ddim`.
+    `levels` are those of a painting that is not asked for others.
     """
 
     name: ObjectiveName
@@ -51,7 +72,7 @@ class Objective:
     draw_noise: Callable[[Tensor, Tensor, torch.Generator], Tensor]
     estimate: Callable[[Tensor, Tensor, Tensor], Tensor]
     loss: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-    power: float = 1.0
+    levels: Levels = Levels()
 
     def corrupt(self, x: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         """The state at `level` (B, 1, 1, 1)."""
@@ -124,7 +145,7 @@ OBJECTIVES: Mapping[ObjectiveName, Objective] = {
         draw_noise=_flow_noise,
         estimate=lambda output, _, __: output,
         loss=_flow_loss,
-        power=3.0,  # benchmarks/painter_settings.py
+        levels=Levels(power=3.0, lowest=LEAST_LEVEL),  # benchmarks/painter_settings.py
     ),
     "ddpm": Objective(
         name="ddpm",

@@ -14,7 +14,7 @@ from polyclinic.errors import RunError
 from polyclinic.inpaint.components import TUMOUR_FREE
 from polyclinic.inpaint.conditioning import DIFFUSED, Request
 from polyclinic.inpaint.network import NetworkConfig, PainterNetwork, build_network
-from polyclinic.inpaint.objectives import OBJECTIVES, Objective
+from polyclinic.inpaint.objectives import OBJECTIVES, Levels, Objective
 from polyclinic.inpaint.samplers import ddim
 from polyclinic.models.device import autocast, device
 from polyclinic.models.state import digest_of, load_into, load_state, save_state, state_of
@@ -49,20 +49,20 @@ class Painter:
         return torch.cat([torch.where(tumour, guided, asked[:, :1]), asked[:, 1:]], dim=1)
 
     def sample(
-        self, request: Request, noise: Tensor, steps: int, power: float, *, guidance: float = 1.0
+        self, request: Request, noise: Tensor, steps: int, levels: Levels, *, guidance: float = 1.0
     ) -> Tensor:
         """One of the images and tumour maps that fit a request, (B, 2, H, W), begun with `noise`
-        of that shape; `power` spaces the levels, see `ddim`."""
+        of that shape."""
         return ddim(
             lambda state, level: self.estimate(state, level, request, guidance),
             noise,
             self.objective,
             steps,
-            power,
+            levels,
         )
 
     @torch.no_grad()
-    def mean(self, request: Request, steps: int, power: float) -> Tensor:
+    def mean(self, request: Request, steps: int, levels: Levels) -> Tensor:
         """The mean of all images and tumour maps that fit a request, (B, 2, H, W), estimated.
 
         Two samples of `steps` steps are averaged. They begin with opposite noise (antithetic
@@ -78,8 +78,8 @@ class Painter:
         if count == 1 and self.objective.name != "ddpm":
             noise = torch.zeros_like(noise)
         noise = noise.to(request.known)
-        here = self.sample(request, noise, count, power)
-        mirrored = self.sample(request.mirrored(), -noise.flip(-1), count, power)
+        here = self.sample(request, noise, count, levels)
+        mirrored = self.sample(request.mirrored(), -noise.flip(-1), count, levels)
         return (here + mirrored.flip(-1)) / 2
 
     def mean_steps(self, steps: int) -> int:

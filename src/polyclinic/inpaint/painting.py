@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from polyclinic.inpaint.conditioning import DIFFUSED, Request
 from polyclinic.inpaint.feather import feathered
 from polyclinic.inpaint.grain import grained
 from polyclinic.inpaint.intensity import BLACK
-from polyclinic.inpaint.objectives import Objective
+from polyclinic.inpaint.objectives import Levels, Objective
 from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.regions import Region
 from polyclinic.models.device import device
@@ -45,9 +45,9 @@ class Settings:
     """How to paint. `mode` `sample` draws one of the possible images; `mean` averages them, which
     is nearest to the truth and smoother than it, takes twice as long, and knows no guidance and no
     seed. `feather` softens the border (`polyclinic.inpaint.feather`); `grain` gives samples the
-    noise of their surroundings (`polyclinic.inpaint.grain`). `power` spaces the levels of noise
-    (`polyclinic.inpaint.samplers.ddim`); None stands for that of the painter's objective, and
-    records of edits have the number."""
+    noise of their surroundings (`polyclinic.inpaint.grain`). `power` and `lowest` space the levels
+    of noise (`polyclinic.inpaint.objectives.Levels`); None stands for those of the painter's
+    objective, and records of edits have the numbers."""
 
     steps: int = 4
     guidance: float = 1.5  # benchmarks/painter_settings.py
@@ -56,6 +56,7 @@ class Settings:
     feather: bool = True
     grain: bool = True
     power: float | None = None
+    lowest: float | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -66,10 +67,22 @@ class Settings:
             raise ConfigError(f"mode: expected sample or mean, got {self.mode!r}")
         if self.power is not None and not (math.isfinite(self.power) and self.power > 0):
             raise ConfigError(f"power: expected a finite number above 0, got {self.power}")
+        if self.lowest is not None and not 0 <= self.lowest < 1:
+            raise ConfigError(f"lowest: expected a level from 0 to below 1, got {self.lowest}")
 
-    def power_for(self, objective: Objective) -> float:
-        """The `power` that a painter of this objective uses."""
-        return objective.power if self.power is None else self.power
+    def levels_for(self, objective: Objective) -> Levels:
+        """The levels that a painter of this objective uses."""
+        usual = objective.levels
+        return Levels(
+            usual.power if self.power is None else self.power,
+            usual.lowest if self.lowest is None else self.lowest,
+        )
+
+    def said_for(self, objective: Objective) -> "Settings":
+        """The same, with the numbers of the levels that a painter of this objective uses: they stay
+        what they are when the objective's change."""
+        levels = self.levels_for(objective)
+        return replace(self, power=levels.power, lowest=levels.lowest)
 
 
 @dataclass(frozen=True)
@@ -329,9 +342,9 @@ def _smooth(tumour_map: Tensor) -> Tensor:
 
 def _sample(painter: Painter, request: Request, noise: Tensor, settings: Settings) -> Tensor:
     """What the network makes of a request, (1, 2, *size)."""
-    power = settings.power_for(painter.objective)
+    levels = settings.levels_for(painter.objective)
     if settings.mode == "mean":
-        return painter.mean(request, settings.steps, power)
+        return painter.mean(request, settings.steps, levels)
     if painter.objective.name == "regression":
         raise ConfigError("mode: a painter trained with `regression` has only the mode `mean`")
-    return painter.sample(request, noise, settings.steps, power, guidance=settings.guidance)
+    return painter.sample(request, noise, settings.steps, levels, guidance=settings.guidance)

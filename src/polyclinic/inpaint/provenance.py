@@ -45,7 +45,7 @@ class Provenance:
     """The record of one edited image. `inputs` and `outputs` are SHA-256 by name: of the files or
     arrays that were read, and of the stored values (and `realised`, the mask) that came out. `fill`
     are runs of equal pixels of all regions together, (code, length), of slices `shape` (Z, H, W).
-    `precision` is what was computed in. `settings` have the power that was used; None in older
+    `precision` is what was computed in. `settings` have the levels that were used; None in older
     records. `unlikeness` is 0 for a perfectly regular axial head and 1
     for anything else, of the painted slice with most head; None in older records. `input` is a path
     relative to the record's folder, empty for arrays."""

@@ -22,10 +22,12 @@ from polyclinic.models.device import PRECISIONS, fixed_precision, fixed_threads
 
 MAX_THREADS = 1024
 """More than any machine has: a record that says so is damaged."""
-# Records did not always hold the power that spaced the levels: it was that of the objective, whose
-# value for a flow has changed since.
+# Records did not always hold what spaces the levels: it was that of the objective, whose values for
+# a flow have changed since.
 OLD_POWERS: Mapping[ObjectiveName, float] = {"flow": 1.5, "ddpm": 1.0, "regression": 1.0}
 """The power of records that hold none, by the painter's objective."""
+OLD_LOWEST = 0.0
+"""The lowest level of records that hold none."""
 
 
 def replay(
@@ -50,6 +52,8 @@ def replay(
     settings = record.settings
     if settings.power is None:
         settings = dataclasses.replace(settings, power=OLD_POWERS[painter.objective.name])
+    if settings.lowest is None:
+        settings = dataclasses.replace(settings, lowest=OLD_LOWEST)
     with fixed_precision(asked_precision), fixed_threads(threads):
         (edited,) = edit(painter, source, regions, settings)
         again = record_of(painter, source, record.asked, regions, edited, output.places[0][2])
@@ -101,7 +105,10 @@ def _difference(record: Provenance, again: Provenance) -> str:
         return ""
     was, now = ({**one.machine, "polyclinic": one.version} for one in (record, again))
     changed = [f"{key} was {value}" for key, value in was.items() if now.get(key) != value]
-    if record.settings.power is None:
-        changed.append(f"its power is not recorded, {again.settings.power} was taken")
+    changed += [
+        f"its {name} is not recorded, {getattr(again.settings, name)} was taken"
+        for name in ("power", "lowest")
+        if getattr(record.settings, name) is None
+    ]
     why = "; ".join(changed) or "nothing that the record knows of the machine has changed"
     return f"{', '.join(other)}: {why}"

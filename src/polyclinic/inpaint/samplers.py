@@ -4,36 +4,28 @@
 a float.
 """
 
-import itertools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from polyclinic.inpaint.objectives import Objective
+from polyclinic.inpaint.objectives import Levels, Objective
 
 Estimate = Callable[[Tensor, float], Tensor]
 
 
 def ddim(
-    estimate: Estimate, noise: Tensor, objective: Objective, steps: int, power: float
+    estimate: Estimate, noise: Tensor, objective: Objective, steps: int, levels: Levels
 ) -> Tensor:
     """x (B, 2, H, W) by DDIM without added noise (Song et al., arXiv 2010.02502, equation 12).
 
-    It begins with pure `noise` of that shape, and asks for as many estimates as there are steps,
-    at the levels (1 - i / steps) ** `power`: a higher power takes smaller steps towards the end,
-    where texture is decided. For a flow it is Euler's method along the straight path.
+    It begins with pure `noise` of that shape, and asks for as many estimates as there are steps.
+    For a flow it is Euler's method along the straight path.
     """
     state = noise
-    for level, lower in _levels(steps, power):
+    for level, lower in levels.pairs(steps):
         state = _step(objective, state, estimate(state, level), level, lower)
     return state
-
-
-def _levels(steps: int, power: float) -> list[tuple[float, float]]:
-    """Pairs of levels from 1 to 0."""
-    grid = [(1 - number / steps) ** power for number in range(steps)] + [0.0]
-    return list(itertools.pairwise(grid))
 
 
 def coefficients(objective: Objective, level: float, like: Tensor) -> tuple[Tensor, Tensor]:

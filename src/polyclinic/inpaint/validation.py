@@ -42,7 +42,7 @@ def validate(painter: Painter, batches: list[Batch], tumour_map_weight: float) -
         )
         if painter.objective.name != "ddpm":
             fill = moved.request.fill_mask
-            x = painter.mean(moved.request, steps=1, power=painter.objective.power)
+            x = painter.mean(moved.request, 1, painter.objective.levels)
             squares = ((x - moved.x)[:, :1].square() * fill).sum((1, 2, 3))
             errors.append(squares / fill.sum((1, 2, 3)).clamp_min(1))
     scores = {"loss": float(np.mean(losses))}
@@ -59,13 +59,13 @@ def preview(painter: Painter, batch: Batch, steps: int = 8) -> Image.Image:
     Painted with `steps` steps, or as the mean by a painter that has nothing else.
     """
     request = to_device(batch).request
-    power = painter.objective.power
+    levels = painter.objective.levels
     if painter.objective.name == "regression":
-        x = painter.mean(request, 1, power).cpu()
+        x = painter.mean(request, 1, levels).cpu()
     else:
         gen = generator("preview")
         noise = torch.randn(batch.x.shape, generator=gen).to(request.known.device)
-        x = painter.sample(request, noise, steps, power).cpu()
+        x = painter.sample(request, noise, steps, levels).cpu()
     rows = [_row(batch, x, number) for number in range(min(SHOWN, len(x)))]
     half = (len(rows) + 1) // 2
     blank = np.zeros_like(rows[0])

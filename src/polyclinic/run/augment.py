@@ -110,8 +110,7 @@ def augment(
     if out.resolve().is_relative_to(config.data.resolve()):
         raise RunError(f"{out}: within the data set {config.data}; choose another --out")
     brush = open_painter(painter)
-    power = config.settings.power_for(brush.objective)  # recorded: a later default is another one
-    config = dataclasses.replace(config, settings=dataclasses.replace(config.settings, power=power))
+    config = dataclasses.replace(config, settings=config.settings.said_for(brush.objective))
     found, messages = find_chosen(config, splits_beside(painter or WEIGHTS) or {})
     for message in messages:
         tell(Progress("prepare", 0.0, message=message))

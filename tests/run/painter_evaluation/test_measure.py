@@ -71,7 +71,7 @@ def test_a_change_outside_is_counted(edits, judges):
         after[0, 0, :3] += 1
         return PaintedEdit({number: after}, edit.fill_maps)
 
-    (_, row), _ = rows_of(edit, [Variant("v", paint, 1, limit=5)], judges, 2)
+    (_, row), _ = rows_of(edit, [Variant("v", paint, 1, repeats=False)], judges, 2)
     assert row["changed_outside"] == 3
     assert "diversity" not in row  # slow ones are painted once
 

@@ -83,7 +83,7 @@ def test_how_often_the_network_is_asked_is_counted(painter, edits, objective, se
 def test_what_decides_a_result_is_told(painter):
     one = diffusion("v", painter("flow"), Settings(steps=3, guidance=2.0))
     assert one.about["settings"]["guidance"] == 2.0
-    assert one.about["settings"]["power"] == painter("flow").objective.power
+    assert one.about["settings"]["power"] == painter("flow").objective.levels.power
     assert one.about["painter"] == "d" * 64
     json.dumps(one.about)
     assert repainted("RePaint", painter("ddpm"), 7, 3, 2).about["walk"] == [7, 3, 2]

@@ -60,7 +60,7 @@ def rows_of(
         each = len(edit.regions) * len(edit.sequences)
         cost = {"calls": painted.calls / each, "seconds": (time.perf_counter() - began) / each}
         others: list[PaintedEdit] = []
-        if edit.repeated and variant.varies and variant.limit is None:
+        if edit.repeated and variant.varies and variant.repeats:
             others = [_painted(edit, variant, number) for number in range(1, samples)]
         mine = _rows(edit, variant.name, painted, judges, training)
         for number, row in zip(edit.sequences, mine, strict=True):

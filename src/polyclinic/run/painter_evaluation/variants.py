@@ -47,8 +47,8 @@ class Paint(Protocol):
 class Variant:
     """`calls` of the network a slice and sequence, of what takes most: a tumour, not in a box.
     `about` is what decides its results. `tumours`: components can be asked for; `varies`: another
-    seed gives another image; `limit`, of slow ones: only the first so many of the edits that it can
-    paint, with one seed each."""
+    seed gives another image; `repeats`: edits that ask for several seeds get them, else one;
+    `limit`: only the first so many of the edits that it can paint."""
 
     name: str
     paint: Paint
@@ -56,6 +56,7 @@ class Variant:
     about: Mapping[str, Any] = field(default_factory=dict)
     tumours: bool = True
     varies: bool = True
+    repeats: bool = True
     limit: int | None = None
 
     def chooses(self, edits: Sequence[PlannedEdit]) -> list[PlannedEdit]:
@@ -64,7 +65,14 @@ class Variant:
         return possible[: self.limit]
 
 
-def diffusion(name: str, painter: Painter, settings: Settings, limit: int | None = None) -> Variant:
+def diffusion(
+    name: str,
+    painter: Painter,
+    settings: Settings,
+    *,
+    repeats: bool = True,
+    limit: int | None = None,
+) -> Variant:
     """A painter as `settings` say; the seed comes from each edit."""
 
     def painted(volumes: Volumes, regions: list[Region], head_px: float, seed: int) -> PaintedEdit:
@@ -76,14 +84,13 @@ def diffusion(name: str, painter: Painter, settings: Settings, limit: int | None
     varies = settings.mode == "sample"
     guided = varies and settings.guidance != 1
     once = settings.steps if varies else painter.mean_steps(settings.steps)
-    used = replace(settings, power=settings.power_for(painter.objective))
     about = {
         "painter": painter.digest,
         "objective": painter.objective.name,
-        "settings": asdict(used),
+        "settings": asdict(settings.said_for(painter.objective)),
     }
     evaluations = 2 * once if guided or not varies else once
-    return Variant(name, painted, evaluations, about, varies=varies, limit=limit)
+    return Variant(name, painted, evaluations, about, varies=varies, repeats=repeats, limit=limit)
 
 
 @contextmanager
@@ -141,7 +148,7 @@ def repainted(
 
     about = {"painter": painter.digest, "walk": [steps, resamplings, jump]}
     evaluations = repaint_calls(steps, resamplings, jump)
-    return Variant(name, painted, evaluations, about, tumours=False, limit=limit)
+    return Variant(name, painted, evaluations, about, tumours=False, repeats=False, limit=limit)
 
 
 def baseline(name: str, infill: Infill) -> Variant:
