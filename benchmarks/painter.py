@@ -10,18 +10,18 @@ runs name. Painted with: the flow at 1, 2, 4, 8 and 50 steps and its mean, the d
 25, 50 and 250 steps, RePaint on the same ddpm, the regression, biharmonic and Telea inpainting. The
 slowest two paint only the first edits (`--slow-limit`); differences are taken edit by edit, so they
 are fair. Only ways that take at most 10 steps paint with several seeds, to see how samples differ.
-Where the runs were trained on made-up heads as well, all is done again on those that they
-held out, which show all four sequences and all three components: `made_up_heads` in the result has
-tables and claims of its own. `--work` keeps every row, the segmenters and reports, and can be
-continued.
+`--made-up` does it on the made-up heads that the runs held out instead: they show all four
+sequences and all three components. `--work` keeps every row, the segmenter and a report;
+`--resume` goes on with it.
 
 Claims, each a key under `claims`: 4 steps are within 5 % of 50 in KID and PSNR; they are ten times
-as fast as DDIM-50 at no worse KID and PSNR; the mean beats biharmonic, Telea and the regression in PSNR and SSIM, with intervals of
-the differences above 0; samples differ, and their seams have a ring AUC of at most 0.65; components
-reach 85 % of the segmenter's Dice on the same real slices, of those that at least 20 held-out
-slices show and in which it reaches 0.5 itself (`components` says which were left out, and why; far
-above 100 % they are exaggerated); tumours stay in their boxes to 99 %, as the model says and, as
-the segmenter finds, as well as the real ones; no pixel outside changes.
+as fast as DDIM-50 at no worse KID and PSNR; the mean beats biharmonic, Telea and the regression in
+PSNR and SSIM, with intervals of the differences above 0; samples differ, and their seams have a
+ring AUC of at most 0.65; components reach 85 % of the segmenter's Dice on the same real slices, of
+those that at least 20 held-out slices show and in which it reaches 0.5 itself (`components` says
+which were left out, and why; far above 100 % they are exaggerated); tumours stay in their boxes to
+99 %, as the model says and, as the segmenter finds, as well as the real ones; no pixel outside
+changes.
 """
 
 import argparse
@@ -47,12 +47,12 @@ SLOW, ONCE = 250, 11
 LEAD, LONG, MEAN = "flow, 4 steps", "flow, 50 steps", "flow, mean"
 DDIM_50 = "ddpm, DDIM-50"
 REPAINT = "ddpm, RePaint"
+MADE_UP_SLICES = 20
 MIN_SLICES = 20
 """Slices of patients, not edits of them, that a component is judged on, at least."""
 ENOUGH = 0.85
 LEAST_DICE = 0.5
 """A segmenter that is worse than that on real slices of a component cannot judge painted ones."""
-MADE_UP = "made_up_heads"
 PACKAGES = ("polyclinic", "torch", "numpy", "scipy", "monai", "scikit-image", "scikit-learn",
             "opencv-python-headless")  # fmt: skip
 
@@ -75,20 +75,23 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("data", nargs="*", type=Path, metavar="DATA")
     for name in ("flow", "ddpm", "regression"):
         parser.add_argument(f"--{name}", type=Path, metavar="RUN")
-    parser.add_argument("--segmenter", type=Path, help="of patients (default: one is trained)")
-    parser.add_argument("--made-up-segmenter", type=Path, help="of made-up heads, likewise")
-    parser.add_argument("--max-slices", type=int, help="default: all held-out slices")
-    parser.add_argument("--made-up-slices", type=int, default=20, help="of made-up heads")
+    parser.add_argument("--made-up", action="store_true", help="made-up heads instead of patients")
+    parser.add_argument("--segmenter", type=Path, help="default: one is trained")
+    parser.add_argument(
+        "--max-slices",
+        type=int,
+        help=f"default: all held-out ones, and {MADE_UP_SLICES} of made-up heads",
+    )
     parser.add_argument("--slow-limit", type=int, default=24)
     parser.add_argument("--repaint-steps", type=int, default=SLOW)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--work", type=Path, default=Path("runs/benchmark-painter"))
+    parser.add_argument("--work", type=Path, help="default: runs/ and the result's name")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--smoke", action="store_true", help="made-up heads, untrained networks")
     parser.add_argument(
-        "--out", type=Path, help="result file (default benchmarks/results/painter.json; "
-        "with --smoke none)"
+        "--out", type=Path, help="result file (default benchmarks/results/painter.json, or "
+        "painter_made_up.json; with --smoke none)"
     )  # fmt: skip
     parser.add_argument("--table", type=Path, metavar="RESULT", help="print a result as Markdown")
     arguments = parser.parse_args()
@@ -105,10 +108,13 @@ def _start(arguments: argparse.Namespace) -> None:
             result = _smoke(arguments, Path(folder))
     else:
         result = _measure(arguments, FLOW_STEPS, DDIM_STEPS)
-    blocks = {"patients": result, MADE_UP: result.get(MADE_UP)}
-    print(json.dumps({name: block["claims"] for name, block in blocks.items() if block}, indent=1))
+    print(json.dumps(result["claims"], indent=1))
     if arguments.out or not arguments.smoke:
-        records.write(result, arguments.out or records.RESULTS / "painter.json")
+        records.write(result, arguments.out or records.RESULTS / f"{_name(arguments)}.json")
+
+
+def _name(arguments: argparse.Namespace) -> str:
+    return "painter_made_up" if arguments.made_up else "painter"
 
 
 def _measure(
@@ -150,7 +156,8 @@ def _measure(
         arguments.flow,
         tuple(arguments.data),
         segmenter=arguments.segmenter,
-        max_slices=arguments.max_slices,
+        phantoms=arguments.made_up,
+        max_slices=arguments.max_slices or (MADE_UP_SLICES if arguments.made_up else None),
         samples=arguments.samples,
         seed=arguments.seed,
     )
@@ -161,18 +168,8 @@ def _measure(
 
     result = records.circumstances(PACKAGES, seed=arguments.seed)
     result |= {"notes": _notes(arguments)}
-    result |= _judged(config, variants, arguments.work / "patients", resume=arguments.resume)
-    if read_json(arguments.flow / "config.json")["phantoms"]:
-        config = replace(
-            config,
-            data=(),
-            phantoms=True,
-            segmenter=arguments.made_up_segmenter,
-            max_slices=arguments.made_up_slices,
-        )
-        work = arguments.work / MADE_UP
-        result[MADE_UP] = _judged(config, variants, work, resume=arguments.resume)
-    return result
+    work = arguments.work or Path("runs") / _name(arguments)
+    return result | _judged(config, variants, work, resume=arguments.resume)
 
 
 def _notes(arguments: argparse.Namespace) -> list[str]:
@@ -200,7 +197,6 @@ def _judged(config: Any, variants: Sequence[Any], work: Path, *, resume: bool) -
     inputs = read_inputs(
         config.painter, config.data, config.order, config.split, tell, phantoms=config.phantoms
     )
-    resume = resume and work.exists()  # a block that was not reached begins
     path = evaluate_variants(
         config, inputs, variants, work, references=(MEAN,), resume=resume, tell=tell
     )
@@ -344,7 +340,7 @@ def _smoke(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         )
         setattr(arguments, name, folder / name)
     arguments.work, arguments.max_slices, arguments.samples = folder / "work", 1, 2
-    arguments.repaint_steps, arguments.slow_limit, arguments.made_up_slices = 2, 1, 1
+    arguments.repaint_steps, arguments.slow_limit = 2, 1
     return _measure(arguments, (4, 1), (2,), segmenter_steps=1)
 
 

@@ -41,29 +41,22 @@ _INTERVAL = ("value", "low", "high")
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """All tables, of patients and of made-up heads, a heading before each."""
-    parts = _block("Patients", result)
-    if "made_up_heads" in result:
-        parts += _block("Made-up heads", result["made_up_heads"])
-    return "\n\n".join(parts) + "\n"
-
-
-def _block(name: str, result: Mapping[str, Any]) -> list[str]:
+    """All tables, a heading before each."""
     tables, claims = result["tables"], result["claims"]
     said = {True: "yes", False: "no", None: "cannot be said"}
-    return [
-        f"## {name}",
+    parts = [
         table(("Claim", "Holds"), [(claim, said[held]) for claim, held in claims.items()]),
         _by_variant(tables, _MAIN),
-        f"### {name}: volumes",
+        "## Volumes",
         _by_variant(tables, _CHALLENGE),
-        f"### {name}: components",
+        "## Components",
         _components(result),
-        f"### {name}: boxes",
+        "## Boxes",
         _by_variant(tables, _BOXES),
-        f"### {name}: differences on the same edits",
+        "## Differences on the same edits",
         _differences(tables["differences"]),
     ]
+    return "\n\n".join(parts) + "\n"
 
 
 def _by_variant(
