@@ -11,8 +11,10 @@ runs name. Painted with: the flow at 1, 2, 4, 8 and 50 steps and its mean, the d
 slowest two paint only the first edits (`--slow-limit`); differences are taken edit by edit, so they
 are fair. Only ways that take at most 10 steps paint with several seeds, to see how samples differ.
 `--made-up` does it on the made-up heads that the runs held out instead: they show all four
-sequences and all three components. `--work` keeps every row, the segmenter and a report;
-`--resume` goes on with it.
+sequences and all three components. `--work` keeps every row, the segmenter and a report of each
+part; `--resume` goes on with it. `--part` paints one part alone, `flow` being the first, and
+`diffusion` (many steps) and `regression` the others: they can run at the same time, and a last call
+without it makes the tables.
 
 Claims, each a key under `claims`: 4 steps are within 5 % of 50 in KID and PSNR; they are ten times
 as fast as DDIM-50 at no worse KID and PSNR; the mean beats biharmonic, Telea and the regression in
@@ -47,6 +49,8 @@ SLOW, ONCE = 250, 11
 LEAD, LONG, MEAN = "flow, 4 steps", "flow, 50 steps", "flow, mean"
 DDIM_50 = "ddpm, DDIM-50"
 REPAINT = "ddpm, RePaint"
+FEW, MANY, PLAIN = PARTS = ("flow", "diffusion", "regression")
+"""Ways of painting that are judged one after the other, the first way of the first before all."""
 MADE_UP_SLICES = 20
 MIN_SLICES = 20
 """Slices of patients, not edits of them, that a component is judged on, at least."""
@@ -86,6 +90,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repaint-steps", type=int, default=SLOW)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--part", choices=PARTS, help="default: all of them")
     parser.add_argument("--work", type=Path, help="default: runs/ and the result's name")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--smoke", action="store_true", help="made-up heads, untrained networks")
@@ -108,6 +113,9 @@ def _start(arguments: argparse.Namespace) -> None:
             result = _smoke(arguments, Path(folder))
     else:
         result = _measure(arguments, FLOW_STEPS, DDIM_STEPS)
+    if arguments.part:
+        print(f"the part {arguments.part} is done")
+        return
     print(json.dumps(result["claims"], indent=1))
     if arguments.out or not arguments.smoke:
         records.write(result, arguments.out or records.RESULTS / f"{_name(arguments)}.json")
@@ -127,7 +135,7 @@ def _measure(
     from polyclinic.inpaint.painting import Settings
     from polyclinic.run.painter import WEIGHTS
     from polyclinic.run.painter_evaluation import variants as ways
-    from polyclinic.run.painter_evaluation.evaluation import Evaluation
+    from polyclinic.run.painter_evaluation.evaluation import SEGMENTER, Evaluation
     from polyclinic.run.painter_evaluation.inputs import read_splits
 
     splits = {
@@ -144,14 +152,20 @@ def _measure(
 
     flow: Painter = load_painter(arguments.flow / WEIGHTS)
     ddpm: Painter = load_painter(arguments.ddpm / WEIGHTS)
-    variants = [
-        *(diffusion(f"flow, {steps} steps", flow, steps) for steps in flow_steps),
-        ways.diffusion(MEAN, flow, Settings(mode="mean")),
-        *(diffusion(f"ddpm, DDIM-{steps}", ddpm, steps) for steps in ddim_steps),
-        ways.repainted(REPAINT, ddpm, arguments.repaint_steps, limit=arguments.slow_limit),
-        ways.regressor("regression", load_painter(arguments.regression / WEIGHTS)),
-        *ways.baselines(),
-    ]
+    few = [steps for steps in flow_steps if steps < ONCE]
+    parts = {
+        FEW: [
+            *(diffusion(f"flow, {steps} steps", flow, steps) for steps in few),
+            ways.diffusion(MEAN, flow, Settings(mode="mean")),
+            *ways.baselines(),
+        ],
+        MANY: [
+            *(diffusion(f"flow, {n} steps", flow, n) for n in flow_steps if n not in few),
+            *(diffusion(f"ddpm, DDIM-{steps}", ddpm, steps) for steps in ddim_steps),
+            ways.repainted(REPAINT, ddpm, arguments.repaint_steps, limit=arguments.slow_limit),
+        ],
+        PLAIN: [ways.regressor("regression", load_painter(arguments.regression / WEIGHTS))],
+    }
     config = Evaluation(
         arguments.flow,
         tuple(arguments.data),
@@ -169,7 +183,12 @@ def _measure(
     result = records.circumstances(PACKAGES, seed=arguments.seed)
     result |= {"notes": _notes(arguments)}
     work = arguments.work or Path("runs") / _name(arguments)
-    return result | _judged(config, variants, work, resume=arguments.resume)
+    judged = []
+    for name in [arguments.part] if arguments.part else PARTS:
+        if name != FEW:
+            config = replace(config, segmenter=arguments.segmenter or work / FEW / SEGMENTER)
+        judged.append(_judged(config, parts[name], work / name, resume=arguments.resume))
+    return result | _together(judged, config.seed) if not arguments.part else result
 
 
 def _notes(arguments: argparse.Namespace) -> list[str]:
@@ -184,8 +203,10 @@ def _notes(arguments: argparse.Namespace) -> list[str]:
     ]
 
 
-def _judged(config: Any, variants: Sequence[Any], work: Path, *, resume: bool) -> dict[str, Any]:
-    """All variants on the same edits: tables, claims, and components that are not part of them."""
+def _judged(
+    config: Any, variants: Sequence[Any], work: Path, *, resume: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The results of some ways of painting, and their rows."""
     from polyclinic.report.painting import write_painting_report
     from polyclinic.run.painter_evaluation.evaluation import evaluate_variants
     from polyclinic.run.painter_evaluation.inputs import read_inputs
@@ -197,18 +218,31 @@ def _judged(config: Any, variants: Sequence[Any], work: Path, *, resume: bool) -
     inputs = read_inputs(
         config.painter, config.data, config.order, config.split, tell, phantoms=config.phantoms
     )
-    path = evaluate_variants(
-        config, inputs, variants, work, references=(MEAN,), resume=resume, tell=tell
-    )
+    resume = resume and work.exists()  # a part that was not reached begins
+    path = evaluate_variants(config, inputs, variants, work, resume=resume, tell=tell)
     write_painting_report(work)
-    found = json.loads(path.read_text(encoding="utf-8"))
     rows = [row for record in records.whole_rows(work / "metrics.jsonl") for row in record["rows"]]
-    parts = components(found["tables"], rows)
-    kept = ("painter", "data", "split", "patients", "edits", "variants", "encoder", "segmenter",
-            "environment", "tables")  # fmt: skip
-    return {name: found[name] for name in kept} | {
+    return json.loads(path.read_text(encoding="utf-8")), rows
+
+
+def _together(
+    judged: Sequence[tuple[dict[str, Any], list[dict[str, Any]]]], seed: int
+) -> dict[str, Any]:
+    """All parts as one: tables, claims, and components that are not part of them."""
+    from polyclinic.run.painter_evaluation.evaluation import tables_of
+    from polyclinic.run.painter_evaluation.measure import REAL
+
+    first, rows = judged[0]
+    for _, more in judged[1:]:
+        rows = rows + [row for row in more if row["variant"] != REAL]
+    tables = tables_of(rows, seed, (MEAN,))
+    parts = components(tables, rows)
+    kept = ("painter", "data", "split", "patients", "edits", "encoder", "segmenter", "environment")
+    return {name: first[name] for name in kept} | {
+        "variants": [variant for found, _ in judged for variant in found["variants"]],
+        "tables": tables,
         "components": parts,
-        "claims": _claims(found["tables"], parts),
+        "claims": _claims(tables, parts),
     }
 
 

@@ -104,12 +104,11 @@ def evaluate_variants(
     variants: Sequence[Variant],
     out: Path,
     *,
-    references: Sequence[str] = (),
     resume: bool = False,
     tell: Tell = silent,
 ) -> Path:
     """As `evaluate_painter`, for any variants: all paint the same edits. The first is the one that
-    the others are compared with, and so are those of `references`."""
+    the others are compared with."""
     names = [variant.name for variant in variants]
     if len(set(names)) < len(names) or not names:
         raise ConfigError(f"variants: expected names that differ, got {', '.join(names) or 'none'}")
@@ -128,11 +127,16 @@ def evaluate_variants(
             )
             told(Progress("evaluate", 0.0, message=_planned(edits, inputs, variants)))
             rows, pictures = _measured(directory, edits, variants, judges, told)
-            made = tables(rows, derive(config.seed, "bootstrap") % 2**32, references)
             results = _results(config, inputs, variants, edits, judges)
-            return directory.write_json(
-                "results.json", results | {"tables": made, "pictures": pictures}
-            )
+            results |= {"tables": tables_of(rows, config.seed), "pictures": pictures}
+            return directory.write_json("results.json", results)
+
+
+def tables_of(
+    rows: Sequence[Row], seed: int, references: Sequence[str] = ()
+) -> dict[str, list[dict[str, Any]]]:
+    """The tables of an evaluation with that seed; see `tables.tables`."""
+    return tables(rows, derive(seed, "bootstrap") % 2**32, references)
 
 
 def _segmenter(
