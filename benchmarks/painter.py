@@ -12,9 +12,10 @@ slowest two paint only the first edits (`--slow-limit`); differences are taken e
 are fair. Only ways that take at most 10 steps paint with several seeds, to see how samples differ.
 `--made-up` does it on the made-up heads that the runs held out instead: they show all four
 sequences and all three components. `--work` keeps every row, the segmenter and a report of each
-part; `--resume` goes on with it. `--part` paints one part alone, `flow` being the first, and
-`diffusion` (many steps) and `regression` the others: they can run at the same time, and a last call
-without it makes the tables.
+part; `--resume` goes on with it. `--part` paints one part alone: `flow`, `diffusion` (many steps)
+or `regression`. They can run at the same time, if `--segmenter` names one or `flow` has trained it;
+their seconds can be compared only if all ran alone, or all beside another. A last call with
+`--resume` and without `--part` makes the tables.
 
 Claims, each a key under `claims`: 4 steps are within 5 % of 50 in KID and PSNR; they are ten times
 as fast as DDIM-50 at no worse KID and PSNR; the mean beats biharmonic, Telea and the regression in

@@ -10,7 +10,7 @@ is the root mean square difference to the truth in the region, intensities from 
 `difference` that of two samples with different noise. For a sampler that draws from the true
 distribution the two are equal, as the truth is one more draw from it; the mean of that distribution
 has an error smaller by the square root of 2. `painter_settings.py` chooses by what is painted in
-whole slices; this shows why many steps went wrong.
+whole slices; this shows what many steps do at low levels.
 """
 
 import argparse

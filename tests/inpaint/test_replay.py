@@ -116,6 +116,15 @@ def test_a_record_without_levels_has_those_of_its_time(
         replay(first.sidecar, one, tmp_path / "three")
 
 
+def test_a_record_without_the_lowest_level_alone(painter, tmp_path, write_png):
+    path, chosen = write_png(tmp_path / "a.png"), Settings(steps=2, power=3.0, lowest=0.0)
+    (first,) = edit_file(painter, path, BOX, tmp_path / "one", chosen)
+    record = json.loads(first.sidecar.read_text())
+    del record["settings"]["lowest"]
+    first.sidecar.write_text(json.dumps(record))
+    assert replay(first.sidecar, painter, tmp_path / "two").provenance == first.provenance
+
+
 def test_a_replay_has_as_many_threads_as_the_edit_had(painter, tmp_path, monkeypatch, write_nifti):
     path, used = write_nifti(tmp_path / "a.nii"), []
 

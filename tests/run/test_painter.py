@@ -177,9 +177,29 @@ def _stopped(*_: object) -> None:
 def test_who_was_trained_on_before_is_not_held_out(config, folder, tmp_path):
     first = train_painter(config, tmp_path / "first")
     other_split = replace(config, start_from=first, split_seed=1)
-    with pytest.raises(DataError, match=r"trained on cases that are held out here \(PHANTOM_"):
+    with pytest.raises(DataError, match=r"trained on patients who are held out here \(PHANTOM_"):
         train_painter(other_split, tmp_path / "second")
     train_painter(replace(other_split, split_seed=0), tmp_path / "second")  # the same split
+
+
+def test_another_scan_of_who_was_trained_on_before_is_not_held_out(config, tmp_path):
+    """Patients count, not the names of cases."""
+    weights, splits = tmp_path / "w.safetensors", {"val": [], "test": []}
+    began = replace(config, start_from=weights)
+    (tmp_path / "splits.json").write_text(
+        json.dumps({"train": ["a/BraTS-GLI-00007-000", "X_1_painted-00003"], "val": [], "test": []})
+    )
+    for held_out, who in (("BraTS-GLI-00007-001", "BraTS-GLI-00007"), ("X_1", "X_1")):
+        with pytest.raises(DataError, match=rf"held out here \({who}\); leave out all"):
+            module._nobody_seen_before(began, splits | {"test": [held_out]}, silent)
+    module._nobody_seen_before(began, splits | {"test": ["BraTS-GLI-00008-000"]}, silent)
+
+
+def test_a_painter_that_does_not_say_whom_it_was_trained_on(config, tmp_path):
+    told = []
+    began = replace(config, start_from=tmp_path / "w.safetensors")
+    module._nobody_seen_before(began, {"val": ["X_1"], "test": []}, told.append)
+    assert "no splits.json beside it" in told[0].message
 
 
 def test_a_painter_of_another_size_is_no_start(config, tmp_path, monkeypatch):

@@ -145,7 +145,8 @@ OBJECTIVES: Mapping[ObjectiveName, Objective] = {
         draw_noise=_flow_noise,
         estimate=lambda output, _, __: output,
         loss=_flow_loss,
-        levels=Levels(power=3.0, lowest=LEAST_LEVEL),  # benchmarks/painter_settings.py
+        # benchmarks/painter_settings.py and painter_levels.py
+        levels=Levels(power=3.0, lowest=LEAST_LEVEL),
     ),
     "ddpm": Objective(
         name="ddpm",

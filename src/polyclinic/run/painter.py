@@ -22,7 +22,7 @@ import numpy as np
 
 from polyclinic import __version__
 from polyclinic.data.dataset import SPLITS, Finding, Item, Split
-from polyclinic.data.patients import patients_of, real_case, same_names
+from polyclinic.data.patients import patient_of, patients_of, real_case, same_names
 from polyclinic.data.splits import split_items
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.cases import (
@@ -114,7 +114,7 @@ def train_painter(
             split = split_cases(cases, config)
             chosen = {name: [cases[row] for row in split[name]] for name in SPLITS}
             splits: dict[str, list[str]] = {n: [case.key for case in chosen[n]] for n in SPLITS}
-            _nobody_seen_before(config, splits)
+            _nobody_seen_before(config, splits, told)
             _keep_splits(directory, splits)
             return _train(directory, chosen, told)
 
@@ -204,18 +204,32 @@ def _keep_splits(directory: RunDirectory[PainterRun], splits: dict[str, list[str
     directory.write_json("splits.json", splits)
 
 
-def _nobody_seen_before(config: PainterRun, splits: dict[str, list[str]]) -> None:
-    """`DataError` where a case that would be held out is one that the painter to start from was
+def _nobody_seen_before(config: PainterRun, splits: dict[str, list[str]], tell: Tell) -> None:
+    """`DataError` where a patient who would be held out is one that the painter to start from was
     trained on: it would seem to know patients that it never saw. Made-up heads are nobody's."""
-    before = splits_beside(config.start_from) if config.start_from else None
+    if config.start_from is None:
+        return
+    before = splits_beside(config.start_from)
+    if before is None:
+        message = (
+            f"{config.start_from}: no splits.json beside it, so nobody can tell whether patients "
+            "who are held out here were trained on"
+        )
+        tell(Progress("prepare", 0.0, message=message))
+        return
+
+    def patient(key: str) -> str:
+        return patient_of(key, config.patient_pattern)
+
     held_out = [key for key in (*splits["val"], *splits["test"]) if not key.startswith(MADE_UP)]
-    known = same_names(map(real_case, held_out), before["train"] if before else [])
+    trained = [patient(key) for key in before["train"] if not key.startswith(MADE_UP)]
+    known = same_names(map(patient, held_out), trained)
     if seen := sorted(name for name, found in known.items() if found):
         more = f" and {len(seen) - SHOWN} more" if len(seen) > SHOWN else ""
         raise DataError(
-            f"{config.start_from}: was trained on cases that are held out here "
-            f"({', '.join(seen[:SHOWN])}{more}); leave them out with --leave-out, or train from "
-            "the beginning"
+            f"{config.start_from}: was trained on patients who are held out here "
+            f"({', '.join(seen[:SHOWN])}{more}); leave out all that its splits.json names under "
+            "`train` with --leave-out, or train without --start-from"
         )
 
 
