@@ -104,6 +104,10 @@ def _arguments() -> argparse.Namespace:
     missing = None in (arguments.flow, arguments.ddpm, arguments.regression)
     if missing and not arguments.smoke and not arguments.table:
         parser.error("--flow, --ddpm and --regression are required (or --smoke)")
+    if arguments.made_up and arguments.data:
+        parser.error("--made-up takes no DATA: it judges on the made-up heads of the runs")
+    if arguments.part and arguments.smoke:
+        parser.error("--smoke does all parts: leave out --part")
     return arguments
 
 

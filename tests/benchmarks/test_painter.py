@@ -2,6 +2,8 @@
 
 import painter
 import painter_tables
+from polyclinic.run.painter_evaluation import evaluation
+from polyclinic.run.painter_evaluation.measure import REAL
 
 
 def row(slice_, sequence, *shown, variant=painter.LEAD, case="a"):
@@ -50,6 +52,29 @@ def test_slices_count_once_and_what_is_left_out_says_why():
     why = "the segmenter's Dice on the real slices is 0.10; expected 0.5"
     assert found["enhancing, exact"]["left_out"] == why
     assert found["core, exact"]["dice_ratio"] == 0.9
+
+
+def test_parts_are_put_together_and_real_slices_count_once(monkeypatch):
+    def part(*names):
+        kept = ("painter", "data", "split", "patients", "edits", "encoder", "segmenter",
+                "environment")  # fmt: skip
+        found = {name: name for name in kept} | {"variants": [{"name": name} for name in names]}
+        return found, [row(0, "t2f", variant=name) for name in (REAL, *names)]
+
+    seen = []
+
+    def tables_of(rows, seed, references):
+        seen.extend(one["variant"] for one in rows)
+        assert (seed, references) == (7, (painter.MEAN,))
+        names = ("infill", "features", "time", "seams", "diversity", "containment", "components",
+                 "differences")  # fmt: skip
+        return {name: [] for name in names}
+
+    monkeypatch.setattr(evaluation, "tables_of", tables_of)
+    result = painter._together([part(painter.LEAD, "a"), part("b")], 7)
+    assert seen == [REAL, painter.LEAD, "a", "b"]
+    assert [one["name"] for one in result["variants"]] == [painter.LEAD, "a", "b"]
+    assert result["claims"]["seams"] is None
 
 
 def test_few_steps_are_as_good_where_psnr_and_kid_are_within_5_percent():
