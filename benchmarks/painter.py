@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import painter_tables
+import painter_untrained
 import records
 from polyclinic.errors import ConfigError, PolyclinicError
 from polyclinic.run.directory import read_json
@@ -357,26 +358,17 @@ def _holds(*conditions: tuple[float, bool]) -> bool | None:
 
 def _smoke(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Everything once, on made-up heads, with a network that took one step."""
-    from polyclinic.data.phantoms import brain
-    from polyclinic.data.phantoms.layouts import write_cases
     from polyclinic.inpaint import cases
     from polyclinic.inpaint.objectives import OBJECTIVES
     from polyclinic.inpaint.painter import load_painter, save_painter
-    from polyclinic.inpaint.training import PaintPlan
-    from polyclinic.run.painter import PainterRun, train_painter
+    from polyclinic.run.painter import WEIGHTS
 
     cases.PHANTOM_SIDE, cases.PHANTOM_SLICES = 48, 3
-    write_cases(folder / "cases", brain.generate(5, size=48, slices=3))
-    run = PainterRun(
-        (folder / "cases",), phantoms=6, test_share=0.4, plan=PaintPlan(steps=1, batch_size=2)
-    )
-    painter = load_painter(train_painter(run, folder / "flow"))
-    arguments.flow = folder / "flow"
+    arguments.flow = painter_untrained.train(folder, phantoms=6, test_share=0.4)
+    painter = load_painter(arguments.flow / WEIGHTS)
     for name in ("ddpm", "regression"):  # the same weights: only their use differs
         shutil.copytree(arguments.flow, folder / name)
-        save_painter(
-            replace(painter, objective=OBJECTIVES[name]), folder / name / "painter.safetensors"
-        )
+        save_painter(replace(painter, objective=OBJECTIVES[name]), folder / name / WEIGHTS)
         setattr(arguments, name, folder / name)
     arguments.work, arguments.max_slices, arguments.samples = folder / "work", 1, 2
     arguments.repaint_steps, arguments.slow_limit = 2, 1

@@ -14,12 +14,12 @@ whole slices; this shows what many steps do at low levels.
 """
 
 import argparse
-import dataclasses
 import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import painter_untrained
 import records
 
 SEED = 0
@@ -42,7 +42,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.smoke:
         with tempfile.TemporaryDirectory() as folder:
-            result = _measure(_untrained(Path(folder)), (2,), batches=1)
+            result = _measure(painter_untrained.train(Path(folder)), (2,), batches=1)
     elif arguments.run is None:
         parser.error("RUN is required (or --smoke)")
     else:
@@ -58,11 +58,8 @@ def _measure(run: Path, steps: tuple[int, ...], batches: int) -> dict[str, Any]:
     from polyclinic.run.painter_evaluation.inputs import read_inputs
 
     inputs = read_inputs(run, (), "auto", "val")
-    untouched = dataclasses.replace(
-        Views(), dropped=0.0, contrast=0.0, gamma=0.0, brightness=0.0, blemish=0.0
-    )
     config = inputs.painter.network.config
-    crops = Crops(inputs.held_out, config, SEED, untouched, Mixture())
+    crops = Crops(inputs.held_out, config, SEED, Views().plain(), Mixture())
     drawn = [crops.batch(number, CROPS) for number in range(batches)]
     rows = []
     for count in steps:
@@ -104,18 +101,6 @@ def _distances(painter: Any, drawn: list[Any], steps: int, levels: Any) -> dict[
         squares["difference"] += float(((one - other).square() * fill).sum())
         pixels += float(fill.sum())
     return {name: round((value / pixels) ** 0.5, 4) for name, value in squares.items()}
-
-
-def _untrained(folder: Path) -> Path:
-    from polyclinic.data.phantoms import brain
-    from polyclinic.data.phantoms.layouts import write_cases
-    from polyclinic.inpaint.training import PaintPlan
-    from polyclinic.run.painter import PainterRun, train_painter
-
-    write_cases(folder / "cases", brain.generate(5, size=48, slices=3))
-    run = PainterRun((folder / "cases",), plan=PaintPlan(steps=1, batch_size=2))
-    train_painter(run, folder / "flow")
-    return folder / "flow"
 
 
 if __name__ == "__main__":

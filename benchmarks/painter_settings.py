@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import painter_untrained
 import records
 
 SEED = 0
@@ -203,16 +204,9 @@ def _numbers(tables: Mapping[str, Sequence[dict[str, Any]]], variant: str) -> di
 
 def _smoke(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Everything once, on made-up heads, with a network that took one step."""
-    from polyclinic.data.phantoms import brain
-    from polyclinic.data.phantoms.layouts import write_cases
-    from polyclinic.inpaint.training import PaintPlan
-    from polyclinic.run.painter import PainterRun, train_painter
-
     globals().update(SMOKE)
-    write_cases(folder / "cases", brain.generate(5, size=48, slices=3))
-    run = PainterRun((folder / "cases",), plan=PaintPlan(steps=1, batch_size=2))
-    train_painter(run, folder / "flow")
-    arguments.run, arguments.work, arguments.max_slices = folder / "flow", folder / "work", 1
+    arguments.run = painter_untrained.train(folder)
+    arguments.work, arguments.max_slices = folder / "work", 1
     return _choose(arguments, segmenter_steps=1)
 
 

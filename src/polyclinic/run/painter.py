@@ -195,10 +195,9 @@ def _keep_splits(directory: RunDirectory[PainterRun], splits: dict[str, list[str
             if was.get(key) != now.get(key)
         ]
         if differing:
-            more = f" and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
             raise DataError(
                 f"{directory.path / 'splits.json'}: the cases are no longer those that this run "
-                f"was begun with ({'; '.join(differing[:SHOWN])}{more}); restore the data, or "
+                f"was begun with ({_first(differing, '; ')}); restore the data, or "
                 "train anew with another --out"
             )
     directory.write_json("splits.json", splits)
@@ -225,12 +224,17 @@ def _nobody_seen_before(config: PainterRun, splits: dict[str, list[str]], tell: 
     trained = [patient(key) for key in before["train"] if not key.startswith(MADE_UP)]
     known = same_names(map(patient, held_out), trained)
     if seen := sorted(name for name, found in known.items() if found):
-        more = f" and {len(seen) - SHOWN} more" if len(seen) > SHOWN else ""
         raise DataError(
             f"{config.start_from}: was trained on patients who are held out here "
-            f"({', '.join(seen[:SHOWN])}{more}); leave out all that its splits.json names under "
+            f"({_first(seen, ', ')}); leave out all that its splits.json names under "
             "`train` with --leave-out, or train without --start-from"
         )
+
+
+def _first(names: Sequence[str], between: str) -> str:
+    """The first `SHOWN` of some names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return between.join(names[:SHOWN]) + more
 
 
 def count_patients(cases: Iterable[Case]) -> int:
@@ -257,15 +261,12 @@ def _train(directory: RunDirectory[PainterRun], cases: dict[Split, list[Case]], 
     config, plan = directory.config, directory.config.plan
     trainer = Trainer(cases["train"], plan)
     start = load_painter(config.start_from) if config.start_from else None
-    if start:
-        trainer.start_from(start.network)
     checkpoint = directory.path / "checkpoint.safetensors"
     if checkpoint.exists():
         trainer.resume(checkpoint)
-    plain = dataclasses.replace(
-        plan.views, dropped=0.0, contrast=0.0, gamma=0.0, brightness=0.0, blemish=0.0
-    )
-    held_out = Crops(cases["val"], trainer.config, plan.seed, plain, plan.mixture)
+    elif start:
+        trainer.start_from(start.network)
+    held_out = Crops(cases["val"], trainer.config, plan.seed, plan.views.plain(), plan.mixture)
     batches = [held_out.batch(-1 - n, plan.batch_size) for n in range(VALIDATION_BATCHES)]
     began, done_before = time.perf_counter(), trainer.step
     while trainer.step < plan.steps:
