@@ -9,22 +9,25 @@ DATA are folders of patients as in BraTS whose names are like TCGA_DU_5849: the 
 hospital. A segmenter is trained on 5, 10, 20 or all patients of all hospitals but one, and judged
 on all patients of that one; each hospital is left out in turn. What it trains on beside the real
 slices is what is compared: nothing (`none`), random views (`geometric`, part of all others too;
-once with a third of the steps and once with twice as many, `geometric-brief` and `geometric-long`,
-as few slices may be learnt by heart), tumours of the same few patients pasted into each other
-(`carvemix`), or painted into each other's tumour-free slices (`painted`), and variants of the last.
+once with a third of the steps, `geometric-brief`, as few slices may be learnt by heart), tumours of
+the same few patients pasted into each other (`carvemix`), or painted into each other's tumour-free
+slices (`painted`), and variants of the last.
 
 The painter must not have seen the hospital that is left out. One is needed for each:
 
     polyclinic inpaint train DATA --leave-out 'TCGA_DU_*' --out runs/painter-without-DU
 
-and so for the other hospitals, then `--painter DU=runs/painter-without-DU`. It has seen more
-patients of the training hospitals than a segmenter of 5, 10 or 20 has: the study asks what a
-painter is worth that somebody else trained on theirs, not what 5 patients are worth alone.
+and so for the other hospitals, then `--painter DU=runs/painter-without-DU`. With the painters of
+some hospitals only, the cells of those are computed; the result is written once all are there. A
+painter has seen more patients of the training hospitals than a segmenter of 5, 10 or 20 has: the
+study asks what a painter is worth that somebody else trained on theirs, not what 5 patients are
+worth alone.
 
 `--phase choose` picks the best remedy for each hospital left out, on patients of the others whom
-its painter was not fitted to. `--phase test` judges the main arms and the chosen one on the
-hospitals left out, once; the claim stands or falls with the chosen one. Both write a record after
-each cell and go on with it if they are killed; both say first how long they will take.
+its painter was not fitted to; beside the remedies stands `geometric-long`, with twice the steps, to
+show whether the reference is trained to its end. `--phase test` judges the main arms and the chosen
+one on the hospitals left out, once; the claim stands or falls with the chosen one. Both write a
+record after each cell and go on with it if they are killed; both say first how long they will take.
 
 Primary: Dice of the whole tumour in the volume of a patient, mean over patients. Intervals draw
 patients. All patients of the hospitals left out count alike, so a large hospital counts more;
@@ -47,16 +50,16 @@ import scarcity_tables
 from polyclinic.errors import ConfigError, PolyclinicError
 from polyclinic.run.directory import read_json
 from scarcity_arms import ARMS, LONG, MAIN, PAINTED, RARE, REFERENCE, REMEDIES
-from scarcity_cells import PLAN, Study, cases_of, estimate, open_records, painter_of, run
+from scarcity_cells import PLAN, Study, cases_of, estimate, painter_of, run
 from scarcity_patients import (
     ALL,
     Group,
     StudyPainter,
     by_hospital,
     choosing_groups,
-    describe,
     testing_groups,
 )
+from scarcity_records import about_of, open_records, read_chosen, write_chosen
 from scarcity_summary import (
     CHOSEN,
     choose,
@@ -64,10 +67,8 @@ from scarcity_summary import (
     gains,
     imbalance,
     only,
-    read_chosen,
     scores,
     table,
-    write_json,
 )
 
 SEED = 0
@@ -101,7 +102,7 @@ def _arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--phase", choices=("choose", "test"), default="choose")
     parser.add_argument(
         "--painter", action="append", default=[], metavar="HOSPITAL=RUN",
-        help="the run of a painter that has not seen HOSPITAL; one for each hospital",
+        help="the run of a painter that has not seen HOSPITAL; one for each hospital to study now",
     )  # fmt: skip
     parser.add_argument("--work", type=Path, default=Path("runs/scarcity"), help="records go here")
     parser.add_argument("--out", type=Path, help="default benchmarks/results/scarcity.json")
@@ -130,7 +131,7 @@ def _arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def _smoke(arguments: argparse.Namespace) -> None:
-    """Both phases on made-up patients, in this process."""
+    """Both phases on made-up patients, one hospital after another, in this process."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         names = scarcity_made_up.write_patients(folder / "data")
@@ -141,35 +142,29 @@ def _smoke(arguments: argparse.Namespace) -> None:
         words += ["--remedies", *arguments.remedies]
         for hospital in scarcity_made_up.HOSPITALS:
             scarcity_made_up.write_painter(folder / hospital, names, hospital)
-            words += ["--painter", f"{hospital}={folder / hospital}"]
-        for phase in ("choose", "test"):
-            _start(_arguments([*words, "--phase", phase]))
+            painter = ["--painter", f"{hospital}={folder / hospital}"]
+            for phase in ("choose", "test"):
+                _start(_arguments([*words, *painter, "--phase", phase]))
     print("a smoke test trains next to nothing: its figures say nothing about the claim")
 
 
 def _start(arguments: argparse.Namespace) -> None:
-    began = time.perf_counter()
     if arguments.data is None:
         raise ConfigError("expected the folder of patients; see --help")
     _check_sizes(arguments)
-    runs = _painter_runs(arguments.painter)
     patients = by_hospital(cases_of(arguments.data))
-    if runs.keys() != patients.keys():
-        raise ConfigError(
-            f"--painter: expected one for each of the hospitals {', '.join(patients)}, got "
-            f"{', '.join(sorted(runs)) or 'none'}"
-        )
-    painters = {name: painter_of(runs[name], name) for name in patients}
+    runs = _painter_runs(arguments.painter, list(patients))
+    painters = {name: painter_of(run, name) for name, run in runs.items()}
     study = Study(
         data=arguments.data,
-        painters=tuple(sorted(runs.items())),
+        painters=tuple(runs.items()),
         precision=_precision(arguments.work),
         plan=dataclasses.replace(PLAN, steps=arguments.steps, batch_size=arguments.batch_size),
         edits=arguments.edits,
         paint_steps=arguments.paint_steps,
     )
     phase = _choose if arguments.phase == "choose" else _test
-    phase(arguments, study, patients, painters, began)
+    phase(arguments, study, patients, painters)
 
 
 def _choose(
@@ -177,7 +172,6 @@ def _choose(
     study: Study,
     patients: dict[str, tuple[str, ...]],
     painters: dict[str, StudyPainter],
-    began: float,
 ) -> None:
     """Pick a remedy for each hospital left out, without a look at it."""
     about = study.as_dict(painters)
@@ -189,13 +183,10 @@ def _choose(
     cells = _cells(arguments, study, groups, arguments.work / "choose.jsonl", about)
     if arguments.estimate:
         return
-    chosen = choose(cells, candidates, list(patients))
-    write_json(
-        arguments.work / "chosen.json",
-        {"study": about, "chosen": chosen, "seconds": round(time.perf_counter() - began)},
-    )
+    chosen = choose(cells, candidates, list(painters))
+    write_chosen(arguments.work / "chosen.json", about, chosen)
     for hospital, record in chosen.items():
-        print(f"without {hospital}: {record['arm']}, {100 * max(record['gains'].values()):+.1f}")
+        print(f"without {hospital}: {record['arm']}, {100 * record['gains'][record['arm']]:+.1f}")
 
 
 def _test(
@@ -203,36 +194,45 @@ def _test(
     study: Study,
     patients: dict[str, tuple[str, ...]],
     painters: dict[str, StudyPainter],
-    began: float,
 ) -> None:
     """Judge the main arms and what was chosen on the hospitals left out; write the result."""
+    began = time.perf_counter()
     about = study.as_dict(painters)
     chosen = read_chosen(arguments.work / "chosen.json", about)
+    if waiting := [name for name in painters if name not in chosen]:
+        raise ConfigError(
+            f"no remedy is chosen for {', '.join(waiting)}; run --phase choose with their painters"
+        )
+    remedies = {name: record["arm"] for name, record in chosen.items()}
     arms = {
         hospital: {
-            size: (*MAIN, *{chosen[hospital]} - set(MAIN))
-            + ((RARE,) if size in arguments.rare_sizes else ())
+            size: (*MAIN, *{remedy} - set(MAIN)) + ((RARE,) if size in arguments.rare_sizes else ())
             for size in arguments.sizes
         }
-        for hospital in patients
+        for hospital, remedy in remedies.items()
     }
     groups = testing_groups(patients, arguments.sizes, arguments.seeds, arms)
-    cells = _cells(arguments, study, groups, arguments.work / "test.jsonl", about)
+    path = arguments.work / "test.jsonl"
+    own = [group for group in groups if group.hospital in painters]
+    cells = _cells(arguments, study, own, path, about)
     if arguments.estimate:
+        return
+    missing = {g.hospital for g in groups for arm in g.arms if g.unit(arm) not in cells}
+    if missing := sorted(missing | (patients.keys() - chosen.keys())):
+        print(f"still to be studied: {', '.join(missing)}; the result is written after the last")
         return
     everyone = sum(map(len, patients.values()))
     available = {name: everyone - len(own) for name, own in patients.items()}
     names = (*MAIN, CHOSEN, RARE)
     whole = [
-        table(cells, patients, available, size, arguments.seeds, names, chosen)
+        table(cells, patients, available, size, arguments.seeds, names, remedies)
         for size in arguments.sizes
     ]
     each = [only(one, patients, hospital) for one in whole for hospital in patients]
     found = gains([*whole, *each], SEED)
     result = records.circumstances(PACKAGES, seed=SEED) | {
         "painters_have_seen_more": NOTE,
-        "painters": describe(painters),
-        "study": about,
+        "study": about_of(path),
         "seeds": arguments.seeds,
         "patients": {name: len(own) for name, own in patients.items()},
         "chosen": chosen,
@@ -276,14 +276,20 @@ def _cells(
     return open_records(path, about)
 
 
-def _painter_runs(given: list[str]) -> dict[str, Path]:
+def _painter_runs(given: list[str], hospitals: list[str]) -> dict[str, Path]:
+    """Run directories by hospital, in the order of `hospitals`."""
     runs = {}
     for word in given:
         hospital, equals, path = word.partition("=")
         if not equals or not hospital or not path:
             raise ConfigError(f"--painter: expected HOSPITAL=RUN, got {word!r}")
         runs[hospital] = Path(path)
-    return runs
+    if not runs or not runs.keys() <= set(hospitals):
+        raise ConfigError(
+            f"--painter: expected one for each of the hospitals {', '.join(hospitals)}, or for "
+            f"some of them, got {', '.join(sorted(runs)) or 'none'}"
+        )
+    return {name: runs[name] for name in hospitals if name in runs}
 
 
 def _check_sizes(arguments: argparse.Namespace) -> None:
@@ -299,8 +305,8 @@ def _precision(work: Path) -> str:
     from polyclinic.models.device import precision
 
     for path in (work / "choose.jsonl", work / "test.jsonl"):
-        if path.is_file() and (first := path.read_text(encoding="utf-8").partition("\n")[0]):
-            return str(json.loads(first)["study"]["precision"])
+        if path.is_file():
+            return str(about_of(path)["precision"])
     return str(precision()).removeprefix("torch.")
 
 

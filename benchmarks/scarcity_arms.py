@@ -86,8 +86,8 @@ ARMS: Mapping[str, Arm] = {
     "painted-again": replace(_PAINTED, recipe=Recipe(again=True)),
     RARE: replace(_PAINTED, recipe=Recipe(balance="component")),
 }
-MAIN = ("none", REFERENCE, BRIEF, LONG, "carvemix", PAINTED)
-REMEDIES = tuple(name for name in ARMS if name not in (*MAIN, RARE))
+MAIN = ("none", REFERENCE, BRIEF, "carvemix", PAINTED)
+REMEDIES = tuple(name for name in ARMS if name not in (*MAIN, LONG, RARE))
 
 
 @dataclass

@@ -1,16 +1,10 @@
-"""Training and judging the cells of the scarcity study, each written down as it is finished.
-
-The file of records is JSON lines: first what was asked for, then a cell a line. A study that was
-killed goes on after the last whole line.
-"""
+"""Training and judging the cells of the scarcity study, each written down as it is finished."""
 
 import concurrent.futures
 import dataclasses
-import fcntl
 import functools
 import json
 import multiprocessing
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,10 +21,10 @@ from polyclinic.inpaint.painting import Settings
 from polyclinic.inpaint.segmenter import Geometry, SegmentPlan, count_overlaps, train_segmenter
 from polyclinic.models.device import PRECISIONS, fixed_precision
 from scarcity_arms import ARMS, REFERENCE, Recipe, Workshop, painted, planned
-from scarcity_patients import Group, StudyPainter
+from scarcity_patients import Group, StudyPainter, describe
+from scarcity_records import append
 
 Record = dict[str, Any]
-Unit = tuple[str, int, int, str]
 PLAN = SegmentPlan(
     features=(8, 16, 32, 48, 64, 8), steps=600, batch_size=8, learning_rate=3e-3, patch=2
 )
@@ -53,7 +47,7 @@ class Study:
         """For the records, with what each arm is and how painting is set: weights by their digest,
         not by where they are."""
         about = dataclasses.asdict(self) | {"data": self.data.name}
-        about["painters"] = {name: painter.digest for name, painter in painters.items()}
+        about["painters"] = describe(painters)
         about["arms"] = {name: dataclasses.asdict(arm) for name, arm in ARMS.items()}
         about["painting"] = dataclasses.asdict(Settings())
         return dict(json.loads(json.dumps(about)))
@@ -74,61 +68,6 @@ def cases_of(data: Path) -> dict[str, Case]:
 def painter_of(run: Path, left_out: str) -> StudyPainter:
     """See `scarcity_patients.read_painter`; each process reads it once."""
     return scarcity_patients.read_painter(run, left_out)
-
-
-def open_records(path: Path, about: Record) -> dict[Unit, Record]:
-    """The cells that are done, by unit. Begins the file where it is new; torn lines are cut out.
-    Arms that were not known when it was begun are added to what it says of itself.
-
-    Raises `RunError` where the file was begun with other options, or is something else.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    whole = [line for line in lines if _is_whole(line)]
-    if not whole:
-        path.write_text(json.dumps({"study": about}) + "\n", encoding="utf-8")
-        return {}
-    if whole != lines:
-        path.write_text("".join(whole), encoding="utf-8")
-    first, *cells = [json.loads(line) for line in whole]
-    stored = first.get("study")
-    if not isinstance(stored, dict) or any("arm" not in cell for cell in cells):
-        raise RunError(f"{path}: holds no records of this study; choose another --work")
-    grown = _with_new_arms(stored, about)
-    if grown != stored:
-        stored = grown
-        path.write_text("".join([json.dumps({"study": stored}) + "\n", *whole[1:]]), "utf-8")
-    for key in sorted(stored.keys() | about.keys()):
-        was, now = stored.get(key), about.get(key)
-        while isinstance(was, dict) and isinstance(now, dict) and was != now:
-            inner = next(k for k in sorted(was.keys() | now.keys()) if was.get(k) != now.get(k))
-            key, was, now = f"{key}.{inner}", was.get(inner), now.get(inner)
-        if was != now:
-            raise RunError(
-                f"{path}: begun with {key} = {was}, now it is {now}; go on with the same options, "
-                "or begin a new study with another --work"
-            )
-    return {unit_of(cell): cell for cell in cells}
-
-
-def _with_new_arms(stored: Record, about: Record) -> Record:
-    """`stored` with the arms of `about` that it lacks; nothing else of it changes."""
-    if "arms" not in stored or "arms" not in about:
-        return stored
-    return stored | {"arms": about["arms"] | stored["arms"]}
-
-
-def _is_whole(line: str) -> bool:
-    """Whether a line was written to its end; a torn one is done again."""
-    try:
-        return isinstance(json.loads(line), dict) and line.endswith("\n")
-    except ValueError:
-        return False
-
-
-def unit_of(cell: Record) -> Unit:
-    """What a record is of, as `Group.unit`."""
-    return cell["hospital"], cell["patients"], cell["seed"], cell["arm"]
 
 
 def run(study: Study, groups: Sequence[Group], path: Path, workers: int) -> None:
@@ -191,15 +130,6 @@ def _stop_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
         raise RunError("the study that this process belongs to has ended")
-
-
-def append(path: Path, cell: Record) -> None:
-    """Add a line, whole, whoever else writes."""
-    with path.open("a", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(json.dumps(cell) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def workshop_of(study: Study, group: Group) -> Workshop:

@@ -150,15 +150,16 @@ def testing_groups(
 ) -> list[Group]:
     """Trained on patients of the other hospitals, judged on all patients of the one left out.
 
-    `arms` are those of each hospital and size.
+    `arms` are those of each hospital that is studied, by size.
     """
     groups: list[Group] = []
-    for left_out, judged in patients.items():
+    for left_out, own_arms in arms.items():
+        judged = patients[left_out]
         others = [key for name in patients if name != left_out for key in patients[name]]
         merged: dict[int, tuple[str, ...]] = {}  # 20 and all are the same where there are but 20
         for size in sizes:
             count = size_of(size, len(others))
-            merged[count] = tuple(dict.fromkeys((*merged.get(count, ()), *arms[left_out][size])))
+            merged[count] = tuple(dict.fromkeys((*merged.get(count, ()), *own_arms[size])))
         for count, own in merged.items():
             groups += _groups("test", left_out, others, judged, [str(count)], seeds, own)
     return groups

@@ -1,10 +1,8 @@
 """What the cells of the scarcity study say: Dice, paired gains, intervals, corrected p-values."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,7 @@ from polyclinic.evaluate.bootstrap import Estimate, cluster_weights, interval, p
 from polyclinic.evaluate.metrics import Predictions
 from polyclinic.evaluate.statistics import DECIMALS, holm, wilcoxon
 from polyclinic.inpaint.components import COMPONENTS
-from polyclinic.run.directory import read_json
-from scarcity_arms import BRIEF, LONG, PAINTED, RARE, REFERENCE
+from scarcity_arms import BRIEF, PAINTED, RARE, REFERENCE
 from scarcity_patients import ALL, size_of
 
 Record = dict[str, Any]
@@ -149,14 +146,14 @@ def claim(found: Sequence[Record]) -> Record:
 
     The remedy that was fixed before the test is judged. Shown beside it, without a verdict, are
     plain painting, as the better of two would be chosen on the test patients, and what a shorter
-    and a longer training are worth, by which the gain could be overstated.
+    training is worth, by which the gain could be overstated.
     """
     rows = [
         record
         for record in found
         if record["measure"] == "whole"
         and record["hospital"] == ALL
-        and record["arm"] in (PAINTED, CHOSEN, BRIEF, LONG)
+        and record["arm"] in (PAINTED, CHOSEN, BRIEF)
         and record["size"].isdigit()
         and int(record["size"]) <= CLAIM["patients_at_most"]
     ]
@@ -181,42 +178,23 @@ def imbalance(found: Sequence[Record], tables: Sequence[Table]) -> Record:
 
 def choose(cells: Cells, candidates: Sequence[str], hospitals: Sequence[str]) -> dict[str, Record]:
     """For each hospital left out, the candidate with the highest gain in whole-tumour Dice over
-    the reference: the mean over its draws and the patients that they were judged on."""
+    the reference: the mean over its draws and the patients that they were judged on. Gains are told
+    of all arms that were trained."""
     chosen: dict[str, Record] = {}
     for hospital in hospitals:
-        found = {}
-        for arm in candidates:
-            differences = []
-            for unit, cell in cells.items():
-                reference = cells.get((*unit[:3], REFERENCE))
-                if unit[0] == hospital and unit[3] == arm and reference is not None:
-                    differences.append(_mean_dice(cell) - _mean_dice(reference))
-            if differences:
-                found[arm] = float(np.mean(differences))
-        if not found:
+        differences: dict[str, list[float]] = {}
+        for unit, cell in cells.items():
+            reference = cells.get((*unit[:3], REFERENCE))
+            if unit[0] == hospital and unit[3] != REFERENCE and reference is not None:
+                gain = _mean_dice(cell) - _mean_dice(reference)
+                differences.setdefault(unit[3], []).append(gain)
+        found = {arm: float(np.mean(values)) for arm, values in sorted(differences.items())}
+        tried = [arm for arm in candidates if arm in found]
+        if not tried:
             raise RunError(f"no cell to choose a remedy for {hospital} by; run --phase choose")
-        chosen[hospital] = {"arm": max(found, key=lambda arm: found[arm]), "gains": found}
+        best = max(tried, key=lambda arm: found[arm])
+        chosen[hospital] = {"arm": best, "gains": found, "draws": len(differences[best])}
     return chosen
-
-
-def read_chosen(path: Path, about: Record) -> dict[str, str]:
-    """What `--phase choose` wrote; `RunError` where it did not, or with other options."""
-    if not path.is_file():
-        raise RunError(f"{path}: no remedy is chosen yet; run --phase choose first")
-    content = read_json(path)
-    if content.get("study") != about:
-        raise RunError(
-            f"{path}: chosen with other options or painters than these; run --phase choose with "
-            "the same ones, in another --work"
-        )
-    return {hospital: record["arm"] for hospital, record in content["chosen"].items()}
-
-
-def write_json(path: Path, content: Record) -> None:
-    """Write JSON, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(path)
 
 
 def _mean_dice(cell: Record) -> float:

@@ -13,6 +13,7 @@ import scarcity_arms
 import scarcity_cells
 import scarcity_made_up
 import scarcity_patients
+import scarcity_records
 import scarcity_summary
 from polyclinic.errors import ConfigError, DataError, RunError
 from polyclinic.inpaint.augment import REMOVED_MARGIN
@@ -66,10 +67,13 @@ def test_the_smoke_test_writes_a_whole_result(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "estimate: " in printed
     assert scarcity.NOTE in printed
+    assert "still to be studied: BB, CC; the result is written after the last" in printed
     result = json.loads(out.read_text())
     assert result["chosen"].keys() == set(HOSPITALS)
-    assert set(result["chosen"].values()) <= {"painted", "painted-filtered"}
-    assert result["painters"]["CC"]["fitted_to_patients"] == 6
+    for record in result["chosen"].values():
+        assert record["arm"] in ("painted", "painted-filtered")
+        assert record["gains"].keys() == {"painted", "painted-filtered", scarcity_arms.LONG}
+    assert result["study"]["painters"]["CC"]["fitted_to_patients"] == 6
     arms = {row["arm"] for row in result["scores"]}
     assert arms == {*scarcity_arms.MAIN, scarcity_summary.CHOSEN, scarcity_arms.RARE}
     assert {row["hospital"] for row in result["gains"]} == {"all", *HOSPITALS}
@@ -142,9 +146,9 @@ def test_a_study_that_was_killed_ends_alike(study, patients, painters, tmp_path,
     groups = scarcity_patients.choosing_groups(patients, painters, ["4"], 1, arms)[:1]
     about = study.as_dict(painters)
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
-    scarcity_cells.open_records(whole, about)
+    scarcity_records.open_records(whole, about)
     scarcity_cells.run(study, groups, whole, workers=0)
-    scarcity_cells.open_records(killed, about)
+    scarcity_records.open_records(killed, about)
     append = scarcity_cells.append
 
     def dies(path, cell):
@@ -158,31 +162,33 @@ def test_a_study_that_was_killed_ends_alike(study, patients, painters, tmp_path,
     monkeypatch.setattr(scarcity_cells, "append", append)
     with killed.open("a") as file:
         file.write('{"hospital": "AA", "pati')
-    done = scarcity_cells.open_records(killed, about)
+    done = scarcity_records.open_records(killed, about)
     assert {unit[3] for unit in done} == {REFERENCE, "painted-filtered"}
     missing = dataclasses.replace(groups[0], arms=("carvemix",))
     scarcity_cells.run(study, [missing], killed, workers=0)
-    ended = scarcity_cells.open_records(killed, about)
-    assert figures(ended) == figures(scarcity_cells.open_records(whole, about))
+    ended = scarcity_records.open_records(killed, about)
+    assert figures(ended) == figures(scarcity_records.open_records(whole, about))
 
 
 def test_records_of_another_study_are_refused(study, painters, tmp_path):
     path = tmp_path / "cells.jsonl"
     about = study.as_dict(painters)
-    scarcity_cells.open_records(path, about)
+    scarcity_records.open_records(path, about)
     with pytest.raises(RunError, match=r"begun with edits = 2, now it is 3"):
-        scarcity_cells.open_records(path, about | {"edits": 3})
+        scarcity_records.open_records(path, about | {"edits": 3})
     other = {**about["arms"], "painted": about["arms"]["painted"] | {"share": 0.4}}
     with pytest.raises(RunError, match=r"with arms\.painted\.share = 0\.5, now it is 0\.4; go on"):
-        scarcity_cells.open_records(path, about | {"arms": other})
+        scarcity_records.open_records(path, about | {"arms": other})
     with pytest.raises(RunError, match=r"begun with painting\.guidance = "):
-        scarcity_cells.open_records(path, about | {"painting": about["painting"] | {"guidance": 9}})
+        scarcity_records.open_records(
+            path, about | {"painting": about["painting"] | {"guidance": 9}}
+        )
     older = {name: value for name, value in about.items() if name not in ("arms", "painting")}
     with pytest.raises(RunError, match=r"begun with arms = {'none'"):
-        scarcity_cells.open_records(path, older)
+        scarcity_records.open_records(path, older)
     path.write_text('{"other": 1}\n')
     with pytest.raises(RunError, match=r"holds no records of this study"):
-        scarcity_cells.open_records(path, about)
+        scarcity_records.open_records(path, about)
 
 
 def test_records_may_get_more_arms(study, painters, tmp_path):
@@ -190,28 +196,46 @@ def test_records_may_get_more_arms(study, painters, tmp_path):
     about = study.as_dict(painters)
     arms = dict(about["arms"])
     del arms["painted-many"]
-    scarcity_cells.open_records(path, about | {"arms": arms})
+    scarcity_records.open_records(path, about | {"arms": arms})
     cell = {"hospital": "AA", "patients": 2, "seed": 0, "arm": "painted"}
-    scarcity_cells.append(path, cell)
+    scarcity_records.append(path, cell)
     for _ in range(2):
-        assert list(scarcity_cells.open_records(path, about)) == [("AA", 2, 0, "painted")]
+        assert list(scarcity_records.open_records(path, about)) == [("AA", 2, 0, "painted")]
         first, second = map(json.loads, path.read_text().splitlines())
         assert (first["study"], second) == (about, cell)
     with pytest.raises(RunError, match=r"begun with arms\.painted-many"):
-        scarcity_cells.open_records(path, about | {"arms": arms})
+        scarcity_records.open_records(path, about | {"arms": arms})
 
 
 def test_the_test_waits_for_a_choice(tmp_path):
     with pytest.raises(RunError, match=r"no remedy is chosen yet; run --phase choose first"):
-        scarcity_summary.read_chosen(tmp_path / "chosen.json", {})
-    scarcity_summary.write_json(tmp_path / "chosen.json", {"study": {"edits": 1}, "chosen": {}})
-    with pytest.raises(RunError, match=r"chosen with other options or painters"):
-        scarcity_summary.read_chosen(tmp_path / "chosen.json", {"edits": 2})
+        scarcity_records.read_chosen(tmp_path / "chosen.json", {})
+    about = {"edits": 1, "painters": {"AA": {"digest": "a"}}}
+    scarcity_records.write_chosen(tmp_path / "chosen.json", about, {"AA": {"arm": "painted"}})
+    with pytest.raises(RunError, match=r"begun with edits = 1, now it is 2"):
+        scarcity_records.read_chosen(tmp_path / "chosen.json", about | {"edits": 2})
+    other = about | {"painters": {"BB": {"digest": "b"}}}
+    scarcity_records.write_chosen(tmp_path / "chosen.json", other, {"BB": {"arm": "other"}})
+    chosen = scarcity_records.read_chosen(tmp_path / "chosen.json", other)
+    assert chosen == {"AA": {"arm": "painted"}, "BB": {"arm": "other"}}
+    other = about | {"painters": {"AA": {"digest": "c"}}}
+    with pytest.raises(RunError, match=r"begun with painters\.AA\.digest = a, now it is c"):
+        scarcity_records.write_chosen(tmp_path / "chosen.json", other, {"AA": {"arm": "other"}})
+
+
+@pytest.fixture(scope="module")
+def painted():
+    """Cases painted by the tests below, by recipe: they take long and are the same in all."""
+    return {}
+
+
+@pytest.fixture
+def workshop(study, some, painters, painted):
+    return scarcity_arms.Workshop(some, painters["BB"].open(), study.plan, 1, 3, (0,), painted)
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_every_arm_adds_what_it_says(study, some, painters, arm):
-    workshop = scarcity_arms.Workshop(some, painters["BB"].open(), study.plan, 1, 3, (0,))
+def test_every_arm_adds_what_it_says(some, workshop, arm):
     added = workshop.added(ARMS[arm])
     made = 3 * ARMS[arm].recipe.times
     expected = {"nothing": 0, "carvemix": 3, "painted": round(made * ARMS[arm].kept)}
@@ -222,9 +246,7 @@ def test_every_arm_adds_what_it_says(study, some, painters, arm):
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_all_arms_draw_the_same_share_of_tumour_free_slices(
-    study, some, painters, arm, monkeypatch
-):
+def test_all_arms_draw_the_same_share_of_tumour_free_slices(study, workshop, arm, monkeypatch):
     drawn = []
 
     def draw(cases, plan, *seed, weights=None):
@@ -233,8 +255,8 @@ def test_all_arms_draw_the_same_share_of_tumour_free_slices(
         return train_segmenter(cases[:1], study.plan, 0)
 
     monkeypatch.setattr(scarcity_arms, "train_segmenter", draw)
-    workshop = scarcity_arms.Workshop(some, painters["BB"].open(), study.plan, 1, 3, (0,))
     workshop.train(arm)
+    assert drawn
     for targets in drawn:
         shown = float((targets > 0).any(2).any(1).float().mean())
         assert shown == pytest.approx(study.plan.tumour_slices, abs=0.08)
@@ -379,7 +401,8 @@ def test_each_hospital_has_its_own_choice():
     ("words", "match"),
     [([], r"expected the folder of patients"),
      (["DATA", "--painter", "AA"], r"--painter: expected HOSPITAL=RUN, got 'AA'"),
-     (["DATA", "--painter", "AA=AA"], r"one for each of the hospitals AA, BB, CC, got AA"),
+     (["DATA"], r"one for each of the hospitals AA, BB, CC, or for some of them, got none"),
+     (["DATA", "--painter", "DD=AA"], r"of the hospitals AA, BB, CC, or for .*, got DD"),
      (["DATA", "--sizes", "5", "1"], r"sizes: expected numbers of patients, 2 or more, or all")],
 )  # fmt: skip
 def test_options_that_make_no_study(folder, monkeypatch, words, match):
@@ -398,11 +421,11 @@ def test_a_worker_whose_study_was_killed_adds_nothing(
 
     path, about = tmp_path / "cells.jsonl", study.as_dict(painters)
     groups = scarcity_patients.choosing_groups(patients, painters, ["4"], 1, (REFERENCE,))[:1]
-    scarcity_cells.open_records(path, about)
+    scarcity_records.open_records(path, about)
     monkeypatch.setattr(scarcity_cells.multiprocessing, "parent_process", Gone)
     with pytest.raises(RunError, match=r"the study that this process belongs to has ended"):
         scarcity_cells.run(study, groups, path, workers=0)
-    assert not scarcity_cells.open_records(path, about)
+    assert not scarcity_records.open_records(path, about)
 
 
 def test_a_long_tumour_is_painted_in_a_few_of_its_slices(some):
