@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
 from polyclinic.inpaint.cases import Case
@@ -15,6 +17,7 @@ from polyclinic.inpaint.placing import (
     REACH,
     SCATTER,
     deform_parts,
+    fitting_corners,
     frame_of,
     place_shape,
     shape_of,
@@ -134,6 +137,22 @@ def test_slices_follow_the_depth_of_the_head():
     assert {len(parts) for _, parts in placed(deep, shape, 10)} == {12}
     flat = head_case("c", slices=3)
     assert {len(parts) for _, parts in placed(flat, shape, 10)} == {1}
+
+
+@given(
+    arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)),
+    arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=4)),
+)
+def test_a_shape_fits_where_no_pixel_of_it_is_taken(free, footprint):
+    footprint[0, 0] = footprint[-1, -1] = True  # cut to its pixels, as footprints are
+    height, width = footprint.shape
+    expected = [
+        (row, column)
+        for row in range(free.shape[0] - height + 1)
+        for column in range(free.shape[1] - width + 1)
+        if free[row : row + height, column : column + width][footprint].all()
+    ]
+    assert list(map(tuple, fitting_corners(free, footprint))) == expected
 
 
 def test_a_head_that_shows_nothing_has_no_room():

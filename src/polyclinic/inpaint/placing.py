@@ -105,12 +105,14 @@ def place_shape(
         first = int(np.clip(round(middle[0] - depth / 2), least, least + slices - depth))
     margin = MARGIN if anywhere else max(MARGIN, shape.margin)
     free = _free(target, slice(first, first + depth), margin, removes)
+    if free.sum() < MIN_PIXELS / depth:
+        return None
     zoom = target.head_px / shape.head_px
     state = rng.bit_generator.state
     for shrink in SHRINKS:
         rng.bit_generator.state = state  # the same deformation, smaller
         deformed = deform_parts(parts, zoom * shrink, rng)
-        corners = _corners(free, np.any(deformed > 0, axis=0))
+        corners = fitting_corners(free, np.any(deformed > 0, axis=0))
         if not len(corners) or (deformed > 0).sum() < MIN_PIXELS:
             continue
         if anywhere:
@@ -164,14 +166,20 @@ def _depth(head: NDArray[np.bool_]) -> NDArray[np.float64]:
     return depth
 
 
-def _corners(free: NDArray[np.bool_], footprint: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Where the first row and column of `footprint` may lie so that all of it is in `free`."""
-    if footprint.shape[0] > free.shape[0] or footprint.shape[1] > free.shape[1]:
+def fitting_corners(free: NDArray[np.bool_], footprint: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Where the first row and column of `footprint` (h, w) may lie so that all of it is in `free`
+    (H, W): places (M, 2), in order of rows."""
+    rows, columns = (np.flatnonzero(free.any(axis=axis)) for axis in (1, 0))
+    if len(rows) == 0:
+        return np.empty((0, 2), np.intp)
+    first = rows[0], columns[0]
+    box = free[first[0] : rows[-1] + 1, first[1] : columns[-1] + 1]
+    if footprint.shape[0] > box.shape[0] or footprint.shape[1] > box.shape[1]:
         return np.empty((0, 2), np.intp)
     blocked = signal.fftconvolve(
-        (~free).astype(np.float64), footprint[::-1, ::-1].astype(np.float64), mode="valid"
+        (~box).astype(np.float64), footprint[::-1, ::-1].astype(np.float64), mode="valid"
     )
-    return np.argwhere(blocked < 0.5)
+    return np.argwhere(blocked < 0.5) + first
 
 
 def _bounds(mask: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
