@@ -179,7 +179,8 @@ def fitting_corners(free: NDArray[np.bool_], footprint: NDArray[np.bool_]) -> ND
     blocked = signal.fftconvolve(
         (~box).astype(np.float64), footprint[::-1, ::-1].astype(np.float64), mode="valid"
     )
-    return np.argwhere(blocked < 0.5) + first
+    corners: NDArray[np.intp] = np.argwhere(blocked < 0.5) + first
+    return corners
 
 
 def _bounds(mask: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
