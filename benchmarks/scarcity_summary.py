@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from polyclinic.errors import RunError
 from polyclinic.evaluate.bootstrap import Estimate, cluster_weights, interval, paired_gain
@@ -29,11 +30,12 @@ CLAIM = {"patients_at_most": 10, "gain_at_least": 0.03}
 @dataclass(frozen=True)
 class Table:
     """The cells of one size: `counts[arm]` int64 (seeds, N, measures, 3) of the N patients
-    `keys`, each judged by segmenters that never saw their hospital."""
+    `keys`, `of` which hospital each is: segmenters that judge it never saw that one."""
 
     size: str
     hospitals: tuple[str, ...]
     keys: tuple[str, ...]
+    of: tuple[str, ...]
     patients: dict[str, int]  # trained on, for each hospital left out
     counts: dict[str, NDArray[np.int64]]
 
@@ -52,10 +54,18 @@ class Table:
         ]
 
     def dice(self, arm: str, measure: int) -> NDArray[np.float64]:
-        """Dice of each patient that shows it, mean over seeds."""
+        """Dice (seeds, patients that show it)."""
         counts = self.counts[arm][:, self.shown(measure), measure]
-        dice: NDArray[np.float64] = (2 * counts[..., 0] / counts[..., 1:].sum(-1)).mean(0)
+        dice: NDArray[np.float64] = 2 * counts[..., 0] / counts[..., 1:].sum(-1)
         return dice
+
+    def draws(self, differences: NDArray[np.float64], measure: int) -> list[float]:
+        """Means of `differences` (seeds, patients that show it) by draw: each is of the patients of
+        one hospital by a pair of segmenters, so draws are independent and their patients are not.
+        """
+        of = np.array(self.of)[self.shown(measure)]
+        rows = [of == name for name in self.hospitals if (of == name).any()]
+        return [float(seed[row].mean()) for row in rows for seed in differences]
 
 
 def table(
@@ -87,7 +97,8 @@ def table(
                 np.int64,
             )
     keys = tuple(key for name in hospitals for key in judged[name])
-    return Table(size, hospitals, keys, patients, counts)
+    of = tuple(name for name in hospitals for _ in judged[name])
+    return Table(size, hospitals, keys, of, patients, counts)
 
 
 def only(whole: Table, judged: Mapping[str, Sequence[str]], hospital: str) -> Table:
@@ -97,6 +108,7 @@ def only(whole: Table, judged: Mapping[str, Sequence[str]], hospital: str) -> Ta
         whole.size,
         (hospital,),
         tuple(judged[hospital]),
+        (hospital,) * int(rows.sum()),
         {hospital: whole.patients[hospital]},
         {arm: counts[:, rows] for arm, counts in whole.counts.items()},
     )
@@ -115,7 +127,9 @@ def gains(tables: Sequence[Table], seed: int) -> list[Record]:
     """Every arm against the reference, patient by patient.
 
     `p` is of Wilcoxon's signed-rank test over patients, each with the mean over seeds; `p_holm` is
-    corrected for all arms and sizes of the same measure and hospitals.
+    corrected for all arms and sizes of the same measure and hospitals. These and the interval hold
+    for these segmenters; `draws` is the mean over pairs of segmenters, with an interval that holds
+    for others too (`over_draws`).
     """
     found: list[Record] = []
     for one, row, weights in _measured(tables, seed):
@@ -125,12 +139,13 @@ def gains(tables: Sequence[Table], seed: int) -> list[Record]:
             estimate = paired_gain(
                 one.predictions(arm, row), one.predictions(REFERENCE, row), "dice", weights
             )
-            differences = (one.dice(arm, row) - one.dice(REFERENCE, row)).round(DECIMALS)
+            differences = one.dice(arm, row) - one.dice(REFERENCE, row)
+            means = differences.mean(0).round(DECIMALS)
             found.append(
                 _place(one, row, arm)
-                | {"over": REFERENCE, "patients_won": int((differences > 0).sum())}
+                | {"over": REFERENCE, "patients_won": int((means > 0).sum())}
                 | _plain(estimate)
-                | {"p": wilcoxon(differences)}
+                | {"p": wilcoxon(means), "draws": over_draws(one.draws(differences, row))}
             )
     families: dict[tuple[str, str], list[Record]] = {}
     for record in found:
@@ -139,6 +154,18 @@ def gains(tables: Sequence[Table], seed: int) -> list[Record]:
         for record, p in zip(family, holm([r["p"] for r in family]).tolist(), strict=True):
             record["p_holm"] = p
     return found
+
+
+def over_draws(gains: Sequence[float]) -> Record:
+    """Their mean, with Student's interval of 95 %; a single one has none."""
+    count, mean = len(gains), float(np.mean(gains))
+    low: float | None = None
+    high: float | None = None
+    if count > 1:
+        error = float(np.std(gains, ddof=1)) / math.sqrt(count)
+        reach = float(stats.t.ppf(0.975, count - 1)) * error
+        low, high = mean - reach, mean + reach
+    return {"count": count, "value": mean, "low": low, "high": high}
 
 
 def claim(found: Sequence[Record]) -> Record:
@@ -157,7 +184,7 @@ def claim(found: Sequence[Record]) -> Record:
         and record["size"].isdigit()
         and int(record["size"]) <= CLAIM["patients_at_most"]
     ]
-    columns = ("size", "arm", "value", "low", "high", "p_holm")
+    columns = ("size", "arm", "value", "low", "high", "p_holm", "draws")
     shown = [{name: record[name] for name in columns} for record in rows]
     judged = [row for row in shown if row["arm"] == CHOSEN]
     for row in judged:

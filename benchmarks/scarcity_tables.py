@@ -55,13 +55,17 @@ def _gains(rows: Sequence[Record]) -> str:
             row["size"],
             points(row["value"]),
             points_interval(row["low"], row["high"]),
+            points_interval(row["draws"]["low"], row["draws"]["high"]),
             f"{row['patients_won']} of {row['judged_on']}",
             "; ".join(points(value) for value in row["per_seed"]),
             p_value(row["p_holm"]),
         )
         for row in rows
     ]
-    head = ("", "Patients", "Gain, points", "95 %", "Patients won", "Each seed", "p, corrected")
+    head = (
+        "", "Patients", "Gain, points", "95 %, patients", "95 %, draws", "Patients won",
+        "Each seed", "p, corrected",
+    )  # fmt: skip
     return table(head, lines)
 
 

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy import ndimage, stats
 
 import scarcity
 import scarcity_arms
@@ -360,6 +360,23 @@ def test_gains_are_the_differences_and_their_p_is_corrected():
     assert score["value"] == pytest.approx(0.65)
 
 
+def test_an_interval_over_draws_takes_each_pair_of_segmenters_once():
+    found = cells(geometric=0.5, painted=0.6)
+    for seed, dice in ((0, 0.5), (1, 0.9)):  # at AA: 0.0 and 0.3 over the reference
+        found["AA", 5, seed, "painted"] = cell(dice, JUDGED["AA"])
+    arms, available = ("geometric", "painted"), dict.fromkeys(JUDGED, 9)
+    table = scarcity_summary.table(found, JUDGED, available, "5", 2, arms, {})
+    (row,) = (r for r in scarcity_summary.gains([table], 0) if r["measure"] == "whole")
+    draws = np.array([0.0, 0.3, 0.1, 0.1, 0.1, 0.1])
+    expected = stats.ttest_1samp(draws, 0).confidence_interval(0.95)
+    assert row["draws"] == pytest.approx(
+        {"count": 6, "value": draws.mean(), "low": expected.low, "high": expected.high}
+    )
+    assert row["value"] == pytest.approx((0.15 * 2 + 0.1 * 3) / 5)  # patients count alike
+    alone = scarcity_summary.over_draws([0.1])
+    assert alone == {"count": 1, "value": 0.1, "low": None, "high": None}
+
+
 def claimed(**dices):
     """The claim, where the remedy that was chosen is `painted-guided`."""
     found, chosen = cells(**dices), dict.fromkeys(JUDGED, "painted-guided")
@@ -391,7 +408,7 @@ def test_each_hospital_has_its_own_choice():
     assert chosen["AA"]["gains"]["painted"] == pytest.approx(0.1)
     arms = ("geometric", scarcity_summary.CHOSEN)
     table = scarcity_summary.table(found, JUDGED, dict.fromkeys(JUDGED, 9), "5", 2, arms, names)
-    dice = dict(zip(table.keys, table.dice(scarcity_summary.CHOSEN, 0), strict=True))
+    dice = dict(zip(table.keys, table.dice(scarcity_summary.CHOSEN, 0).mean(0), strict=True))
     assert dice == pytest.approx({"a": 0.65, "b": 0.65, "c": 0.9, "d": 0.65, "e": 0.65})
     with pytest.raises(RunError, match=r"no cell to choose a remedy for AA by"):
         scarcity_summary.choose({}, ("painted",), ["AA"])
