@@ -213,10 +213,17 @@ def warp(
     here, there = ((np.array(sides)[:, None] - 1) / 2 for sides in (shape, source))
     grid = np.indices(shape).reshape(2, -1) - here
     coarse = rng.normal(0, 1, (2, 4, 4))
-    factors = np.array(shape) / 4
-    bend = np.stack([ndimage.zoom(c, factors, order=1, mode="nearest") for c in coarse])
+    down, along = (_between(4, side) for side in shape)
+    bend = down @ coarse @ along.T
     places: NDArray[np.float64] = matrix @ grid + there + bend.reshape(2, -1) * 0.08 * extent
     return places
+
+
+def _between(knots: int, side: int) -> NDArray[np.float64]:
+    """Weights (side, knots) of linear interpolation, from the first knot to the last."""
+    places = np.linspace(0, knots - 1, side)
+    weights: NDArray[np.float64] = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(knots)))
+    return weights
 
 
 def stamp(shape: tuple[int, ...], outline: Mask, centre: NDArray[np.integer]) -> Mask:
