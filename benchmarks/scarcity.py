@@ -19,9 +19,9 @@ The painter must not have seen the hospital that is left out. One is needed for 
 
 and so for the other hospitals, then `--painter DU=runs/painter-without-DU`. With the painters of
 some hospitals only, the cells of those are computed; the result is written once all are there. A
-painter has seen more patients of the training hospitals than a segmenter of 5, 10 or 20 has: the
-study asks what a painter is worth that somebody else trained on theirs, not what 5 patients are
-worth alone.
+painter has seen more patients of the training hospitals than a segmenter of 5 or 10 has, and some
+of others: the study asks what a painter is worth that somebody else trained on theirs, not what 5
+patients are worth alone.
 
 `--phase choose` picks the best remedy for each hospital left out, on patients of the others whom
 its painter was not fitted to; beside the remedies stands `geometric-long`, with twice the steps, to
@@ -47,7 +47,7 @@ from typing import Any
 import records
 import scarcity_made_up
 import scarcity_tables
-from polyclinic.errors import ConfigError, PolyclinicError
+from polyclinic.errors import ConfigError, PolyclinicError, RunError
 from polyclinic.run.directory import read_json
 from scarcity_arms import ARMS, LONG, MAIN, PAINTED, RARE, REFERENCE, REMEDIES
 from scarcity_cells import PLAN, Study, cases_of, estimate, painter_of, run
@@ -59,7 +59,7 @@ from scarcity_patients import (
     choosing_groups,
     testing_groups,
 )
-from scarcity_records import about_of, open_records, read_chosen, write_chosen
+from scarcity_records import about_of, agree, open_records, read_chosen, write_chosen
 from scarcity_summary import (
     CHOSEN,
     choose,
@@ -74,10 +74,11 @@ from scarcity_summary import (
 SEED = 0
 PACKAGES = ["polyclinic", "torch", "numpy", "scipy", "monai"]
 NOTE = (
-    "each painter was fitted to more patients of the two training hospitals than the segmenter "
-    "was trained on. Its weights have seen none of the hospital that is tested; but guidance, the "
-    "levels of noise, feathering and grain were settled once for all painters, on validation "
-    "patients of the package's own painter: those of DU and FG are of hospitals that are tested"
+    "each painter was fitted to more patients of the two training hospitals (`painters`) than a "
+    "segmenter of 5 or 10. Its weights have seen none of the hospital that is tested; but "
+    "guidance, the levels of noise, feathering and grain were settled once for all painters, on "
+    "validation patients of the package's own painter: those of DU and FG are of hospitals that "
+    "are tested"
 )
 
 
@@ -174,18 +175,24 @@ def _choose(
     painters: dict[str, StudyPainter],
 ) -> None:
     """Pick a remedy for each hospital left out, without a look at it."""
-    about = study.as_dict(painters)
+    about = study.as_dict()
     candidates = (PAINTED, *arguments.remedies)
     groups = choosing_groups(
         patients, painters, arguments.choose_sizes, arguments.choose_seeds,
         (REFERENCE, LONG, *candidates),
     )  # fmt: skip
-    cells = _cells(arguments, study, groups, arguments.work / "choose.jsonl", about)
+    cells = _cells(arguments, study, groups, "choose.jsonl")
     if arguments.estimate:
         return
-    chosen = choose(cells, candidates, list(painters))
-    write_chosen(arguments.work / "chosen.json", about, chosen)
+    asked = {group.unit(arm) for group in groups for arm in group.arms}
+    chosen = choose({unit: cells[unit] for unit in asked}, candidates, list(painters))
+    tested = {unit[0] for unit in open_records(arguments.work / "test.jsonl", about)}
     for hospital, record in chosen.items():
+        before = read_chosen(arguments.work, hospital, about)
+        if hospital in tested and before is not None:
+            agree(before["arm"], record["arm"], arguments.work, f"{hospital}, tested already,")
+        record["painter"] = painters[hospital].described()
+        write_chosen(arguments.work, hospital, about, record)
         print(f"without {hospital}: {record['arm']}, {100 * record['gains'][record['arm']]:+.1f}")
 
 
@@ -197,12 +204,7 @@ def _test(
 ) -> None:
     """Judge the main arms and what was chosen on the hospitals left out; write the result."""
     began = time.perf_counter()
-    about = study.as_dict(painters)
-    chosen = read_chosen(arguments.work / "chosen.json", about)
-    if waiting := [name for name in painters if name not in chosen]:
-        raise ConfigError(
-            f"no remedy is chosen for {', '.join(waiting)}; run --phase choose with their painters"
-        )
+    chosen = _chosen(arguments.work, study, list(patients), painters)
     remedies = {name: record["arm"] for name, record in chosen.items()}
     arms = {
         hospital: {
@@ -212,13 +214,12 @@ def _test(
         for hospital, remedy in remedies.items()
     }
     groups = testing_groups(patients, arguments.sizes, arguments.seeds, arms)
-    path = arguments.work / "test.jsonl"
-    own = [group for group in groups if group.hospital in painters]
-    cells = _cells(arguments, study, own, path, about)
+    now = [group for group in groups if group.hospital in painters]
+    cells = _cells(arguments, study, now, "test.jsonl")
     if arguments.estimate:
         return
-    missing = {g.hospital for g in groups for arm in g.arms if g.unit(arm) not in cells}
-    if missing := sorted(missing | (patients.keys() - chosen.keys())):
+    waiting = {g.hospital for g in groups for arm in g.arms if g.unit(arm) not in cells}
+    if missing := sorted(waiting | (patients.keys() - chosen.keys())):
         print(f"still to be studied: {', '.join(missing)}; the result is written after the last")
         return
     everyone = sum(map(len, patients.values()))
@@ -228,11 +229,14 @@ def _test(
         table(cells, patients, available, size, arguments.seeds, names, remedies)
         for size in arguments.sizes
     ]
-    each = [only(one, patients, hospital) for one in whole for hospital in patients]
+    each = [only(one, hospital) for one in whole for hospital in patients]
     found = gains([*whole, *each], SEED)
     result = records.circumstances(PACKAGES, seed=SEED) | {
         "painters_have_seen_more": NOTE,
-        "study": about_of(path),
+        "study": study.as_dict(),
+        "arms": {name: dataclasses.asdict(arm) for name, arm in ARMS.items()},
+        "painters": {name: record["painter"] for name, record in chosen.items()},
+        "commits": sorted({cell["commit"] for cell in cells.values()}),
         "seeds": arguments.seeds,
         "patients": {name: len(own) for name, own in patients.items()},
         "chosen": chosen,
@@ -249,21 +253,45 @@ def _test(
     records.write(result, arguments.out or records.RESULTS / "scarcity.json")
 
 
+def _chosen(
+    work: Path, study: Study, hospitals: list[str], painters: dict[str, StudyPainter]
+) -> dict[str, dict[str, Any]]:
+    """What was chosen for each hospital, those of `painters` at least, among the same remedies."""
+    found = {name: read_chosen(work, name, study.as_dict()) for name in hospitals}
+    chosen = {name: record for name, record in found.items() if record is not None}
+    if waiting := [name for name in painters if name not in chosen]:
+        raise RunError(
+            f"{work}: no remedy is chosen for {', '.join(waiting)} yet; run --phase choose with "
+            "the same painters first"
+        )
+    for name, painter in painters.items():
+        agree(chosen[name]["painter"], painter.described(), work, f"painter of {name}")
+    first, *others = chosen
+    for name in others:
+        agree(chosen[first]["candidates"], chosen[name]["candidates"], work, f"remedies of {name}")
+    return chosen
+
+
 def _cells(
-    arguments: argparse.Namespace,
-    study: Study,
-    groups: list[Group],
-    path: Path,
-    about: dict[str, Any],
+    arguments: argparse.Namespace, study: Study, groups: list[Group], name: str
 ) -> dict[tuple[str, int, int, str], dict[str, Any]]:
-    """The records of all cells of `groups`; those that are missing are computed."""
-    done = open_records(path, about)
+    """The records of all cells in the file `name`; those of `groups` that it lacks are computed.
+
+    Raises `RunError` where one rests on other patients, another painter or another arm than now.
+    """
+    path = arguments.work / name
+    done = open_records(path, study.as_dict())
+    for group in groups:
+        for arm in group.arms:
+            for key, now in study.told(group, arm).items() if group.unit(arm) in done else ():
+                agree(done[group.unit(arm)].get(key), now, path, f"{group.hospital}.{arm}.{key}")
     waiting = [
         dataclasses.replace(group, arms=missing)
         for group in groups
         if (missing := tuple(arm for arm in group.arms if group.unit(arm) not in done))
     ]
-    print(f"{len(done)} cells are done; {NOTE}")
+    asked = sum(len(group.arms) for group in groups)
+    print(f"{asked - sum(len(g.arms) for g in waiting)} of {asked} cells are done; {NOTE}")
     if waiting:
         recipes = sum(
             len({ARMS[arm].recipe for arm in group.arms if ARMS[arm].added == "painted"})
@@ -273,7 +301,7 @@ def _cells(
         print(f"estimate: {json.dumps(expected)}", flush=True)
         if not arguments.estimate:
             run(study, waiting, path, arguments.workers)
-    return open_records(path, about)
+    return open_records(path, study.as_dict())
 
 
 def _painter_runs(given: list[str], hospitals: list[str]) -> dict[str, Path]:
@@ -283,6 +311,8 @@ def _painter_runs(given: list[str], hospitals: list[str]) -> dict[str, Path]:
         hospital, equals, path = word.partition("=")
         if not equals or not hospital or not path:
             raise ConfigError(f"--painter: expected HOSPITAL=RUN, got {word!r}")
+        if hospital in runs:
+            raise ConfigError(f"--painter: expected one for {hospital}, got two")
         runs[hospital] = Path(path)
     if not runs or not runs.keys() <= set(hospitals):
         raise ConfigError(
@@ -305,8 +335,8 @@ def _precision(work: Path) -> str:
     from polyclinic.models.device import precision
 
     for path in (work / "choose.jsonl", work / "test.jsonl"):
-        if path.is_file():
-            return str(about_of(path)["precision"])
+        if about := about_of(path):
+            return str(about["precision"])
     return str(precision()).removeprefix("torch.")
 
 

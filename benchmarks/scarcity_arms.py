@@ -81,8 +81,6 @@ ARMS: Mapping[str, Arm] = {
     "painted-guided-quarter": replace(_PAINTED, share=0.25, recipe=Recipe(guidance=2.5)),
     "painted-removing": replace(_PAINTED, recipe=Recipe(removing=True)),
     "painted-many": replace(_PAINTED, recipe=Recipe(slices=FEW_SLICES, times=MORE_CASES)),
-    "painted-long": replace(_PAINTED, steps=2),
-    "painted-shapes-long": replace(_PAINTED, steps=2, recipe=Recipe(balance="size", varied=True)),
     "painted-again": replace(_PAINTED, recipe=Recipe(again=True)),
     RARE: replace(_PAINTED, recipe=Recipe(balance="component")),
 }

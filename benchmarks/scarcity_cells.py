@@ -21,7 +21,7 @@ from polyclinic.inpaint.painting import Settings
 from polyclinic.inpaint.segmenter import Geometry, SegmentPlan, count_overlaps, train_segmenter
 from polyclinic.models.device import PRECISIONS, fixed_precision
 from scarcity_arms import ARMS, REFERENCE, Recipe, Workshop, painted, planned
-from scarcity_patients import Group, StudyPainter, describe
+from scarcity_patients import Group, StudyPainter
 from scarcity_records import append
 
 Record = dict[str, Any]
@@ -43,14 +43,23 @@ class Study:
     edits: int = 24
     paint_steps: int = 4
 
-    def as_dict(self, painters: dict[str, StudyPainter]) -> Record:
-        """For the records, with what each arm is and how painting is set: weights by their digest,
-        not by where they are."""
+    def as_dict(self) -> Record:
+        """For the records, with how painting is set. Painters and arms are told with the cells."""
         about = dataclasses.asdict(self) | {"data": self.data.name}
-        about["painters"] = describe(painters)
-        about["arms"] = {name: dataclasses.asdict(arm) for name, arm in ARMS.items()}
+        del about["painters"]
         about["painting"] = dataclasses.asdict(Settings())
         return dict(json.loads(json.dumps(about)))
+
+    def told(self, group: Group, arm: str) -> Record:
+        """What a cell rests on beside that: its record says the same, or is not of this study."""
+        painter = painter_of(dict(self.painters)[group.hospital], group.hospital)
+        told = {
+            "painter": painter.described(),
+            "what": dataclasses.asdict(ARMS[arm]),
+            "trained_on": group.trained,
+            "judged_on": group.judged,
+        }
+        return dict(json.loads(json.dumps(told)))
 
 
 @functools.cache
@@ -110,8 +119,9 @@ def run_group(study: Study, group: Group, path: Path, threads: int) -> None:
                 "patients": group.patients,
                 "seed": group.seed,
                 "arm": arm,
+                **study.told(group, arm),
+                "commit": commit(),
                 "added": added,
-                "trained_on": list(group.trained),
                 "counts": dict(zip(group.judged, counts.tolist(), strict=True)),
                 "seconds": round(seconds, 2),
                 "seconds_adding": round(workshop.seconds["adding"], 2),
@@ -130,6 +140,12 @@ def _stop_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
         raise RunError("the study that this process belongs to has ended")
+
+
+@functools.cache
+def commit() -> str:
+    """Of the code that computes cells now."""
+    return str(records.circumstances([], seed=0)["commit"])
 
 
 def workshop_of(study: Study, group: Group) -> Workshop:

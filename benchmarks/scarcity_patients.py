@@ -27,6 +27,10 @@ class StudyPainter:
     trained: frozenset[str]
     unseen: frozenset[str]
 
+    def described(self) -> dict[str, object]:
+        """For the records: weights by their digest, not by where they are."""
+        return {"digest": self.digest, "fitted_to_patients": len(self.trained)}
+
     def open(self) -> Painter:
         """Load the weights."""
         return load_painter(self.run / "painter.safetensors")
@@ -189,12 +193,3 @@ def _groups(
             Group(phase, left_out, seed, tuple(order[:count]), judged, arms) for count in counts
         ]
     return groups
-
-
-def describe(painters: dict[str, StudyPainter]) -> dict[str, object]:
-    """For the result file: weights, and how many patients each painter was fitted to."""
-    described: dict[str, object] = {
-        name: {"digest": painter.digest, "fitted_to_patients": len(painter.trained)}
-        for name, painter in painters.items()
-    }
-    return described

@@ -1,51 +1,43 @@
-"""The files of the scarcity study: its cells, and which remedy was chosen.
+"""The files of the scarcity study: its cells, and which remedy was chosen for a hospital.
 
-Cells are JSON lines: first what was asked for, then a cell a line. A study that was killed goes on
-after the last whole line. One hospital may be studied after another, each with its painter.
+Cells are JSON lines: first what was asked for, then a cell a line, with its arm and its painter. A
+line is only ever added, so that several processes may work on one study, one hospital each, and a
+study that was killed goes on after the last whole line.
 """
 
 import fcntl
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from polyclinic.errors import RunError
-from polyclinic.run.directory import read_json
 
 Record = dict[str, Any]
 Unit = tuple[str, int, int, str]
-GROWING = ("arms", "painters")
-"""What a study may get more of after it was begun."""
 
 
 def open_records(path: Path, about: Record) -> dict[Unit, Record]:
-    """The cells that are done, by unit. Begins the file where it is new; torn lines are cut out.
-    Arms and painters that were not known when it was begun are added to what it says of itself.
+    """The cells that are done, by unit. Begins the file where it is new; a torn line is left out.
 
     Raises `RunError` where the file was begun with other options, or is something else.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    whole = [line for line in lines if _is_whole(line)]
-    if not whole:
-        path.write_text(_head(about), encoding="utf-8")
-        return {}
-    first, *cells = [json.loads(line) for line in whole]
-    stored = first.get("study")
-    if not isinstance(stored, dict) or any("arm" not in cell for cell in cells):
+    with path.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        text = file.read()
+        lines = [json.loads(line) for line in text.splitlines() if _is_whole(line)]
+        if not text or (len(lines) == 1 and "study" in lines[0]):  # nothing rests on it yet
+            file.truncate(0)
+            file.write(json.dumps({"study": about}) + "\n")
+            return {}
+        if not text.endswith("\n"):
+            file.write("\n")  # ends a line that was torn
+    if not lines or "study" not in lines[0] or any("arm" not in cell for cell in lines[1:]):
         raise RunError(f"{path}: holds no records of this study; choose another --work")
-    agreed = _agreed(stored, about, path)
-    if whole != lines or agreed != stored:
-        path.write_text("".join([_head(agreed), *whole[1:]]), encoding="utf-8")
-    return {_unit(cell): cell for cell in cells}
-
-
-def about_of(path: Path) -> Record:
-    """What the study of a file of cells is, with all painters and arms that it was given."""
-    first = json.loads(path.read_text(encoding="utf-8").partition("\n")[0])
-    return dict(first["study"])
+    agree(lines[0]["study"], about, path)
+    return {(c["hospital"], c["patients"], c["seed"], c["arm"]): c for c in lines[1:]}
 
 
 def append(path: Path, cell: Record) -> None:
@@ -57,63 +49,62 @@ def append(path: Path, cell: Record) -> None:
         os.fsync(file.fileno())
 
 
-def write_chosen(path: Path, about: Record, chosen: Mapping[str, Record]) -> None:
-    """Add the remedies that were chosen, by hospital, to those of other hospitals."""
-    if path.is_file():
-        content = read_json(path)
-        about = _agreed(content["study"], about, path)
-        chosen = content["chosen"] | chosen
+def about_of(path: Path) -> Record | None:
+    """What was asked for when a file of cells was begun; None where nothing is begun."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    first = text.partition("\n")[0]
+    if not first:
+        return None
+    found = json.loads(first).get("study") if _is_whole(first) else None
+    if not isinstance(found, dict):
+        raise RunError(f"{path}: holds no records of this study; choose another --work")
+    return found
+
+
+def write_chosen(work: Path, hospital: str, about: Record, chosen: Record) -> None:
+    """Write what was chosen for a hospital, whole or not at all."""
+    path = _chosen(work, hospital)
     part = path.with_name(path.name + ".part")
-    content = {"study": about, "chosen": dict(sorted(chosen.items()))}
+    content = {"study": about, "chosen": chosen}
     part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     part.replace(path)
 
 
-def read_chosen(path: Path, about: Record) -> dict[str, Record]:
-    """What was chosen for each hospital, as `scarcity_summary.choose` says; `RunError` where there
-    is none, or it was chosen with other options."""
+def read_chosen(work: Path, hospital: str, about: Record) -> Record | None:
+    """What `scarcity_summary.choose` chose for a hospital, None if nothing yet; `RunError` where
+    it was chosen with other options."""
+    path = _chosen(work, hospital)
     if not path.is_file():
-        raise RunError(f"{path}: no remedy is chosen yet; run --phase choose first")
-    content = read_json(path)
-    _agreed(content["study"], about, path)
-    return dict(content["chosen"])
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        stored, chosen = content["study"], dict(content["chosen"])
+    except (ValueError, KeyError, TypeError):
+        raise RunError(f"{path}: holds no choice of this study; choose another --work") from None
+    agree(stored, about, path)
+    return chosen
 
 
-def _agreed(stored: Record, about: Record, path: Path) -> Record:
-    """`stored` with the arms and painters of `about` that it lacks; `RunError` if they differ in
-    anything else."""
-    grown = {
-        key: about.get(key, {}) | stored[key]
-        for key in GROWING
-        if isinstance(stored.get(key), dict)
-    }
-    stored = stored | grown
-    about = about | {"painters": stored.get("painters", {}) | about["painters"]}
-    for key in sorted(stored.keys() | about.keys()):
-        was, now = stored.get(key), about.get(key)
-        while isinstance(was, dict) and isinstance(now, dict) and was != now:
-            inner = next(k for k in sorted(was.keys() | now.keys()) if was.get(k) != now.get(k))
-            key, was, now = f"{key}.{inner}", was.get(inner), now.get(inner)
-        if was != now:
-            raise RunError(
-                f"{path}: begun with {key} = {was}, now it is {now}; go on with the same options, "
-                "or begin a new study with another --work"
-            )
-    return stored
+def agree(was: Any, now: Any, path: Path, key: str = "") -> None:
+    """Raise `RunError` that names the first thing in which a record differs from what is asked."""
+    if was == now:
+        return
+    if isinstance(was, dict) and isinstance(now, dict):
+        inner = next(k for k in sorted(was.keys() | now.keys()) if was.get(k) != now.get(k))
+        agree(was.get(inner), now.get(inner), path, f"{key}.{inner}".lstrip("."))
+    raise RunError(
+        f"{path}: begun with {key or 'study'} = {was}, now it is {now}; go on with the same data, "
+        "painters and options, or begin a new study with another --work"
+    )
 
 
-def _head(about: Record) -> str:
-    return json.dumps({"study": about}) + "\n"
+def _chosen(work: Path, hospital: str) -> Path:
+    return work / f"chosen-{hospital}.json"
 
 
 def _is_whole(line: str) -> bool:
     """Whether a line was written to its end; a torn one is done again."""
     try:
-        return isinstance(json.loads(line), dict) and line.endswith("\n")
+        return isinstance(json.loads(line), dict)
     except ValueError:
         return False
-
-
-def _unit(cell: Record) -> Unit:
-    """What a record is of, as `Group.unit`."""
-    return cell["hospital"], cell["patients"], cell["seed"], cell["arm"]

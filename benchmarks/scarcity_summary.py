@@ -19,6 +19,8 @@ from scarcity_patients import ALL, size_of
 
 Record = dict[str, Any]
 Cells = Mapping[tuple[str, int, int, str], Record]
+Draws = tuple[NDArray[np.float64], int]
+"""Mean gains (seeds,) over the patients of one hospital, and how many these are."""
 CHOSEN = "painted-chosen"
 """Stands for the remedy that was chosen for a hospital."""
 MEASURES = ("whole", *COMPONENTS[1:])
@@ -59,13 +61,12 @@ class Table:
         dice: NDArray[np.float64] = 2 * counts[..., 0] / counts[..., 1:].sum(-1)
         return dice
 
-    def draws(self, differences: NDArray[np.float64], measure: int) -> list[float]:
-        """Means of `differences` (seeds, patients that show it) by draw: each is of the patients of
-        one hospital by a pair of segmenters, so draws are independent and their patients are not.
-        """
+    def draws(self, differences: NDArray[np.float64], measure: int) -> list[Draws]:
+        """`differences` (seeds, patients that show it) as the mean over patients of each hospital
+        and seed, one pair of segmenters each, and how many patients there are."""
         of = np.array(self.of)[self.shown(measure)]
         rows = [of == name for name in self.hospitals if (of == name).any()]
-        return [float(seed[row].mean()) for row in rows for seed in differences]
+        return [(differences[:, row].mean(1), int(row.sum())) for row in rows]
 
 
 def table(
@@ -101,13 +102,13 @@ def table(
     return Table(size, hospitals, keys, of, patients, counts)
 
 
-def only(whole: Table, judged: Mapping[str, Sequence[str]], hospital: str) -> Table:
+def only(whole: Table, hospital: str) -> Table:
     """The rows of one hospital."""
-    rows = np.isin(whole.keys, judged[hospital])
+    rows = np.array(whole.of) == hospital
     return Table(
         whole.size,
         (hospital,),
-        tuple(judged[hospital]),
+        tuple(np.array(whole.keys)[rows].tolist()),
         (hospital,) * int(rows.sum()),
         {hospital: whole.patients[hospital]},
         {arm: counts[:, rows] for arm, counts in whole.counts.items()},
@@ -128,8 +129,7 @@ def gains(tables: Sequence[Table], seed: int) -> list[Record]:
 
     `p` is of Wilcoxon's signed-rank test over patients, each with the mean over seeds; `p_holm` is
     corrected for all arms and sizes of the same measure and hospitals. These and the interval hold
-    for these segmenters; `draws` is the mean over pairs of segmenters, with an interval that holds
-    for others too (`over_draws`).
+    for these segmenters; `draws` has an interval for others of these hospitals (`over_draws`).
     """
     found: list[Record] = []
     for one, row, weights in _measured(tables, seed):
@@ -156,16 +156,23 @@ def gains(tables: Sequence[Table], seed: int) -> list[Record]:
     return found
 
 
-def over_draws(gains: Sequence[float]) -> Record:
-    """Their mean, with Student's interval of 95 %; a single one has none."""
-    count, mean = len(gains), float(np.mean(gains))
+def over_draws(hospitals: Sequence[Draws]) -> Record:
+    """Student's interval of 95 % about the mean over patients, if other patients of the training
+    hospitals had been drawn and other weights, and the same patients judged.
+
+    The variance between seeds is that within hospitals, pooled. One seed has no interval.
+    """
+    everyone = sum(patients for _, patients in hospitals)
+    value = sum(patients / everyone * float(gains.mean()) for gains, patients in hospitals)
+    freedom = sum(len(gains) - 1 for gains, _ in hospitals)
     low: float | None = None
     high: float | None = None
-    if count > 1:
-        error = float(np.std(gains, ddof=1)) / math.sqrt(count)
-        reach = float(stats.t.ppf(0.975, count - 1)) * error
-        low, high = mean - reach, mean + reach
-    return {"count": count, "value": mean, "low": low, "high": high}
+    if freedom:
+        squares = sum(float(((gains - gains.mean()) ** 2).sum()) for gains, _ in hospitals)
+        shares = sum((patients / everyone) ** 2 / len(gains) for gains, patients in hospitals)
+        reach = float(stats.t.ppf(0.975, freedom)) * math.sqrt(squares / freedom * shares)
+        low, high = value - reach, value + reach
+    return {"count": freedom + len(hospitals), "low": low, "high": high}
 
 
 def claim(found: Sequence[Record]) -> Record:
@@ -173,7 +180,8 @@ def claim(found: Sequence[Record]) -> Record:
 
     The remedy that was fixed before the test is judged. Shown beside it, without a verdict, are
     plain painting, as the better of two would be chosen on the test patients, and what a shorter
-    training is worth, by which the gain could be overstated.
+    training is worth, by which the gain could be overstated. The verdict rests on the interval over
+    patients; that over draws is beside it.
     """
     rows = [
         record
@@ -220,7 +228,10 @@ def choose(cells: Cells, candidates: Sequence[str], hospitals: Sequence[str]) ->
         if not tried:
             raise RunError(f"no cell to choose a remedy for {hospital} by; run --phase choose")
         best = max(tried, key=lambda arm: found[arm])
-        chosen[hospital] = {"arm": best, "gains": found, "draws": len(differences[best])}
+        draws = {arm: len(values) for arm, values in sorted(differences.items())}
+        chosen[hospital] = {
+            "arm": best, "candidates": sorted(candidates), "gains": found, "draws": draws
+        }  # fmt: skip
     return chosen
 
 

@@ -1,5 +1,6 @@
 """The scarcity study: who trains on what, what it may look at, going on after a kill, figures."""
 
+import argparse
 import dataclasses
 import json
 import sys
@@ -73,7 +74,8 @@ def test_the_smoke_test_writes_a_whole_result(tmp_path, monkeypatch, capsys):
     for record in result["chosen"].values():
         assert record["arm"] in ("painted", "painted-filtered")
         assert record["gains"].keys() == {"painted", "painted-filtered", scarcity_arms.LONG}
-    assert result["study"]["painters"]["CC"]["fitted_to_patients"] == 6
+    assert result["painters"]["CC"]["fitted_to_patients"] == 6
+    assert len(result["commits"]) == 1
     arms = {row["arm"] for row in result["scores"]}
     assert arms == {*scarcity_arms.MAIN, scarcity_summary.CHOSEN, scarcity_arms.RARE}
     assert {row["hospital"] for row in result["gains"]} == {"all", *HOSPITALS}
@@ -144,7 +146,7 @@ def figures(cells):
 def test_a_study_that_was_killed_ends_alike(study, patients, painters, tmp_path, monkeypatch):
     arms = ("painted-filtered", "carvemix", REFERENCE)
     groups = scarcity_patients.choosing_groups(patients, painters, ["4"], 1, arms)[:1]
-    about = study.as_dict(painters)
+    about = study.as_dict()
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     scarcity_records.open_records(whole, about)
     scarcity_cells.run(study, groups, whole, workers=0)
@@ -170,57 +172,91 @@ def test_a_study_that_was_killed_ends_alike(study, patients, painters, tmp_path,
     assert figures(ended) == figures(scarcity_records.open_records(whole, about))
 
 
-def test_records_of_another_study_are_refused(study, painters, tmp_path):
+def test_records_of_another_study_are_refused(study, tmp_path):
     path = tmp_path / "cells.jsonl"
-    about = study.as_dict(painters)
-    scarcity_records.open_records(path, about)
+    about = study.as_dict()
+    assert scarcity_records.about_of(path) is None
+    scarcity_records.open_records(path, about | {"edits": 9})
+    scarcity_records.open_records(path, about)  # no cell rested on the other
+    assert scarcity_records.about_of(path) == about
+    cell = {"hospital": "AA", "patients": 2, "seed": 0, "arm": "painted"}
+    scarcity_records.append(path, cell)
+    assert scarcity_records.open_records(path, about) == {("AA", 2, 0, "painted"): cell}
     with pytest.raises(RunError, match=r"begun with edits = 2, now it is 3"):
         scarcity_records.open_records(path, about | {"edits": 3})
-    other = {**about["arms"], "painted": about["arms"]["painted"] | {"share": 0.4}}
-    with pytest.raises(RunError, match=r"with arms\.painted\.share = 0\.5, now it is 0\.4; go on"):
-        scarcity_records.open_records(path, about | {"arms": other})
     with pytest.raises(RunError, match=r"begun with painting\.guidance = "):
         scarcity_records.open_records(
             path, about | {"painting": about["painting"] | {"guidance": 9}}
         )
-    older = {name: value for name, value in about.items() if name not in ("arms", "painting")}
-    with pytest.raises(RunError, match=r"begun with arms = {'none'"):
-        scarcity_records.open_records(path, older)
-    path.write_text('{"other": 1}\n')
+    for other in ('{"other": 1}\n', "text\n", '{"study": 1}\n{"more": 2}\n'):
+        path.write_text(other)
+        with pytest.raises(RunError, match=r"holds no records of this study"):
+            scarcity_records.open_records(path, about)
+        assert path.read_text() == other
     with pytest.raises(RunError, match=r"holds no records of this study"):
-        scarcity_records.open_records(path, about)
+        scarcity_records.about_of(path)
 
 
-def test_records_may_get_more_arms(study, painters, tmp_path):
-    path = tmp_path / "cells.jsonl"
-    about = study.as_dict(painters)
-    arms = dict(about["arms"])
-    del arms["painted-many"]
-    scarcity_records.open_records(path, about | {"arms": arms})
+def test_a_torn_line_is_left_out_and_the_next_one_is_whole(study, tmp_path):
+    path, about = tmp_path / "cells.jsonl", study.as_dict()
+    scarcity_records.open_records(path, about)
     cell = {"hospital": "AA", "patients": 2, "seed": 0, "arm": "painted"}
     scarcity_records.append(path, cell)
-    for _ in range(2):
-        assert list(scarcity_records.open_records(path, about)) == [("AA", 2, 0, "painted")]
-        first, second = map(json.loads, path.read_text().splitlines())
-        assert (first["study"], second) == (about, cell)
-    with pytest.raises(RunError, match=r"begun with arms\.painted-many"):
-        scarcity_records.open_records(path, about | {"arms": arms})
+    with path.open("a") as file:
+        file.write('{"hospital": "AA", "pat')
+    scarcity_records.open_records(path, about)
+    scarcity_records.append(path, cell | {"seed": 1})
+    assert [unit[2] for unit in scarcity_records.open_records(path, about)] == [0, 1]
 
 
-def test_the_test_waits_for_a_choice(tmp_path):
-    with pytest.raises(RunError, match=r"no remedy is chosen yet; run --phase choose first"):
-        scarcity_records.read_chosen(tmp_path / "chosen.json", {})
-    about = {"edits": 1, "painters": {"AA": {"digest": "a"}}}
-    scarcity_records.write_chosen(tmp_path / "chosen.json", about, {"AA": {"arm": "painted"}})
-    with pytest.raises(RunError, match=r"begun with edits = 1, now it is 2"):
-        scarcity_records.read_chosen(tmp_path / "chosen.json", about | {"edits": 2})
-    other = about | {"painters": {"BB": {"digest": "b"}}}
-    scarcity_records.write_chosen(tmp_path / "chosen.json", other, {"BB": {"arm": "other"}})
-    chosen = scarcity_records.read_chosen(tmp_path / "chosen.json", other)
-    assert chosen == {"AA": {"arm": "painted"}, "BB": {"arm": "other"}}
-    other = about | {"painters": {"AA": {"digest": "c"}}}
-    with pytest.raises(RunError, match=r"begun with painters\.AA\.digest = a, now it is c"):
-        scarcity_records.write_chosen(tmp_path / "chosen.json", other, {"AA": {"arm": "other"}})
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [({"trained_on": ["TCGA_BB_1"]}, r"begun with AA\.geometric\.trained_on = "),
+     ({"judged_on": []}, r"begun with AA\.geometric\.judged_on = \[\], now it is \['TCGA"),
+     ({"painter": {"digest": "a"}}, r"begun with AA\.geometric\.painter\.digest = a, now it is"),
+     ({"what": {}}, r"begun with AA\.geometric\.what\.added = None, now it is nothing")],
+)  # fmt: skip
+def test_cells_that_rest_on_something_else_are_refused(
+    folder, study, patients, painters, tmp_path, changes, match
+):
+    arms = (REFERENCE,)
+    (group, *_) = scarcity_patients.choosing_groups(patients, painters, ["4"], 1, arms)
+    told = study.told(group, REFERENCE)
+    place = {"hospital": "AA", "patients": 4, "seed": 0, "arm": REFERENCE}
+    path = tmp_path / "choose.jsonl"
+    scarcity_records.open_records(path, study.as_dict())
+    scarcity_records.append(path, place | told | changes)
+    arguments = argparse.Namespace(work=tmp_path, workers=0, estimate=True)
+    with pytest.raises(RunError, match=match):
+        scarcity._cells(arguments, study, [group], "choose.jsonl")
+
+
+def test_the_test_waits_for_a_choice_and_keeps_it(folder, study, tmp_path, monkeypatch):
+    about = study.as_dict()
+    words = [str(folder / "data"), "--work", str(tmp_path), "--painter", f"AA={folder / 'AA'}"]
+    words += ["--steps", "2", "--batch-size", "2", "--edits", "2", "--paint-steps", "1"]
+    words += ["--phase", "test", "--estimate"]
+    monkeypatch.setattr(scarcity, "PLAN", study.plan)
+    scarcity_records.open_records(tmp_path / "test.jsonl", about)
+
+    def stopped(match):
+        with pytest.raises(RunError, match=match):
+            scarcity._start(scarcity._arguments(words))
+
+    stopped(r"no remedy is chosen for AA yet; run --phase choose with the same painters first")
+    painter = scarcity_patients.read_painter(folder / "AA", "AA").described()
+    chosen = {"arm": "painted", "candidates": ["painted"], "painter": painter}
+    other = chosen | {"painter": {"digest": "c", "fitted_to_patients": 6}}
+    scarcity_records.write_chosen(tmp_path, "AA", about, other)
+    stopped(r"begun with painter of AA\.digest = c, now it is ")
+    scarcity_records.write_chosen(tmp_path, "AA", about | {"edits": 9}, chosen)
+    stopped(r"chosen-AA\.json: begun with edits = 9, now it is 2")
+    scarcity_records.write_chosen(tmp_path, "AA", about, chosen)
+    scarcity_records.write_chosen(tmp_path, "BB", about, chosen | {"candidates": ["painted-again"]})
+    stopped(r"begun with remedies of BB = \['painted'\], now it is \['painted-again'\]")
+    (tmp_path / "chosen-BB.json").write_text("{}")
+    stopped(r"chosen-BB\.json: holds no choice of this study")
+    assert scarcity_records.read_chosen(tmp_path, "CC", about) is None
 
 
 @pytest.fixture(scope="module")
@@ -340,7 +376,7 @@ def test_gains_are_the_differences_and_their_p_is_corrected():
     arms = ("geometric", "painted", "carvemix", "none")
     table = scarcity_summary.table(found, JUDGED, dict.fromkeys(JUDGED, 9), "5", 2, arms, {})
     assert list(table.counts) == list(arms[:3])  # `none` has no cells
-    gains = scarcity_summary.gains([table, scarcity_summary.only(table, JUDGED, "BB")], 0)
+    gains = scarcity_summary.gains([table, scarcity_summary.only(table, "BB")], 0)
     rows = {(row["measure"], row["arm"], row["hospital"]): row for row in gains}
     painted = rows["whole", "painted", "all"]
     assert painted["value"] == pytest.approx(0.1)
@@ -367,14 +403,19 @@ def test_an_interval_over_draws_takes_each_pair_of_segmenters_once():
     arms, available = ("geometric", "painted"), dict.fromkeys(JUDGED, 9)
     table = scarcity_summary.table(found, JUDGED, available, "5", 2, arms, {})
     (row,) = (r for r in scarcity_summary.gains([table], 0) if r["measure"] == "whole")
-    draws = np.array([0.0, 0.3, 0.1, 0.1, 0.1, 0.1])
-    expected = stats.ttest_1samp(draws, 0).confidence_interval(0.95)
-    assert row["draws"] == pytest.approx(
-        {"count": 6, "value": draws.mean(), "low": expected.low, "high": expected.high}
-    )
+    # two of five patients; of three degrees of freedom two add nothing to the variance
+    reach = stats.t.ppf(0.975, 3) * np.sqrt(2 * 0.15**2 / 3 * (2**2 + 1**2 + 2**2) / 5**2 / 2)
     assert row["value"] == pytest.approx((0.15 * 2 + 0.1 * 3) / 5)  # patients count alike
-    alone = scarcity_summary.over_draws([0.1])
-    assert alone == {"count": 1, "value": 0.1, "low": None, "high": None}
+    assert row["draws"] == pytest.approx(
+        {"count": 6, "low": row["value"] - reach, "high": row["value"] + reach}
+    )
+    one = [(np.array([0.0, 0.3, 0.1]), 4)]
+    expected = stats.ttest_1samp(one[0][0], 0).confidence_interval(0.95)
+    assert scarcity_summary.over_draws(one) == pytest.approx(
+        {"count": 3, "low": expected.low, "high": expected.high}
+    )
+    alone = scarcity_summary.over_draws([(np.array([0.1]), 4)])
+    assert alone == {"count": 1, "low": None, "high": None}
 
 
 def claimed(**dices):
@@ -436,7 +477,7 @@ def test_a_worker_whose_study_was_killed_adds_nothing(
         def is_alive(self):
             return False
 
-    path, about = tmp_path / "cells.jsonl", study.as_dict(painters)
+    path, about = tmp_path / "cells.jsonl", study.as_dict()
     groups = scarcity_patients.choosing_groups(patients, painters, ["4"], 1, (REFERENCE,))[:1]
     scarcity_records.open_records(path, about)
     monkeypatch.setattr(scarcity_cells.multiprocessing, "parent_process", Gone)

@@ -25,6 +25,7 @@ from polyclinic.inpaint.regions import (
     overlay,
     ring,
     stamp,
+    warp,
 )
 
 QUICK = settings(max_examples=60, derandomize=True, database=None, deadline=None)
@@ -185,3 +186,23 @@ def test_a_brush_starts_where_it_is_put():
     stroke = brush((40, 40), np.array([20, 11]), np.random.default_rng(1))
     assert stroke[20, 11]
     assert 0 < stroke.mean() < 0.5
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (1, 7), (13, 96), (3, 2)])
+def test_a_warp_turns_stretches_and_bends(shape):
+    source, extent, zoom = (20, 30), 25, 1.5
+    found = warp(shape, source, extent, np.random.default_rng(3), zoom)
+    rng = np.random.default_rng(3)
+    angle, stretch = rng.uniform(0, 2 * np.pi), np.exp(rng.normal(0, 0.2, 2))
+    stretch = stretch * rng.choice([-1, 1], 2) / zoom
+    bends = [
+        ndimage.zoom(coarse, np.array(shape) / 4, order=1, mode="nearest")
+        for coarse in rng.normal(0, 1, (2, 4, 4))
+    ]
+    for number, (row, column) in enumerate(np.ndindex(*shape)):
+        y, x = (row - (shape[0] - 1) / 2) * stretch[0], (column - (shape[1] - 1) / 2) * stretch[1]
+        turned = np.cos(angle) * y - np.sin(angle) * x, np.sin(angle) * y + np.cos(angle) * x
+        for axis in (0, 1):
+            bend = 0.08 * extent * bends[axis][row, column]
+            expected = turned[axis] + (source[axis] - 1) / 2 + bend
+            assert found[axis, number] == pytest.approx(expected, abs=1e-9)
