@@ -25,7 +25,7 @@ def circumstances(packages: Sequence[str], *, seed: int) -> dict[str, Any]:
     """
     return {
         "date": time.strftime("%Y-%m-%d %H:%M"),
-        "commit": _git("rev-parse", "--short", "HEAD"),
+        "commit": commit(),
         "source_changed_since_commit": bool(_git("status", "--porcelain", "--", "src")),
         "seed": seed,
         "machine": {
@@ -38,6 +38,11 @@ def circumstances(packages: Sequence[str], *, seed: int) -> dict[str, Any]:
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in packages},
     }
+
+
+def commit() -> str:
+    """Of the code that runs; empty outside a clone."""
+    return _git("rev-parse", "--short", "HEAD")
 
 
 def cores() -> int:

@@ -120,7 +120,7 @@ def run_group(study: Study, group: Group, path: Path, threads: int) -> None:
                 "seed": group.seed,
                 "arm": arm,
                 **study.told(group, arm),
-                "commit": commit(),
+                "commit": records.commit(),
                 "added": added,
                 "counts": dict(zip(group.judged, counts.tolist(), strict=True)),
                 "seconds": round(seconds, 2),
@@ -140,12 +140,6 @@ def _stop_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
         raise RunError("the study that this process belongs to has ended")
-
-
-@functools.cache
-def commit() -> str:
-    """Of the code that computes cells now."""
-    return str(records.circumstances([], seed=0)["commit"])
 
 
 def workshop_of(study: Study, group: Group) -> Workshop:

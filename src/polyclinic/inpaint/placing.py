@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, signal
 
 from polyclinic.inpaint.cases import Case
-from polyclinic.inpaint.regions import warp
+from polyclinic.inpaint.regions import smallest_box, warp
 
 MIN_PIXELS = 12
 """Voxels that a tumour has at least to lend its shape, and that are painted at least."""
@@ -58,9 +58,9 @@ class Shape:
 
 def frame_of(head: NDArray[np.bool_]) -> Frame:
     """The box around a head (Z, H, W) that shows in one voxel at least."""
-    lines = _bounds(head)
-    first = np.array([line[0] for line in lines], np.float64)
-    return Frame(first, np.array([line[-1] + 1 for line in lines]) - first)
+    box = smallest_box(head)
+    first = np.array([line.start for line in box], np.float64)
+    return Frame(first, np.array([line.stop for line in box]) - first)
 
 
 def shape_of(case: Case, components: list[int]) -> Shape | None:
@@ -147,7 +147,7 @@ def deform_parts(
 
 def cut(parts: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The smallest box of a component map (n, h, w) that holds its tumour."""
-    return parts[tuple(slice(line[0], line[-1] + 1) for line in _bounds(parts > 0))]
+    return parts[smallest_box(parts > 0)]
 
 
 def _free(target: Case, some: slice, margin: float, removes: bool) -> NDArray[np.bool_]:
@@ -169,11 +169,10 @@ def _depth(head: NDArray[np.bool_]) -> NDArray[np.float64]:
 def fitting_corners(free: NDArray[np.bool_], footprint: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Where the first row and column of `footprint` (h, w) may lie so that all of it is in `free`
     (H, W): places (M, 2), in order of rows."""
-    rows, columns = (np.flatnonzero(free.any(axis=axis)) for axis in (1, 0))
-    if len(rows) == 0:
+    if not free.any():
         return np.empty((0, 2), np.intp)
-    first = rows[0], columns[0]
-    box = free[first[0] : rows[-1] + 1, first[1] : columns[-1] + 1]
+    place = smallest_box(free)
+    box, first = free[place], [line.start for line in place]
     if footprint.shape[0] > box.shape[0] or footprint.shape[1] > box.shape[1]:
         return np.empty((0, 2), np.intp)
     blocked = signal.fftconvolve(
@@ -181,8 +180,3 @@ def fitting_corners(free: NDArray[np.bool_], footprint: NDArray[np.bool_]) -> ND
     )
     corners: NDArray[np.intp] = np.argwhere(blocked < 0.5) + first
     return corners
-
-
-def _bounds(mask: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
-    """The places along each axis of (Z, H, W) at which anything of the mask lies."""
-    return [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]

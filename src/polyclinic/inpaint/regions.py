@@ -106,22 +106,27 @@ def overlay(region: Region, mask: Mask, component: int, boxed: int = False) -> R
     return Region(fill_map, np.where(mask, boxed, region.boxes).astype(np.int16))
 
 
+def smallest_box(mask: Mask) -> tuple[slice, ...]:
+    """Of all that is set in a mask of any shape, where something is: a slice for each axis."""
+    (box,) = ndimage.find_objects(mask.astype(np.uint8))
+    return tuple(box)
+
+
 def box_around(mask: Mask, margins: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Mask:
     """The smallest upright box around `mask`, wider by `margins` px: top, bottom, left, right."""
     box = np.zeros(mask.shape, bool)
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    rows, columns = smallest_box(mask)
     top, bottom, left, right = margins
     box[
-        max(0, rows[0] - top) : rows[-1] + 1 + bottom,
-        max(0, columns[0] - left) : columns[-1] + 1 + right,
+        max(0, rows.start - top) : rows.stop + bottom,
+        max(0, columns.start - left) : columns.stop + right,
     ] = True
     return box
 
 
 def _loose_box(mask: Mask, rng: np.random.Generator) -> Mask:
     """A box as people draw them: near to what will be inside, or up to 60 % wider on a side."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    extents = np.repeat([rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1], 2)
+    extents = np.repeat([line.stop - line.start for line in smallest_box(mask)], 2)
     top, bottom, left, right = (int(m) for m in 0.6 * rng.uniform(0, 1, 4) ** 2 * extents)
     return box_around(mask, (top, bottom, left, right))
 
@@ -190,8 +195,7 @@ def deform(shape: Mask, rng: np.random.Generator) -> Mask:
     bent = values > 0.5
     if not bent.any():
         return shape
-    rows, columns = np.flatnonzero(bent.any(1)), np.flatnonzero(bent.any(0))
-    cut: Mask = bent[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    cut: Mask = bent[smallest_box(bent)]
     return cut
 
 
