@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +30,51 @@ from polyclinic.run.progress import silent
 pytestmark = pytest.mark.usefixtures("exact")
 
 
+TINY = NetworkConfig((16, 16), (False, False), blocks=1, patch=2, crop=16, head_px=28)
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from polyclinic.inpaint import network
+from polyclinic.inpaint.network import NetworkConfig
+from polyclinic.inpaint.training import PaintPlan, Trainer
+from polyclinic.models import state
+from polyclinic.run import painter as module
+
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def half(tensors, path, metadata):
+    path.write_bytes(b"half of it")
+    kill()
+
+def stepping(self, batch):
+    if (where, self.step) == ("step", 3):
+        kill()
+    return step(self, batch)
+
+def showing(*of):
+    return kill() if (where, len(shown)) == ("preview", 1) else shown.append(1) or preview(*of)
+
+def saving(self, path):
+    if (where, self.step) == ("before saving", 4):
+        kill()
+    if (where, self.step) == ("while saving", 4):
+        state.save_file = half
+    save(self, path)
+
+where, data, out = sys.argv[1:]
+step, save, preview, shown = Trainer._step, Trainer.save, module.preview, []
+Trainer._step, Trainer.save, module.preview = stepping, saving, showing
+torch.set_num_threads(1)
+network.SIZES["small"] = TINY
+module.VALIDATION_BATCHES = 1
+plan = PaintPlan(steps=5, batch_size=2, warm_up=1)
+module.train_painter(module.PainterRun((Path(data),), every=2, plan=plan), Path(out))
+""".replace("TINY", repr(TINY))
+"""A program that trains as the fixture `config` says, and kills itself at or after step 3 of 5."""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Six made-up patients."""
@@ -37,8 +85,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def config(folder, monkeypatch):
-    tiny = NetworkConfig((16, 16), (False, False), blocks=1, patch=2, crop=16, head_px=28)
-    monkeypatch.setitem(network.SIZES, "small", tiny)
+    monkeypatch.setitem(network.SIZES, "small", TINY)
     monkeypatch.setattr(module, "VALIDATION_BATCHES", 1)
     return PainterRun((folder,), every=2, plan=PaintPlan(steps=5, batch_size=2, warm_up=1))
 
@@ -91,6 +138,21 @@ def test_an_interrupted_run_ends_with_the_same_weights(config, tmp_path, monkeyp
         [json.loads(line)["validation_loss"] for line in text.splitlines()] for text in (one, two)
     ]
     assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize("where", ["step", "preview", "before saving", "while saving"])
+def test_a_killed_run_goes_on_and_leaves_what_a_whole_one_leaves(config, tmp_path, where):
+    whole = load_state(train_painter(config, tmp_path / "whole"))
+    program = [sys.executable, "-c", KILLED, where, str(config.data[0]), str(tmp_path / "cut")]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=300)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (tmp_path / "cut" / "painter.safetensors").exists()
+    cut = load_state(train_painter(config, tmp_path / "cut", resume=True))
+    assert all(torch.equal(value, cut[name]) for name, value in whole.items())
+    one, two = (tmp_path / name for name in ("whole", "cut"))
+    assert (one / "metrics.jsonl").read_text() == (two / "metrics.jsonl").read_text()
+    for picture in (one / "previews").iterdir():
+        assert picture.read_bytes() == (two / "previews" / picture.name).read_bytes()
 
 
 def test_another_plan_cannot_go_on(config, tmp_path):

@@ -282,8 +282,8 @@ def _train(directory: RunDirectory[PainterRun], cases: dict[Split, list[Case]], 
                     seconds_left=seconds * (plan.steps - trainer.step),
                 )
             )
-        trainer.save(checkpoint)
         _look(directory, trainer, batches, float(np.mean(losses)), tell)
+        trainer.save(checkpoint)  # last: a run that is killed before it looks again
     path = directory.path / WEIGHTS
     save_painter(_painter(trainer, directory.config, cases, start), path)
     return path
