@@ -177,7 +177,7 @@ def _measure(
         tuple(arguments.data),
         segmenter=arguments.segmenter,
         phantoms=arguments.made_up,
-        max_slices=arguments.max_slices or (MADE_UP_SLICES if arguments.made_up else None),
+        max_slices=_most(arguments),
         samples=arguments.samples,
         seed=arguments.seed,
     )
@@ -194,13 +194,24 @@ def _measure(
         if name != FEW:
             config = replace(config, segmenter=arguments.segmenter or work / FEW / SEGMENTER)
         judged.append(_judged(config, parts[name], work / name, resume=arguments.resume))
-    return result | _together(judged, config.seed) if not arguments.part else result
+    if arguments.part:
+        return result
+    machines = {name: read_json(work / name / "environment.json") for name in PARTS}
+    return result | _together(judged, config.seed) | {"environment": machines}
+
+
+def _most(arguments: argparse.Namespace) -> int | None:
+    """How many slices with a tumour are judged, None for all."""
+    return arguments.max_slices or (MADE_UP_SLICES if arguments.made_up else None)
 
 
 def _notes(arguments: argparse.Namespace) -> list[str]:
     """What figures in the tables must not be read without."""
     slow = f"the first {arguments.slow_limit} edits"
+    most = _most(arguments)
     return [
+        *([f"at most {most} slices with a tumour are judged, and as many without"] if most else []),
+        "`environment` says on what each part ran; others may have run beside it",
         f"{REPAINT} paints {slow} of tumour-free tissue alone, at {arguments.repaint_steps} steps. "
         "Its network learned with surroundings beside it; a crop without any, as here, is at the "
         "border of what it knows",
@@ -243,7 +254,7 @@ def _together(
         rows = rows + [row for row in more if row["variant"] != REAL]
     tables = tables_of(rows, seed, (MEAN,))
     parts = components(tables, rows)
-    kept = ("painter", "data", "split", "patients", "edits", "encoder", "segmenter", "environment")
+    kept = ("painter", "data", "split", "patients", "edits", "encoder", "segmenter")
     return {name: first[name] for name in kept} | {
         "variants": [variant for found, _ in judged for variant in found["variants"]],
         "tables": tables,

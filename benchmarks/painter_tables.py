@@ -36,6 +36,22 @@ _BOXES = (
     ("Box filled", "containment", "tumour", "filled", 3),
     ("Box filled, real", "containment", "tumour", "filled_real", 3),
 )
+_TUMOUR_FREE = (
+    ("PSNR, dB", "infill", "infill", "psnr", 1),
+    ("SSIM", "infill", "infill", "ssim", 2),
+    ("Taken for tumour", "infill", "infill", "found_tumour", 3),
+    ("Difference", "diversity", "infill", "diversity", 2),
+)
+_BOTH = tuple(
+    (heading + of, name, kind, measure, 2)
+    for heading, name, measure in (
+        ("Gradient ratio", "seams", "seam_ratio"),
+        ("Ring AUC", "seams", "ring_auc"),
+        ("KID", "features", "kid"),
+    )
+    for of, kind in (("", "infill"), (", tumours", "tumour"))
+)
+_TEXTURE = "texture: "
 _DIFFERENCES = {"psnr": 2, "ssim": 3}
 _INTERVAL = ("value", "low", "high")
 
@@ -47,6 +63,10 @@ def markdown(result: Mapping[str, Any]) -> str:
     parts = [
         table(("Claim", "Holds"), [(claim, said[held]) for claim, held in claims.items()]),
         _by_variant(tables, _MAIN),
+        "## The first way of painting",
+        _by_group(tables, _TUMOUR_FREE),
+        _by_group(tables, _BOTH),
+        _texture(tables["features"]),
         "## Volumes",
         _by_variant(tables, _CHALLENGE),
         "## Components",
@@ -75,6 +95,43 @@ def _by_variant(
     ]
     shown = [row for row in rows if any(row[1:])]
     return table(("", *(heading for heading, *_ in columns)), shown)
+
+
+def _by_group(
+    tables: Mapping[str, Sequence[Entry]], columns: Sequence[tuple[str, str, str, str, int]]
+) -> str:
+    """A row for each sequence, size and shape that the first way of painting painted."""
+    lead = tables["time"][0]["variant"]
+    found = {
+        ((entry["by"], entry["group"]), (name, entry["kind"], entry["measure"])): entry
+        for name, entries in tables.items()
+        for entry in entries
+        if entry["variant"] == lead and entry["by"] in ("all", "sequence", "size", "shape")
+    }
+    groups = dict.fromkeys(group for group, key in found if key[0] in ("infill", "seams"))
+    rows = [
+        (
+            group[1],
+            *(_with_interval(found.get((group, tuple(key))), digits) for _, *key, digits in columns),
+        )
+        for group in groups
+    ]
+    return table(("", *(heading for heading, *_ in columns)), rows)
+
+
+def _texture(entries: Sequence[Entry]) -> str:
+    """Statistics of the first way of painting, as differences in standard deviations."""
+    lead = entries[0]["variant"] if entries else None
+    found = {
+        (entry["measure"].removeprefix(_TEXTURE), entry["kind"]): entry
+        for entry in entries
+        if entry["variant"] == lead and entry["by"] == "all" and _TEXTURE in entry["measure"]
+    }
+    rows = [
+        (name, *(_with_interval(found.get((name, kind)), 2) for kind in ("infill", "tumour")))
+        for name in dict.fromkeys(name for name, _ in found)
+    ]
+    return table(("Texture", "tumour-free tissue", "tumours"), rows)
 
 
 def _components(result: Mapping[str, Any]) -> str:
@@ -114,6 +171,13 @@ def _differences(entries: Sequence[Entry]) -> str:
         if entry["measure"] in _DIFFERENCES and entry["kind"] == "infill"
     ]
     return table(("", "against", "Edits", "Measure", "Difference", "low", "high"), rows)
+
+
+def _with_interval(entry: Entry | None, digits: int) -> str:
+    if entry is None or entry["value"] is None:
+        return ""
+    value, *bounds = (_number(entry[key], digits) for key in _INTERVAL)
+    return f"{value} ({' to '.join(bounds)})" if all(bounds) else value
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -15,7 +15,7 @@ slices (`painted`), and variants of the last.
 
 The painter must not have seen the hospital that is left out. One is needed for each:
 
-    polyclinic inpaint train DATA --leave-out 'TCGA_DU_*' --out runs/painter-without-DU
+    polyclinic inpaint train DATA --leave-out 'TCGA_DU_*' --steps 4000 --out runs/painter-without-DU
 
 and so for the other hospitals, then `--painter DU=runs/painter-without-DU`. With the painters of
 some hospitals only, the cells of those are computed; the result is written once all are there. A

@@ -56,8 +56,7 @@ def test_slices_count_once_and_what_is_left_out_says_why():
 
 def test_parts_are_put_together_and_real_slices_count_once(monkeypatch):
     def part(*names):
-        kept = ("painter", "data", "split", "patients", "edits", "encoder", "segmenter",
-                "environment")  # fmt: skip
+        kept = ("painter", "data", "split", "patients", "edits", "encoder", "segmenter")
         found = {name: name for name in kept} | {"variants": [{"name": name} for name in names]}
         return found, [row(0, "t2f", variant=name) for name in (REAL, *names)]
 

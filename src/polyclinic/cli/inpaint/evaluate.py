@@ -98,8 +98,8 @@ def evaluate(
     """Judge a painter on patients that it was not trained on.
 
     PAINTER_OR_RUN is a run directory of `inpaint train`, which says on which folders it was
-    trained and which patients were held out; or a file of weights, which names them too, together
-    with the folders DATA.
+    trained and which patients were held out; or a file of weights with its splits.json beside it,
+    together with the folders DATA.
     A run that was trained on made-up heads alone is judged on made-up heads.
     """
     one_of(as_json, quiet)
