@@ -108,13 +108,12 @@ def _by_group(
         for entry in entries
         if entry["variant"] == lead and entry["by"] in ("all", "sequence", "size", "shape")
     }
-    groups = dict.fromkeys(group for group, key in found if key[0] in ("infill", "seams"))
     rows = [
         (
             group[1],
-            *(_with_interval(found.get((group, tuple(key))), digits) for _, *key, digits in columns),
+            *(_with_interval(found.get((group, (*key,))), digits) for _, *key, digits in columns),
         )
-        for group in groups
+        for group in dict.fromkeys(group for group, key in found if key[0] in ("infill", "seams"))
     ]
     return table(("", *(heading for heading, *_ in columns)), rows)
 
