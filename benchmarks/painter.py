@@ -137,9 +137,8 @@ def _measure(
     ddim_steps: Sequence[int],
     segmenter_steps: int | None = None,
 ) -> dict[str, Any]:
-    from polyclinic.inpaint.painter import Painter, load_painter
+    from polyclinic.inpaint.painter import WEIGHTS, Painter, load_painter
     from polyclinic.inpaint.painting import Settings
-    from polyclinic.run.painter import WEIGHTS
     from polyclinic.run.painter_evaluation import variants as ways
     from polyclinic.run.painter_evaluation.evaluation import SEGMENTER, Evaluation
     from polyclinic.run.painter_evaluation.inputs import read_splits
@@ -371,8 +370,7 @@ def _smoke(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Everything once, on made-up heads, with a network that took one step."""
     from polyclinic.inpaint import cases
     from polyclinic.inpaint.objectives import OBJECTIVES
-    from polyclinic.inpaint.painter import load_painter, save_painter
-    from polyclinic.run.painter import WEIGHTS
+    from polyclinic.inpaint.painter import WEIGHTS, load_painter, save_painter
 
     cases.PHANTOM_SIDE, cases.PHANTOM_SLICES = 48, 3
     arguments.flow = painter_untrained.train(folder, phantoms=6, test_share=0.4)

@@ -27,7 +27,10 @@ def calls(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     asked = []
     record = SimpleNamespace(
-        warnings=("careful",), pixels={"oedema": 4}, settings=SimpleNamespace(seed=7)
+        warnings=("careful",),
+        pixels={"oedema": 4},
+        sequence="t2f",
+        settings=SimpleNamespace(seed=7),
     )
     written = SimpleNamespace(
         image=Path("o/a.png"),
@@ -61,7 +64,7 @@ def test_an_edit_prints_what_and_where_and_warns_on_stderr(calls, capsys):
     assert main(["inpaint", "edit", "a.png", *REGION, *options, "--out", "o"]) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines() == [
-        "painted: 4 px oedema, seed 7",
+        "painted: 4 px oedema into t2f, seed 7",
         "image: o/a.png",
         "mask: o/a.mask.png",
         "sidecar: o/a.json",

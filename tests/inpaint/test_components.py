@@ -15,6 +15,7 @@ from polyclinic.inpaint.components import (
     SEQUENCES,
     TUMOUR_FREE,
     component,
+    described_sequence,
     from_colours,
     from_labels,
     sequence,
@@ -33,6 +34,28 @@ def test_every_component_and_sequence_has_its_own_name():
 )  # fmt: skip
 def test_other_spellings(said, meant):
     assert component(said) == meant
+
+
+@pytest.mark.parametrize(
+    ("said", "agent", "meant"),
+    [
+        ("AX FLAIR", False, "t2f"),
+        ("t2_tirm_tra_dark-fluid", False, "t2f"),
+        ("T2 FLAIR post contrast", True, "t2f"),
+        ("AX T1 PRE", True, "t1n"),
+        ("T1_SE_TRA", False, "t1n"),
+        ("AX T1 + C", False, "t1c"),
+        ("t1_mpr_ns_sag_KM", False, "t1c"),
+        ("T1W 3D TFE", True, "t1c"),
+        ("AX T2 FSE", True, "t2w"),
+        ("T2* GRE", False, None),
+        ("AX DWI", False, None),
+        ("T1 and T2", False, None),
+        ("", True, None),
+    ],
+)
+def test_what_scanners_call_sequences(said, agent, meant):
+    assert described_sequence(said, agent) == (meant and SEQUENCES.index(meant))
 
 
 def test_an_unknown_name_gets_a_guess():

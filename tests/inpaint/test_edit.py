@@ -177,7 +177,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(painter, tmp_path, monk
     broken = {"png": dataclasses.replace(output.FORMATS["png"], write_mask=full)}
     with monkeypatch.context() as patched:
         patched.setattr(output, "FORMATS", broken)
-        with pytest.raises(RunError, match=r"cannot be written \(No space left on device\)"):
+        with pytest.raises(RunError, match=r"written \(No space left on device\); free some sp"):
             edit_file(painter, path, BOX, out, Settings(steps=1, seed=3), force=True)
         with pytest.raises(RunError, match=r"cannot be written"):
             edit_file(painter, path, BOX, tmp_path / "other", FAST)
@@ -185,6 +185,21 @@ def test_nothing_is_overwritten_and_nothing_half_written(painter, tmp_path, monk
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "out"]
     (two,) = edit_file(painter, path, BOX, out, Settings(steps=1, seed=3), force=True)
     assert two.provenance.outputs != one.provenance.outputs
+
+
+def test_where_nothing_can_be_written_is_said_before_anything_is_painted(
+    painter, tmp_path, monkeypatch, write_png
+):
+    path = write_png(tmp_path / "a.png")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(module, "edit", None)
+    for out in ("file/out", "file/deep/b.png"):
+        with pytest.raises(RunError, match=rf"{out}: .*file is a file; choose another --out"):
+            edit_file(painter, path, BOX, tmp_path / out, FAST)
+    monkeypatch.setattr(output.os, "access", lambda *_: False)
+    with pytest.raises(RunError, match=r"out: .* may not be written to; choose another --out"):
+        edit_file(painter, path, BOX, tmp_path / "out", FAST)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "file"]
 
 
 @pytest.mark.parametrize(("kind", "files"), [("png", 3), ("case", 4), ("samples", 6)])
@@ -252,14 +267,15 @@ def test_unknown_names_and_missing_regions(painter, tmp_path, write_png):
 def test_an_image_of_something_else_gets_a_warning(painter, tmp_path, write_png):
     stripes = np.tile(np.arange(32, dtype=np.uint8) * 7, (32, 1))
     Image.fromarray(stripes).save(tmp_path / "stripes.png")
-    (odd,) = edit_file(painter, tmp_path / "stripes.png", BOX, tmp_path / "a", FAST)
+    (odd,) = edit_file(painter, tmp_path / "stripes.png", BOX, tmp_path / "a", FAST, sequence="t2f")
     assert "does not look like an axial brain" in odd.provenance.warnings[0]
     assert odd.provenance.unlikeness >= NOT_A_BRAIN
     path = write_png(tmp_path / "head.png")
-    (head,) = edit_file(painter, path, BOX, tmp_path / "b", FAST)
+    (head,) = edit_file(painter, path, BOX, tmp_path / "b", FAST, sequence="t2f")
     assert head.provenance.warnings == ()
     assert 0 < json.loads(head.sidecar.read_text())["unlikeness"] < NOT_A_BRAIN
-    (air,) = edit_file(painter, path, [Ask("box:0,0,4,4", "core")], tmp_path / "c", FAST)
+    corner = [Ask("box:0,0,4,4", "core")]
+    (air,) = edit_file(painter, path, corner, tmp_path / "c", FAST, sequence="t2f")
     assert air.provenance.warnings == ("most of the region lies outside of the head",)
 
 
@@ -269,9 +285,11 @@ def test_dicom_that_says_it_is_no_mr_gets_a_warning(painter, tmp_path, write_dic
         "MR": (),
         "": (),
     }.items():
-        path = write_dicom(tmp_path / f"a{modality}.dcm", Modality=modality)
+        about = {"Modality": modality, "SeriesDescription": "AX FLAIR"}
+        path = write_dicom(tmp_path / f"a{modality}.dcm", **about)
         (one,) = edit_file(painter, path, BOX, tmp_path / "out", FAST, force=True)
         assert one.provenance.warnings == expected
+        assert one.provenance.sequence == "t2f"
 
 
 def test_dicom_files_with_uids_as_names_do_not_collide(painter, tmp_path, write_dicom):
@@ -296,7 +314,10 @@ def test_painters_are_opened_or_asked_for(painter, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "WEIGHTS", tmp_path / "small.safetensors")
     with pytest.raises(ConfigError, match=r"comes without a painter; name one .* with --painter"):
         open_painter()
-    with pytest.raises(ConfigError, match=r"gone: no such file; --painter expects"):
-        open_painter(tmp_path / "gone")
+    for missing in (tmp_path / "gone", tmp_path):
+        with pytest.raises(ConfigError, match=rf"{missing}: no such painter; --painter expects"):
+            open_painter(missing)
     save_painter(painter, tmp_path / "small.safetensors")
-    assert open_painter().objective.name == "flow"
+    save_painter(painter, tmp_path / "run" / "painter.safetensors")
+    for path in (None, tmp_path / "run", tmp_path / "run" / "painter.safetensors"):
+        assert open_painter(path).objective.name == "flow"

@@ -114,6 +114,14 @@ def test_tumour_free_tissue_has_a_number_of_its_own(painter, tmp_path):
     assert np.unique(np.array(Image.open(file.files["mask"]))).tolist() == [0, 2, 5]
 
 
+def test_numbers_of_numpy_are_numbers(painter):
+    options = {"steps": np.int64(1), "seed": np.uint8(3), "guidance": np.float32(1.5)}
+    one = polyclinic.paint(head()[0], BOX, painter=painter, **options)
+    two = polyclinic.paint(head()[0], BOX, painter=painter, steps=1, seed=3, guidance=1.5)
+    assert json.dumps(one.record["settings"]) == json.dumps(two.record["settings"])
+    assert np.array_equal(one.image, two.image)
+
+
 def test_a_painter_may_be_a_file(painter, tmp_path):
     save_painter(painter, tmp_path / "p.safetensors")
     done = polyclinic.paint(head()[0], BOX, steps=1, painter=str(tmp_path / "p.safetensors"))
@@ -139,7 +147,12 @@ def test_a_record_of_arrays_is_not_replayed(painter, tmp_path):
         (head(2), BOX, {}, ConfigError, r"the image has 2 slices; say on which to paint"),
         (head(), [(np.ones((3, 3), int), "core")], {}, DataError, r"shape \(3, 3\); expected \(1"),
         (head(), [(np.ones((32, 32)), "core")], {}, DataError, r"array of float64; expected bool"),
-        (head(), [(mask_at(2, 2), None)], {}, ConfigError, r"region: what should be painted there"),
+        (head(), [(mask_at(2, 2), None)], {}, ConfigError, r"region: has no colours that say what"),
+        (head(), [("box:1,1,2,2", 2)], {}, ConfigError, r"component: expected a name .*, got 2"),
+        (head(), BOX, {"seed": 1.5}, ConfigError, r"seed: expected a whole number, got 1\.5"),
+        (head(), BOX, {"seed": None}, ConfigError, r"seed: expected a whole number, got None"),
+        (head(), BOX, {"guidance": "a"}, ConfigError, r"guidance: expected a number, got 'a'"),
+        (head(3).transpose(1, 2, 0), BOX, {}, DataError, r"\(32, 32, 3\), as an image in colours"),
         ("gone.png", BOX, {}, DataError, r"gone\.png: no such file or folder; expected a PNG"),
     ],
 )  # fmt: skip

@@ -287,7 +287,10 @@ def test_an_empty_region(painter):
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"steps": 0}, r"steps: expected 1 or more, got 0"),
-     ({"guidance": float("nan")}, r"guidance: expected a number of 0 or more, got nan"),
+     ({"guidance": float("nan")}, r"guidance: expected a number from 1 to 10, got nan"),
+     ({"guidance": 0.5}, r"guidance: expected a number from 1 to 10, got 0\.5"),
+     ({"guidance": 11}, r"guidance: expected a number from 1 to 10, got 11"),
+     ({"seed": -1}, r"seed: expected 0 or more, got -1"),
      ({"mode": "median"}, r"mode: expected sample or mean, got 'median'"),
      ({"power": 0}, r"power: expected a finite number above 0, got 0"),
      ({"power": float("inf")}, r"power: expected a finite number above 0, got inf"),

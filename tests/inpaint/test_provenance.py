@@ -66,14 +66,32 @@ def test_a_record_survives_its_file(tmp_path):
         ({"schema": "other/1"}, r"its schema is not polyclinic\.edit/1"),
         ({"fill": [-1, 3]}, r"its regions do not have its shape"),
         ({"fill": [-1, 3, 7, 1]}, r"its regions have unknown components"),
-        ({"settings": {"step": 3}}, r"not the record of an edit \(TypeError"),
-        ({"settings": {"power": 0}}, r"not the record of an edit \(ConfigError: power: expected"),
-        ({"extra": 1}, r"not the record of an edit \(TypeError"),
+        ({"settings": {"step": 3}}, r"not the record of an edit \(something in it is of another t"),
+        ({"settings": {"power": 0}}, r"not the record of an edit \(power: expected"),
+        ({"extra": 1}, r"not the record of an edit \(something in it is of another type"),
+        ({"input": None}, r"not the record of an edit \(its input is None"),
+        ({"settings": None}, r"not the record of an edit \(its settings is None"),
+        ({"fill": ["a", "b"]}, r"not the record of an edit \("),
     ],
 )
 def test_damaged_records_are_refused(tmp_path, change, expected):
     path = tmp_path / "edit.json"
     path.write_text(json.dumps({**as_record(RECORD), **change}))
+    with pytest.raises(DataError, match=expected):
+        read_provenance(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{}", r"not the record of an edit \(it has no 'schema'\)"),
+        ("[1]", r"not the record of an edit \(a JSON list\)"),
+        ("{", r"not the record of an edit \(Expecting property name"),
+    ],
+)
+def test_other_files_are_no_records(tmp_path, text, expected):
+    path = tmp_path / "edit.json"
+    path.write_text(text)
     with pytest.raises(DataError, match=expected):
         read_provenance(path)
 

@@ -102,6 +102,11 @@ def plan_edits(
     if not donors:
         names = ", ".join(COMPONENTS[c] for c in components) or "tumour"
         raise DataError(f"no case shows {names}; expected one at least whose shape can be lent")
+    if len({case.patient for case in cases}) < 2:
+        raise DataError(
+            f"all usable cases are of the patient {cases[0].patient}; expected two patients at "
+            "least, as nobody gets a shape of their own"
+        )
     kinds = _kinds(cases, donors, balance, sites)
     return [_plan(kinds, removes, number, derive(*seed, "edit", number)) for number in range(count)]
 

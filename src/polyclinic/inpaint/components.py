@@ -5,6 +5,7 @@ tumour. A fill map has `KEEP` where a pixel stays as it is, and elsewhere the nu
 component to paint.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -65,6 +66,30 @@ LABELS: Mapping[str, Mapping[int, int]] = {
 from 2023), the brain task of the Medical Segmentation Decathlon."""
 MASK = "mask"
 """The order of labels in which everything that is not 0 is a mixture."""
+
+
+_CONTRAST = {"c", "ce", "gd", "gad", "gado", "gadolinium", "post", "contrast", "km"}
+_NO_CONTRAST = {"pre", "non", "without", "native", "nativ"}
+
+
+def described_sequence(description: str, contrast: bool = False) -> int | None:
+    """The number of the sequence that a scanner's description of a series names, None where it
+    names none, or several. `contrast`: an agent was given.
+
+    >>> [described_sequence(name) for name in ("AX FLAIR", "t1_se_tra +KM", "DWI")]
+    [3, 1, None]
+    """
+    words = {word for word in re.split(r"[^a-z0-9*]+", description.lower()) if word}
+    if any("flair" in word for word in words) or {"dark", "fluid"} <= words:
+        return SEQUENCES.index("t2f")
+    t1, t2 = ({word for word in words if word.startswith(kind)} for kind in ("t1", "t2"))
+    if bool(t1) == bool(t2) or t2 & {"t2*", "t2star"} or "star" in words:
+        return None
+    if t2:
+        return SEQUENCES.index("t2w")
+    said = words & _CONTRAST or t1 & {"t1c", "t1ce", "t1gd", "t1post"}
+    enhanced = (contrast or said) and not words & _NO_CONTRAST
+    return SEQUENCES.index("t1c" if enhanced else "t1n")
 
 
 def component(name: str) -> int:

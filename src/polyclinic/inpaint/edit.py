@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.cases import head_extent, head_mask
 from polyclinic.inpaint.components import KEEP, component
+from polyclinic.inpaint.doubts import doubts_about_boxes, doubts_about_input
 from polyclinic.inpaint.files import read_source
 from polyclinic.inpaint.files.output import Output, Result, Written
 from polyclinic.inpaint.files.region import LABELS, digest, merge, read_region
 from polyclinic.inpaint.files.source import ARRAYS, Source, sequence_name
 from polyclinic.inpaint.intensity import Scaling, scaling_of
-from polyclinic.inpaint.likeness import NOT_A_BRAIN, unlikeness
-from polyclinic.inpaint.painter import Painter, load_painter
+from polyclinic.inpaint.painter import Painter, load_painter, weights_in
 from polyclinic.inpaint.painting import Report, Settings, paint_sequences, part_of, tell_nobody
 from polyclinic.inpaint.provenance import (
     Asked,
@@ -75,23 +75,35 @@ class Ask:
         """The number of the component; `ConfigError` if it is unknown."""
         if self.component is None or self.component == DRAWN:
             return None
+        if not isinstance(self.component, str):
+            raise ConfigError(
+                f"component: expected a name such as 'oedema', got {self.component!r}"
+            )
         if self.component == LABELS:
             return LABELS
         return component(self.component)
 
 
-def open_painter(path: Path | None = None) -> Painter:
-    """The painter in `path`, or the one that comes with the package; `ConfigError` if missing."""
+def painter_file(path: Path | None = None) -> Path:
+    """The weights at `path`, a file or a run of `inpaint train`, or those that come with the
+    package; `ConfigError` if missing."""
     if path is None and not WEIGHTS.is_file():
         raise ConfigError(
             f"{WEIGHTS}: this installation comes without a painter; name one that `polyclinic "
             "inpaint train` wrote with --painter"
         )
-    if path is not None and not path.is_file():
+    found = weights_in(path or WEIGHTS)
+    if found is None:
         raise ConfigError(
-            f"{path}: no such file; --painter expects one that `polyclinic inpaint train` wrote"
+            f"{path}: no such painter; --painter expects the directory of a finished run of "
+            "`polyclinic inpaint train`, or the file of weights in it"
         )
-    return load_painter(path or WEIGHTS)
+    return found
+
+
+def open_painter(path: Path | None = None) -> Painter:
+    """The painter in `painter_file`."""
+    return load_painter(painter_file(path))
 
 
 def edit(
@@ -132,8 +144,7 @@ def edit(
         scalings[number] = scaling_of(real, storage.name)
         scaled[number] = scalings[number].apply(real)
     head = head_mask(list(scaled.values()))
-    score, warnings = _likeness(next(iter(scaled.values())), head, fill_mask)
-    warnings = (*source.warnings, *warnings)
+    score, doubts = doubts_about_input(scaled, head, fill_mask)
     edited = []
     settings = settings.said_for(painter.objective)
     for sample in range(samples):
@@ -145,6 +156,7 @@ def edit(
             number: _stored(source, number, slices, scalings[number], fill_mask)
             for number, slices in painted.items()
         }
+        warnings = (*source.warnings, *doubts, *doubts_about_boxes(regions, realised))
         edited.append(Edited(volumes, realised, chosen, score, warnings))
     return edited
 
@@ -226,24 +238,6 @@ def _stored(
     after = before.copy()
     after[fill_mask] = storage.stored(inside, before.dtype)
     return after
-
-
-def _likeness(
-    slices: NDArray[np.float32], head: NDArray[np.bool_], fill_mask: NDArray[np.bool_]
-) -> tuple[float, tuple[str, ...]]:
-    """The `unlikeness` of the painted slice with most head, and what is to be warned of."""
-    shown = np.flatnonzero(fill_mask.any(axis=(1, 2)))
-    largest = shown[head[shown].sum(axis=(1, 2)).argmax()]
-    score = unlikeness(slices[largest], head[largest])
-    warnings = []
-    if score >= NOT_A_BRAIN:
-        warnings.append(
-            f"slice {largest} does not look like an axial brain (score {score:.2f}, expected less "
-            f"than {NOT_A_BRAIN}): what is painted may mean nothing"
-        )
-    elif (head & fill_mask).sum() < fill_mask.sum() / 2:
-        warnings.append("most of the region lies outside of the head")
-    return round(score, 3), tuple(warnings)
 
 
 def record_of(

@@ -1,5 +1,7 @@
 """`polyclinic.paint`: what `polyclinic inpaint edit` does, for arrays as well as files."""
 
+import numbers
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +69,9 @@ def paint(
     """Paint `regions` into `image`; see `polyclinic.paint`."""
     source = _source(image, sequence)
     asks = [_ask(pair) for pair in regions]
-    settings = Settings(steps=steps, guidance=guidance, seed=seed, mode=mode)
+    settings = Settings(
+        steps=_whole("steps", steps), guidance=_real(guidance), seed=_whole("seed", seed), mode=mode
+    )
     output, sidecar = None, source.path.parent / "edit.json"
     if out is not None:
         if not isinstance(image, str | os.PathLike):
@@ -99,6 +103,19 @@ def _source(image: Image, sequence: str | None) -> Source:
     if sequence is not None:
         raise ConfigError("sequence: the names of the arrays say it; leave it out")
     return from_arrays({name: np.asarray(values) for name, values in image.items()})
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ConfigError(f"{name}: expected a whole number, got {value!r}") from None
+
+
+def _real(guidance: Any) -> float:
+    if not isinstance(guidance, numbers.Real):
+        raise ConfigError(f"guidance: expected a number, got {guidance!r}")
+    return float(guidance)
 
 
 def _shape(image: NDArray[Any] | Mapping[str, NDArray[Any]]) -> tuple[int, ...]:

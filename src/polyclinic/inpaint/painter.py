@@ -20,6 +20,9 @@ from polyclinic.models.device import autocast, device
 from polyclinic.models.state import digest_of, load_into, load_state, save_state, state_of
 from polyclinic.seeding import generator
 
+WEIGHTS = "painter.safetensors"
+"""The file of weights in the directory of a run."""
+
 
 @dataclass(frozen=True)
 class Painter:
@@ -124,6 +127,12 @@ def load_painter(path: Path) -> Painter:
         ) from None
     network.to(device()).eval()
     return Painter(network, objective, digest_of(state), card)
+
+
+def weights_in(path: Path) -> Path | None:
+    """The file of weights at `path`, or in the directory of a finished run there; None without."""
+    found = path / WEIGHTS if path.is_dir() else path
+    return found if found.is_file() else None
 
 
 def splits_beside(weights: Path) -> dict[str, list[str]] | None:

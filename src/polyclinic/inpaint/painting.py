@@ -28,6 +28,8 @@ from polyclinic.seeding import derive, generator
 Mode = Literal["sample", "mean"]
 Report = Callable[[float], None]
 """Hears the share of the work that is done, 0..1."""
+MOST_GUIDANCE = 10
+"""Above, what is painted is a pattern of black and white."""
 MARGIN = 0.35
 """Surroundings that the model sees on every side of a region, as a share of a training crop."""
 CONTOUR_FROM = tuple(SEQUENCES.index(name) for name in ("t2f", "t1c", "t2w", "t1n"))
@@ -61,8 +63,12 @@ class Settings:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ConfigError(f"steps: expected 1 or more, got {self.steps}")
-        if not (math.isfinite(self.guidance) and self.guidance >= 0):
-            raise ConfigError(f"guidance: expected a number of 0 or more, got {self.guidance}")
+        if not 1 <= self.guidance <= MOST_GUIDANCE:
+            raise ConfigError(
+                f"guidance: expected a number from 1 to {MOST_GUIDANCE}, got {self.guidance}"
+            )
+        if self.seed < 0:
+            raise ConfigError(f"seed: expected 0 or more, got {self.seed}")
         if self.mode not in ("sample", "mean"):
             raise ConfigError(f"mode: expected sample or mean, got {self.mode!r}")
         if self.power is not None and not (math.isfinite(self.power) and self.power > 0):

@@ -28,6 +28,25 @@ _BOXED = 8
 chooses the contour."""
 
 
+_TYPES: Mapping[str, type] = {
+    "schema": str,
+    "input": str,
+    "format": str,
+    "inputs": dict,
+    "painter": str,
+    "asked": list,
+    "shape": list,
+    "fill": list,
+    "settings": dict,
+    "precision": str,
+    "outputs": dict,
+    "pixels": dict,
+    "warnings": list,
+    "machine": dict,
+}
+"""What a record has, in JSON."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """One region as it was asked for: `region` in the user's words, `component` by name or None
@@ -92,6 +111,11 @@ def read_provenance(path: Path) -> Provenance:
     """The record in `path`; `DataError` where it is none."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError(f"a JSON {type(record).__name__}")
+        for name, kind in _TYPES.items():
+            if not isinstance(record[name], kind):
+                raise ValueError(f"its {name} is {record[name]!r:.40}")
         if record.pop("schema") != SCHEMA:
             raise ValueError(f"its schema is not {SCHEMA}")
         del record["synthetic"]
@@ -111,9 +135,12 @@ def read_provenance(path: Path) -> Provenance:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; expected the JSON beside an edited image") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        if isinstance(error, TypeError | AttributeError):
+            why = "something in it is of another type"
         raise DataError(
-            f"{path}: not the record of an edit ({type(error).__name__}: {error}); expected the "
-            "JSON that `polyclinic inpaint edit` wrote"
+            f"{path}: not the record of an edit ({why}); expected the JSON that `polyclinic "
+            "inpaint edit` wrote"
         ) from None
     return provenance
 

@@ -33,11 +33,11 @@ from polyclinic.inpaint.augment import (
     plan_edits,
 )
 from polyclinic.inpaint.cases import Case, CaseFolder
-from polyclinic.inpaint.components import COMPONENTS, KEEP, SEQUENCES, TUMOUR_FREE
-from polyclinic.inpaint.edit import WEIGHTS, Edited, edit, open_painter, record_of
+from polyclinic.inpaint.components import COMPONENTS, KEEP, SEQUENCES, TUMOUR_FREE, UNKNOWN_SEQUENCE
+from polyclinic.inpaint.edit import Edited, edit, painter_file, record_of
 from polyclinic.inpaint.files.region import digest
 from polyclinic.inpaint.files.source import Source
-from polyclinic.inpaint.painter import Painter, splits_beside
+from polyclinic.inpaint.painter import Painter, load_painter, splits_beside
 from polyclinic.inpaint.provenance import Asked
 from polyclinic.inpaint.regions import Region
 from polyclinic.models.device import fixed_precision
@@ -109,9 +109,10 @@ def augment(
     numbers = part_numbers(config.components)
     if out.resolve().is_relative_to(config.data.resolve()):
         raise RunError(f"{out}: within the data set {config.data}; choose another --out")
-    brush = open_painter(painter)
+    weights = painter_file(painter)
+    brush = load_painter(weights)
     config = dataclasses.replace(config, settings=config.settings.said_for(brush.objective))
-    found, messages = find_chosen(config, splits_beside(painter or WEIGHTS) or {})
+    found, messages = find_chosen(config, splits_beside(weights) or {})
     for message in messages:
         tell(Progress("prepare", 0.0, message=message))
     cases = read_usable(found, tell, messages)
@@ -125,6 +126,12 @@ def augment(
         sites=sites or None,
         removes=config.remove_tumours,
     )
+    if found.scan is not None and found.image_sequence == UNKNOWN_SEQUENCE:
+        messages.append(
+            f"{config.data}: the sequence of its images is not known, so what is painted may be "
+            "dark where it should be bright; say it with --sequence"
+        )
+        tell(Progress("prepare", 0.0, message=messages[-1]))
     if other := [edit.no_room_for for edit in planned if edit.no_room_for]:
         messages.append(
             f"{config.data}: {len(other)} of {len(planned)} new cases are not as --balance "

@@ -37,7 +37,14 @@ from polyclinic.inpaint.cases import (
 from polyclinic.inpaint.components import COMPONENTS
 from polyclinic.inpaint.crops import Batch, Crops
 from polyclinic.inpaint.edit import WEIGHTS as OWN_WEIGHTS
-from polyclinic.inpaint.painter import Painter, load_painter, save_painter, splits_beside
+from polyclinic.inpaint.painter import (
+    WEIGHTS,
+    Painter,
+    load_painter,
+    save_painter,
+    splits_beside,
+    weights_in,
+)
 from polyclinic.inpaint.training import PaintPlan, Trainer
 from polyclinic.inpaint.validation import preview, validate
 from polyclinic.models.device import fixed_precision
@@ -50,7 +57,6 @@ from polyclinic.run.progress import Progress, Tell, silent
 VALIDATION_BATCHES = 8
 MIN_PATIENTS = 3
 """One for each split."""
-WEIGHTS = "painter.safetensors"
 PACKAGED = "small"
 """What `--start-from` calls the painter that comes with the package."""
 SHOWN = 5
@@ -79,9 +85,8 @@ def weights_of(name: str) -> Path:
     """The file of weights that `--start-from` names: the package's own, a run's, or itself."""
     if name == PACKAGED:
         return OWN_WEIGHTS
-    path = Path(name)
-    found = path / WEIGHTS if path.is_dir() else path
-    if not found.is_file():
+    found = weights_in(Path(name))
+    if found is None:
         raise ConfigError(
             f"--start-from {name}: no such painter; expected a file of weights, the directory of a "
             f"finished run of `polyclinic inpaint train`, or {PACKAGED} for the package's own"

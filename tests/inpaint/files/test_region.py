@@ -36,6 +36,35 @@ def fill_of(regions):
     return np.stack([region.fill_map for region in regions])
 
 
+def test_the_image_itself_is_no_region(image, tmp_path):
+    with pytest.raises(
+        DataError, match=r"image\.png: is the image itself; expected a mask of what"
+    ):
+        read_region(str(tmp_path / "image.png"), image, CORE)
+
+
+def test_another_scan_is_no_region(volume, tmp_path, write_nifti):
+    scan = np.arange(8 * 6 * 4, dtype=np.int16).reshape(8, 6, 4)
+    path = write_nifti(tmp_path / "scan.nii", scan, AFFINE)
+    with pytest.raises(DataError, match=r"scan\.nii: 192 different whole numbers, as an image has"):
+        read_region(str(path), volume, CORE)
+    write_nifti(tmp_path / "scan.nii", scan % 100, AFFINE)  # an atlas may have as many labels
+    assert (fill_of(read_region(str(path), volume, CORE)) == CORE).sum() == 192 - 2
+
+
+def test_a_region_that_is_not_there(image, tmp_path):
+    with pytest.raises(
+        DataError, match=r"gone\.nii: no such file; expected a mask, an image, or b"
+    ):
+        read_region(str(tmp_path / "gone.nii"), image, CORE)
+
+
+@pytest.mark.parametrize("slices", [3, slice(0, 1), "0:1", (0, 1, 2), (0.0, 1.0)])
+def test_slices_that_are_no_pair(image, slices):
+    with pytest.raises(ConfigError, match=r"slices: expected \(first, after the last\), got "):
+        read_region("box:1,2,4,3", image, CORE, slices=slices)
+
+
 def test_a_box_is_columns_and_rows_with_exclusive_ends(image):
     (region,) = read_region("box:1,2,4,3", image, OEDEMA, boxed=True)
     expected = np.full((6, 8), KEEP)
@@ -173,14 +202,15 @@ def test_labels_of_brats_say_what_to_paint(tmp_path, volume, square, write_nifti
     assert drawn.fill_map[0, :4].tolist() == [KEEP, CORE, OEDEMA, ENHANCING]
     labels[5, 5, 3] = 7
     write_nifti(tmp_path / "seg.nii.gz", labels, AFFINE)
-    with pytest.raises(DataError, match=r"seg\.nii\.gz: label 7; in brats order expected one of"):
+    with pytest.raises(DataError, match=r"seg\.nii\.gz: label 7; expected 1 core, .*, 6 mixed"):
         read_region(path, volume, "labels")
-    with pytest.raises(ConfigError, match=r"Add --as with one of .*, or with `labels` where it h"):
+    with pytest.raises(ConfigError, match=r"add --as with one of .*, or with `labels` where it h"):
         read_region(path, volume, None)
     with pytest.raises(ConfigError, match=r"box:1,1,2,2: a box has no labels; expected --as"):
         read_region("box:1,1,2,2", volume, "labels", slices=(0, 1))
+    (tmp_path / "l.jpg").touch()
     with pytest.raises(DataError, match=r"l\.jpg: a format that does not keep labels; save"):
-        read_region("l.jpg", square, "labels")
+        read_region(str(tmp_path / "l.jpg"), square, "labels")
 
 
 def test_a_mask_that_was_written_asks_for_the_same_again(square):
@@ -193,7 +223,9 @@ def test_a_mask_needs_a_component(tmp_path, image):
     path = str(tmp_path / "mask.png")
     Image.fromarray(np.eye(6, 8, dtype=np.uint8)).save(path)
     assert (fill_of(read_region(path, image, CORE)) == CORE).sum() == 6
-    with pytest.raises(ConfigError, match=r"Add --as with one of tumour-free, core"):
+    with pytest.raises(
+        ConfigError, match=r"mask\.png: has no colours .* add --as with one of tumour-f"
+    ):
         read_region(path, image, None)
 
 

@@ -62,7 +62,10 @@ class SliceRange(click.ParamType[tuple[int, int]]):
 )
 @click.option("--box", "boxed", is_flag=True, help="Let the model choose contours in the regions.")
 @click.option("--slices", type=SliceRange(), help="Axial slices, from the feet up, b excluded.")
-@click.option("--sequence", help="What INPUT shows: t1n, t1c, t2w, t2f or unknown.")
+@click.option(
+    "--sequence",
+    help="What INPUT shows: t1n, t1c, t2w, t2f or unknown.  [default: as its name or header says]",
+)
 @steps_option
 @guidance_option
 @click.option(
@@ -182,6 +185,8 @@ def _show(event: str, written: "Written", *, as_json: bool, quiet: bool) -> None
         emit({"event": event, **files, "seed": record.settings.seed, "pixels": record.pixels})
     elif not quiet:
         painted = ", ".join(f"{count} px {name}" for name, count in record.pixels.items())
-        click.echo(f"painted: {painted}, seed {record.settings.seed}")
+        known = record.sequence not in (None, "unknown")
+        sequence = f" into {record.sequence}" if known else ""
+        click.echo(f"painted: {painted}{sequence}, seed {record.settings.seed}")
         for name, path in paths.items():
             click.echo(f"{name}: {path}")

@@ -39,7 +39,7 @@ steps_option = click.option(
 )
 guidance_option = click.option(
     "--guidance",
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(1, 10),
     default=1.5,
     show_default=True,
     help="How much tumours that are asked for are exaggerated; 1 is not at all.",

@@ -16,7 +16,7 @@ from polyclinic.data.dicom.header import is_dicom, quiet, read_dataset, reason_o
 from polyclinic.data.dicom.series import affine_of, normal, places
 from polyclinic.data.files import list_files, plain
 from polyclinic.errors import DataError
-from polyclinic.inpaint.components import UNKNOWN_SEQUENCE
+from polyclinic.inpaint.components import UNKNOWN_SEQUENCE, described_sequence
 from polyclinic.inpaint.files import dicom_output, nifti
 from polyclinic.inpaint.files.dicom_pixels import Cells, read_cells
 from polyclinic.inpaint.files.source import Grid, Source, Storage
@@ -44,8 +44,9 @@ def read(path: Path, sequence: int | None) -> Source:
     """A DICOM file, or all DICOM files in a folder and below it.
 
     Slices of a series are sorted by their positions along the normal of their plane; without
-    positions, by instance number. Raises `DataError` for several series, several frames, colours,
-    and pixels that cannot be decoded.
+    positions, by instance number. Without `sequence`, the description of the series tells what it
+    shows. Raises `DataError` for several series, several frames, colours, and pixels that cannot be
+    decoded.
     """
     named = {path.name: path} if path.is_file() else _files(path)
     read_in: list[tuple[str, Any]] = []
@@ -54,7 +55,10 @@ def read(path: Path, sequence: int | None) -> Source:
         if dataset is not None and "Rows" in dataset:
             read_in.append((name, dataset))
         elif path.is_file():
-            raise DataError(f"{path}: not a DICOM image; expected a file with pixel data")
+            raise DataError(
+                f"{path}: not a DICOM image, nor PNG, JPEG, TIFF or NIfTI by its name; expected a "
+                "file of one of these"
+            )
     if not read_in:
         raise DataError(
             f"{path}: no DICOM images in this folder; expected a series, or a BraTS case"
@@ -67,7 +71,7 @@ def read(path: Path, sequence: int | None) -> Source:
         ]
         datasets = [dataset for _, dataset in ordered]
         grid, stack = _grid(datasets), np.stack([cell.values for cell in cells])
-    number = UNKNOWN_SEQUENCE if sequence is None else sequence
+    number = _sequence(datasets[0]) if sequence is None else sequence
     native = Grid(stack.shape[::-1], np.eye(4), turned=False) if grid is None else grid
     return Source(
         path,
@@ -100,6 +104,16 @@ def write(
         file.parent.mkdir(parents=True, exist_ok=True)
         with _odd_values_allowed(source.path):
             dicom_output.write_file(dataset, cells.replaced(plane), file, provenance)
+
+
+def _sequence(dataset: Any) -> int:
+    """What the scanner's description says that is shown."""
+    agent = bool(plain(str(dataset.get("ContrastBolusAgent") or "")).strip())
+    for keyword in ("SeriesDescription", "ProtocolName"):
+        said = plain(str(dataset.get(keyword) or ""))
+        if (found := described_sequence(said, agent)) is not None:
+            return found
+    return UNKNOWN_SEQUENCE
 
 
 def _warnings(dataset: Any) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic.errors import DataError
-from polyclinic.inpaint.components import KEEP, MASK_LABELS, MIXED, TUMOUR_FREE, from_labels
+from polyclinic.inpaint.components import KEEP, LABELS, MASK_LABELS, MIXED, TUMOUR_FREE, from_labels
 
 LOSSY = (".jpg", ".jpeg", ".webp")
 """Images that may be compressed with loss: around what was drawn they have greys of their own."""
@@ -14,6 +14,8 @@ MAX_LABEL = 31
 """Whole numbers up to this one are labels."""
 FEW = 8
 """So are larger ones, where there are no more of them than this, 0 included."""
+MANY = 100
+"""A volume with more different whole numbers than this is an image: atlases have fewer labels."""
 
 
 def is_lossy(name: str) -> bool:
@@ -41,10 +43,15 @@ def drawn_in_image(values: NDArray[np.integer[Any]], name: str) -> NDArray[np.bo
 
 def drawn_in_volume(values: NDArray[Any], name: str) -> NDArray[np.bool_]:
     """Where a volume is drawn on: all but 0 where it has whole numbers; where it has fractions, as
-    a mask that was resampled has, half of its highest value and more."""
+    a mask that was resampled has, half of its highest value and more. `DataError` at an image."""
     if not np.isfinite(values).all():
         raise DataError(f"{name}: a mask with NaN or infinite values; expected numbers")
     are_labels = np.array_equal(values, np.rint(values))
+    if are_labels and (count := len(np.unique(values))) > MANY:
+        raise DataError(
+            f"{name}: {count} different whole numbers, as an image has; expected a mask of what to "
+            "paint"
+        )
     return np.not_equal(values, 0) if are_labels else _half(values)
 
 
@@ -56,6 +63,12 @@ def labelled(labels: NDArray[Any], name: str) -> NDArray[np.int8]:
     for component in (TUMOUR_FREE, MIXED):  # which BraTS does not have
         asked = rest == MASK_LABELS[component]
         fill_map[asked], rest[asked] = component, 0
+    if not np.isin(rest, (0, *LABELS["brats"])).all():
+        unknown = sorted(set(np.unique(rest).tolist()) - {0, *LABELS["brats"]})
+        raise DataError(
+            f"{name}: label {unknown[0]:g}; expected 1 core, 2 oedema, 3 or 4 enhancing, "
+            "5 tumour-free, 6 mixed"
+        )
     components = from_labels(rest, "brats", name)
     return np.where(components > 0, components, fill_map).astype(np.int8)
 

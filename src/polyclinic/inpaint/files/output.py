@@ -16,7 +16,9 @@ looks, or is left with what a killed process leaves, sees a record that describe
 or none: then image and mask may be old, new, or some of both.
 """
 
+import errno
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -65,6 +67,7 @@ class Output:
         inside = source.path.is_dir() and out.resolve().is_relative_to(source.path.resolve())
         if inside:
             raise RunError(f"{out}: within the input folder; choose another --out")
+        self._check_room()
         self.places = [self._place(number, samples) for number in range(1, samples + 1)]
         inputs = {path.resolve() for path in source.files.values()}
         for place in self.places:
@@ -98,9 +101,10 @@ class Output:
         except PolyclinicError:
             raise
         except OSError as error:
+            full = "free some space or " if error.errno == errno.ENOSPC else ""
             raise RunError(
-                f"{self.out}: cannot be written ({error.strerror or error}); free some space or "
-                "choose another --out"
+                f"{self.out}: cannot be written ({error.strerror or error}); {full}choose another "
+                "--out"
             ) from None
         return [Written(*place, r[2]) for place, r in zip(self.places, results, strict=True)]
 
@@ -114,6 +118,16 @@ class Output:
             )
         if samples > 1:
             raise ConfigError(f"{self.out}: one file for {samples} samples; expected a folder")
+
+    def _check_room(self) -> None:
+        """Raise `RunError` where no file can be made, without making one."""
+        there = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
+        if self.is_file and there == self.out:
+            there = self.out.absolute().parent
+        if not there.is_dir():
+            raise RunError(f"{self.out}: {there} is a file; choose another --out")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise RunError(f"{self.out}: {there} may not be written to; choose another --out")
 
     def _place(self, number: int, samples: int) -> tuple[Path, Path, Path]:
         """Image, mask and record of a sample."""

@@ -45,6 +45,8 @@ def read_region(
     """
     count, height, width = source.shape
     first, end = _slices(slices, count)
+    if isinstance(spec, str):
+        _check_file(spec, source)
     name = spec if isinstance(spec, str) else "region"
     if isinstance(spec, str) and spec.startswith("box:"):
         if component == LABELS:
@@ -91,10 +93,28 @@ def digest(regions: list[Region]) -> str:
     return hashlib.sha256(f"{fill_map.shape}".encode() + fill_map.tobytes()).hexdigest()
 
 
+def _check_file(spec: str, source: Source) -> None:
+    """Raise `DataError` where `spec` is no box, nor a file other than the image."""
+    if spec.startswith("box:"):
+        return
+    if not Path(spec).is_file():
+        raise DataError(
+            f"{spec}: no such file; expected a mask, an image, or box:x0,y0,x1,y1 as region"
+        )
+    if Path(spec).resolve() in {path.resolve() for path in source.files.values()}:
+        raise DataError(f"{spec}: is the image itself; expected a mask of what to paint")
+
+
 def _slices(slices: tuple[int, int] | None, count: int) -> tuple[int, int]:
     if slices is None:
         return 0, count
-    first, end = slices
+    if not (
+        isinstance(slices, tuple | list)
+        and len(slices) == 2
+        and all(isinstance(number, int | np.integer) for number in slices)
+    ):
+        raise ConfigError(f"slices: expected (first, after the last), got {slices!r}")
+    first, end = int(slices[0]), int(slices[1])
     if not 0 <= first < end <= count:
         raise ConfigError(
             f"slices {first}:{end}: the image has slices 0 to {count - 1}; expected "
@@ -187,7 +207,7 @@ def _volume(spec: str, source: Source) -> NDArray[Any]:
 def _plane(mask: NDArray[np.bool_], component: int | None, spec: str) -> NDArray[np.int8]:
     if component is None:
         raise ConfigError(
-            f"{spec}: what should be painted there? Add --as with one of {_NAMES}, or with "
-            f"`{LABELS}` where it holds labels as in BraTS"
+            f"{spec}: has no colours that say what to paint; add --as with one of {_NAMES}, or "
+            f"with `{LABELS}` where it holds labels as in BraTS"
         )
     return np.where(mask, component, KEEP).astype(np.int8)

@@ -117,6 +117,11 @@ def from_arrays(volumes: Mapping[str, NDArray[Any]]) -> Source:
     no real number.
     """
     for name, values in volumes.items():
+        if values.ndim == 3 and values.shape[-1] in (3, 4):
+            raise DataError(
+                f"{name}: an array of shape {values.shape}, as an image in colours; expected grey "
+                "slices, (H, W) or (Z, H, W)"
+            )
         if values.dtype.kind not in "iuf":
             raise DataError(f"{name}: an array of {values.dtype}; expected real numbers")
     numbered = {

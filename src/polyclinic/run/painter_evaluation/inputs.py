@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args
 
 from polyclinic.errors import ConfigError, DataError, RunError
 from polyclinic.inpaint.cases import MADE_UP, Case, Order, phantom_cases
-from polyclinic.inpaint.painter import Painter, load_painter, splits_beside
+from polyclinic.inpaint.painter import WEIGHTS, Painter, load_painter, splits_beside
 from polyclinic.run.directory import read_json
-from polyclinic.run.painter import WEIGHTS, PainterRun, load_cases, split_cases
+from polyclinic.run.painter import PainterRun, load_cases, split_cases
 from polyclinic.run.progress import Progress, Tell, silent
 
 HeldOut = Literal["test", "val"]
