@@ -11,10 +11,7 @@ from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.augment import (
     REMOVED_MARGIN,
     RING,
-    SHOWN,
-    TILE,
     apply_edit,
-    contact_sheet,
     fill_map_of,
     painted_slices,
     plan_edits,
@@ -273,7 +270,6 @@ def test_tumours_are_painted_away_and_none_added(painter, folder):
     for number, volume in made.volumes.items():
         assert np.array_equal(volume[~removed], target.volumes[number][~removed])
         assert not np.array_equal(volume[removed], target.volumes[number][removed])
-    assert contact_sheet(cases, [edit], [made]).size[1] == TILE
 
 
 def test_edits_that_belong_to_other_cases(painter, folder):
@@ -309,14 +305,3 @@ def test_what_cannot_be_planned(folder):
         plan_edits(full, 1, "none", (), 0)
     with pytest.raises(DataError, match=r"all usable cases are of the patient .*; expected two"):
         plan_edits(folder[:1], 1, "none", (), 0)  # nobody else to lend a shape
-
-
-def test_the_contact_sheet_has_a_row_an_edit(painter, folder):
-    planned = plan_edits(folder, 2, "none", (), 0)
-    painted = [apply_edit(painter, folder, edit, QUICK) for edit in planned]
-    sheet = contact_sheet(folder, planned, painted)
-    assert sheet.size == (2 * 3 * TILE, 2 * TILE)
-    many = contact_sheet(folder, planned * SHOWN, painted * SHOWN)
-    assert many.height == SHOWN * TILE
-    with pytest.raises(DataError, match=r"no edit to show"):
-        contact_sheet(folder, [], [])

@@ -11,14 +11,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 
 from polyclinic.data.patients import painted_key
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.cases import Case
-from polyclinic.inpaint.components import COLOURS, COMPONENTS, KEEP, TUMOUR_FREE
-from polyclinic.inpaint.intensity import as_picture
+from polyclinic.inpaint.components import COMPONENTS, KEEP, TUMOUR_FREE
 from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.painting import Settings, paint_sequences
 from polyclinic.inpaint.placing import Shape, place_shape, shape_of
@@ -39,10 +37,6 @@ LEAST_WIDTH = np.log(1.5)
 ATTEMPTS = 100
 """Draws of a case, a shape and a place before what is to be balanced is drawn anew; in the second
 half of them a tumour may lie anywhere in the head."""
-SHOWN = 24
-"""Edits in a contact sheet."""
-TILE = 160
-"""Side of its pictures, px."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,26 +188,6 @@ def cut_slices(case: Case, some: slice) -> Case:
     )
 
 
-def contact_sheet(
-    cases: Sequence[Case], planned: Sequence[PlannedEdit], painted: Sequence[Case]
-) -> Image.Image:
-    """A picture with a row an edit, at most `SHOWN`: before, what is asked for, after.
-
-    The slice with most to paint is shown, in each of the case's sequences. Raises `DataError`
-    where there is no edit.
-    """
-    by_key = {case.key: case for case in cases}
-    rows = [
-        _row(by_key[edit.target], edit, after)
-        for edit, after in list(zip(planned, painted, strict=True))[:SHOWN]
-    ]
-    if not rows:
-        raise DataError("no edit to show; expected one at least")
-    width = max(row.shape[1] for row in rows)
-    padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows]
-    return Image.fromarray(np.concatenate(padded))
-
-
 @dataclass(frozen=True, eq=False)
 class _Donor:
     """A case, and the part of its tumour that may be lent."""
@@ -358,29 +332,3 @@ def _plan(kinds: Sequence[_Kind], removes: bool, number: int, seed: int) -> Plan
         "heads show enough without a tumour, beside the patient who lends the shape, or allow "
         "existing tumours to be removed"
     )
-
-
-def _row(before: Case, edit: PlannedEdit, after: Case) -> NDArray[np.uint8]:
-    added = edit.component_map(before.components.shape)
-    shown = np.where(added > 0, added, KEEP).astype(np.int8)
-    if not added.any():
-        shown[removed_mask(before.components)] = TUMOUR_FREE
-    z = int((shown != KEEP).sum(axis=(1, 2)).argmax())
-    tiles = []
-    for number, volume in before.volumes.items():
-        image = as_picture(volume[z])
-        asked = image.copy()
-        for colour, component in COLOURS.items():
-            asked[shown[z] == component] = colour
-        tiles += [image, asked, as_picture(after.volumes[number][z])]
-    return np.concatenate([_tile(tile) for tile in tiles], axis=1)
-
-
-def _tile(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture brought to `TILE` px, its proportions kept, on black."""
-    image = Image.fromarray(picture)
-    factor = min(TILE / image.width, TILE / image.height)
-    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
-    tile = Image.new("RGB", (TILE, TILE))
-    tile.paste(image.resize(size, Image.Resampling.BILINEAR))
-    return np.asarray(tile)

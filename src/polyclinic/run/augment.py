@@ -26,14 +26,13 @@ from PIL import Image
 
 from polyclinic.errors import RunError
 from polyclinic.inpaint.augment import (
-    SHOWN,
     PlannedEdit,
-    contact_sheet,
     maps_of,
     plan_edits,
 )
 from polyclinic.inpaint.cases import Case, CaseFolder
 from polyclinic.inpaint.components import COMPONENTS, KEEP, SEQUENCES, TUMOUR_FREE, UNKNOWN_SEQUENCE
+from polyclinic.inpaint.contact_sheet import SHOWN, contact_sheet
 from polyclinic.inpaint.edit import Edited, edit, painter_file, record_of
 from polyclinic.inpaint.files.region import digest
 from polyclinic.inpaint.files.source import Source
