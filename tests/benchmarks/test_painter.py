@@ -137,7 +137,7 @@ def test_boxes_hold_as_the_model_says_and_as_the_segmenter_finds():
 
 def entry(variant, kind, measure, value, by="all", group="all", **more):
     return {"variant": variant, "kind": kind, "measure": measure, "value": value, "by": by,
-            "group": group} | more  # fmt: skip
+            "group": group, "low": None, "high": None} | more  # fmt: skip
 
 
 def test_the_result_as_markdown():
@@ -146,7 +146,7 @@ def test_the_result_as_markdown():
         "time": [entry(lead, "all", "calls", 8.0), entry(other, "all", "calls", 0.0)],
         "infill": [
             entry(lead, "infill", "psnr", 21.74),
-            entry(lead, "infill", "psnr", 99.0, by="size", group="small"),
+            entry(lead, "infill", "psnr", 99.0, by="size", group="small", low=98.0, high=99.5),
             entry(other, "infill", "psnr", None),
         ],
         "components": [
@@ -154,6 +154,7 @@ def test_the_result_as_markdown():
             entry(other, "tumour", "as_none", 0.75, by="component", group="core, exact"),
         ],
         "containment": [entry(lead, "tumour", "containment", 1.0)],
+        "features": [entry(lead, "tumour", "texture: contrast", -0.125, low=-0.5, high=0.25)],
         "differences": [
             entry(other, "infill", "psnr", -1.254, by="against", group=lead, edits=7, low=-2.0,
                   high=None)
@@ -168,4 +169,6 @@ def test_the_result_as_markdown():
     assert f"| {other} | 0 |  |  |" in text
     assert "| core, exact | 3 | 0.50 | 0.40 | 1.25 |  | 0.25 | 3 slices show it" in text
     assert f"| {other} | {lead} | 7 | psnr | -1.25 | -2.00 |  |" in text
-    assert "99.0" not in text
+    assert "| small | 99.0 (98.0 to 99.5) |" in text
+    assert "| all | 21.7 |" in text
+    assert "| contrast |  | -0.12 (-0.50 to 0.25) |" in text
