@@ -25,16 +25,40 @@ def add(plane, painted=DISC, seed=1):
     return grained(plane, painted, 60.0, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("amplitude", [0.02, 0.1])
-def test_strength_is_the_deviation_of_the_laplacian(amplitude):
-    plane = noisy(amplitude).astype(np.float64)
-    slow = np.zeros_like(plane)
+def slow_strength(plane, where, enough):
     padded = np.pad(plane, 1, mode="symmetric")
+    squares = []
     for row in range(64):
         for column in range(64):
-            here = padded[row : row + 3, column : column + 3]
-            slow[row, column] = here[0, 1] + here[2, 1] + here[1, 0] + here[1, 2] - 4 * here[1, 1]
-    assert strength(plane, EVERYWHERE) == pytest.approx(slow.std(), rel=0.05)
+            window = [
+                (r, c)
+                for r in range(max(0, row - 2), min(64, row + 3))
+                for c in range(max(0, column - 2), min(64, column + 3))
+                if where[r, c]
+            ]
+            if where[row, column] and len(window) > enough:
+                found = 0.0
+                for r, c in window:
+                    here = padded[r : r + 3, c : c + 3]
+                    around = here[0, 1] + here[2, 1] + here[1, 0] + here[1, 2]
+                    found += float(around - 4 * here[1, 1]) ** 2
+                squares.append(found / len(window))
+    return np.sqrt(np.quantile(squares, 0.25))
+
+
+def test_strength_is_that_of_the_calm_windows():
+    plane = noisy(0.1).astype(np.float64)
+    assert strength(plane, EVERYWHERE) == pytest.approx(slow_strength(plane, EVERYWHERE, 24))
+    assert strength(plane, DISC) == pytest.approx(slow_strength(plane, DISC, 24))
+    stripe = (ROWS > 30) & (ROWS < 34)  # too narrow for a whole window
+    assert strength(plane, stripe) == pytest.approx(slow_strength(plane, stripe, 12))
+    assert strength(plane, (ROWS == 30) & (COLUMNS < 60)) == 0
+
+
+@given(factor=st.floats(0.01, 10))
+def test_strength_grows_with_the_noise(factor):
+    plane = noisy(1.0, level=0).astype(np.float64)
+    assert strength(factor * plane, DISC) == pytest.approx(factor * strength(plane, DISC))
 
 
 @pytest.mark.parametrize("amplitude", [0.02, 0.1])
@@ -70,6 +94,25 @@ def test_air_neither_takes_nor_gives_grain():
     np.testing.assert_array_equal(after[plane <= AIR], plane[plane <= AIR])
     dark = np.full((64, 64), BLACK, np.float32)
     np.testing.assert_array_equal(add(dark), dark)
+
+
+def test_the_skull_gives_no_grain():
+    head = (ROWS - 32) ** 2 + (COLUMNS - 32) ** 2 < 900
+    brain = (ROWS - 32) ** 2 + (COLUMNS - 32) ** 2 < 625
+    painted = (ROWS - 32) ** 2 + (COLUMNS - 48) ** 2 < 49
+    plane = np.where(brain, noisy(0.02), noisy(0.5, 3, level=1.5))
+    plane = np.where(head, np.maximum(plane, AIR + 0.1), BLACK)
+    plane = np.where(painted, 0.2 + noisy(0.001, 5, level=0), plane).astype(np.float32)
+    told = strength(add(plane, painted), ndimage.binary_erosion(painted, iterations=2))
+    assert told == pytest.approx(strength(noisy(0.02), EVERYWHERE), rel=0.3)
+
+
+def test_where_the_surroundings_are_painted_the_whole_brain_gives_grain():
+    left, around = DISC & (COLUMNS < 34), ndimage.binary_dilation(DISC, iterations=12)
+    plane = np.where(around, noisy(0.001), noisy(0.1)).astype(np.float32)
+    pieces = left | (around & ~ndimage.binary_dilation(left, iterations=2))
+    changed = (add(plane, pieces) - plane)[left]
+    assert changed.std() > 0.03
 
 
 def test_pieces_get_what_each_of_them_lacks():

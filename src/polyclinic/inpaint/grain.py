@@ -11,30 +11,41 @@ from scipy import ndimage
 
 from polyclinic.inpaint.intensity import BLACK
 
-REACH = 1 / 16
+RIM = 1 / 16
+"""Width of the skin and skull, which are rough by their edges and left out, as a share of the
+head's extent."""
+REACH = 3 / 16
 """Width of the surroundings that are looked at, as a share of the head's extent."""
 SMOOTHING = 0.5
 """Standard deviation, px, of the filter that makes grain of white noise: pixels of slices that
 were resampled are not independent."""
 AIR = BLACK + 0.2
 """Darker pixels are air: their noise is another, and they neither give nor take grain."""
+WINDOW = 5
+"""Side, px, of the windows that roughness is told from."""
 LEAST = 12
-"""Pixels from which the strength of grain can be told."""
-CALM = 1 / 3
-"""Quantile of absolute values that noise is told from: the folds of the brain lie above it."""
-_CALM_NORMAL = 0.4307  # that quantile of normal numbers, as a share of their standard deviation
+"""Windows from which the strength of grain can be told."""
+CALM = 1 / 4
+"""Quantile of the windows that noise is told from: folds of the brain and edges lie above it."""
 
 
 def strength(plane: NDArray[np.floating], where: NDArray[np.bool_]) -> float:
-    """Standard deviation of the Laplacian of `plane` (H, W) over the pixels `where`, as if it were
-    normal, from its lower third; 0 where there are too few pixels.
+    """Roughness of `plane` (H, W) in the calm windows of `where`: root of the lower quartile of the
+    mean squared Laplacian in windows of 5 x 5 pixels that lie in `where` (half of a window is
+    enough where it is too narrow for whole ones); 0 where there are too few pixels.
 
-    Immerkaer (Fast Noise Variance Estimation, 1996, equation 7) takes the mean of its absolute
-    values, and so takes every edge for noise.
+    Immerkaer (Fast Noise Variance Estimation, 1996, equation 7) takes the mean of the Laplacian's
+    absolute values over the image, and so takes every edge for noise; that the calmest blocks of an
+    image tell its noise is an old rule (Olsen, Estimation of Noise in Images, 1993).
     """
-    if np.count_nonzero(where) < LEAST:
-        return 0.0
-    return float(np.quantile(np.abs(ndimage.laplace(plane)[where]), CALM) / _CALM_NORMAL)
+    inside = where.astype(np.float64)
+    share = ndimage.uniform_filter(inside, WINDOW, mode="constant")
+    squares = ndimage.uniform_filter(ndimage.laplace(plane) ** 2 * inside, WINDOW, mode="constant")
+    for enough in (0.99, 0.5):
+        windows = where & (share > enough)
+        if np.count_nonzero(windows) >= LEAST:
+            return float(np.sqrt(np.quantile(squares[windows] / share[windows], CALM)))
+    return 0.0
 
 
 def grained(
@@ -45,24 +56,30 @@ def grained(
 ) -> NDArray[np.float32]:
     """`plane` (H, W), scaled intensities, with grain in the pixels `painted`, all others as before.
 
-    Each piece gets what it lacks against the tissue around it; one that is as rough stays as it is.
-    `head_px` is the head's extent in this plane.
+    Each piece gets what it lacks against the tissue around it, or, where too little of that is
+    left, against all tissue within the skull; one that is as rough stays as it is. `head_px` is the
+    head's extent in this plane.
     """
     noise = ndimage.gaussian_filter(rng.standard_normal(plane.shape), SMOOTHING)
     unit = strength(noise, np.ones(plane.shape, bool))
-    width = max(3, round(head_px * REACH))
     tissue = plane > AIR
+    head = ndimage.binary_fill_holes(ndimage.binary_opening(tissue))
+    within_skull = ndimage.binary_erosion(head, iterations=_width(RIM, head_px))
     beside = ndimage.binary_dilation(painted)  # its Laplacian sees painted pixels
+    real = tissue & within_skull & ~beside
     out = plane.copy()
     pieces, count = ndimage.label(painted)
     for number in range(1, count + 1):
         piece = pieces == number
-        around = ndimage.binary_dilation(piece, iterations=width) & ~beside & tissue
-        within = ndimage.binary_erosion(piece) & tissue
-        if np.count_nonzero(within) < LEAST:
-            within = piece & tissue
-        wanted, there = strength(plane, around), strength(plane, within)
+        near = ndimage.binary_dilation(piece, iterations=_width(REACH, head_px))
+        wanted = strength(plane, real & near) or strength(plane, real)
+        there = strength(plane, ndimage.binary_erosion(piece) & tissue)
+        there = there or strength(plane, piece & tissue)
         if wanted > there:
             amplitude = np.sqrt(wanted**2 - there**2) / unit
             out = np.where(piece & tissue, out + amplitude * noise, out).astype(np.float32)
     return out
+
+
+def _width(share: float, head_px: float) -> int:
+    return max(3, round(share * head_px))
