@@ -96,6 +96,14 @@ def test_the_page_shows_numbers_intervals_and_pictures(write, results):
     assert write(results) == page
 
 
+def test_intervals_are_announced_where_there_are_several_patients(write, results):
+    assert "95 % intervals over patients" in write(results)
+    results["patients"]["held_out"] = 1
+    page = write(results)
+    assert "intervals" not in page
+    assert "all of one patient" in page
+
+
 def test_names_are_text_and_nothing_is_fetched(write, results):
     page = write(results)
     assert "flow &amp; &lt;b&gt;" in page

@@ -74,6 +74,7 @@ def _view(results: Mapping[str, Any], run: Path) -> dict[str, Any]:
         "version": results["version"],
         "created": results["created"].replace("T", " ")[:16],
         "facts": facts,
+        "intervals": results["patients"]["held_out"] > 1,
         "variants": [
             {
                 "name": variant["name"],

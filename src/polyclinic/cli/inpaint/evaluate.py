@@ -54,7 +54,8 @@ SHOWN = {
 @click.option(
     "--segmenter",
     type=PATH,
-    help="The segmenter that judges.  [default: one is trained, and kept in --out]",
+    help="The segmenter that judges.  [default: one is trained, in about half an hour, and kept "
+    "in --out]",
 )
 @click.option(
     "--max-slices",
