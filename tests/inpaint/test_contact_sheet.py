@@ -7,8 +7,9 @@ import pytest
 
 from polyclinic.errors import DataError
 from polyclinic.inpaint.augment import apply_edit, plan_edits
+from polyclinic.inpaint.captions import LINE
 from polyclinic.inpaint.components import COLOURS, TUMOUR_FREE
-from polyclinic.inpaint.contact_sheet import LINE, SHOWN, TILE, contact_sheet
+from polyclinic.inpaint.contact_sheet import SHOWN, TILE, contact_sheet
 from polyclinic.inpaint.painting import Settings
 
 pytestmark = pytest.mark.usefixtures("exact")

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from polyclinic.errors import DataError
 from polyclinic.inpaint.augment import PlannedEdit, maps_of
+from polyclinic.inpaint.captions import LINE, write
 from polyclinic.inpaint.cases import Case
 from polyclinic.inpaint.components import COLOURS, KEEP
 from polyclinic.inpaint.files.source import sequence_name
@@ -17,9 +18,6 @@ SHOWN = 24
 """Edits in a contact sheet."""
 TILE = 192
 """Side of its pictures, px."""
-LINE = 18
-"""Height of a line of text, px; two lines stand above each row."""
-GREY = (200, 200, 200)
 
 
 def contact_sheet(
@@ -58,7 +56,7 @@ def _row(before: Case, edit: PlannedEdit, after: Case) -> NDArray[np.uint8]:
     row = np.concatenate(tiles, axis=1)
     slice_number = before.rows[z] if before.rows else z
     title = Image.new("RGB", (row.shape[1], LINE))
-    _write(title, f"{edit.key}, slice {slice_number}")
+    write(title, f"{edit.key}, slice {slice_number}")
     return np.concatenate([np.asarray(title), row])
 
 
@@ -69,10 +67,5 @@ def _tile(picture: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
     size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
     tile = Image.new("RGB", (TILE, LINE + TILE))
     tile.paste(image.resize(size, Image.Resampling.BILINEAR), (0, LINE))
-    _write(tile, caption)
+    write(tile, caption)
     return np.asarray(tile)
-
-
-def _write(image: Image.Image, text: str) -> None:
-    font = ImageFont.load_default(LINE * 2 / 3)
-    ImageDraw.Draw(image).text((4, LINE / 2), text, fill=GREY, font=font, anchor="lm")

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from polyclinic.inpaint.captions import LINE, write
 from polyclinic.inpaint.components import COLOURS, KEEP
 from polyclinic.inpaint.crops import Batch
 from polyclinic.inpaint.intensity import as_picture
@@ -54,7 +55,8 @@ def validate(painter: Painter, batches: list[Batch], tumour_map_weight: float) -
 
 @torch.no_grad()
 def preview(painter: Painter, batch: Batch, steps: int = 8) -> Image.Image:
-    """A picture with a row a crop: image, what is asked for, painted, the tumour map's contour.
+    """A picture with a row a crop, two crops side by side: image, what is asked for, painted, the
+    tumour map's contour.
 
     Painted with `steps` steps, or as the mean by a painter that has nothing else.
     """
@@ -71,8 +73,14 @@ def preview(painter: Painter, batch: Batch, steps: int = 8) -> Image.Image:
     blank = np.zeros_like(rows[0])
     rows += [blank] * (2 * half - len(rows))
     sheet = np.concatenate([np.concatenate(rows[:half]), np.concatenate(rows[half:])], axis=1)
-    picture = Image.fromarray(sheet)
-    return picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.NEAREST)
+    crops = Image.fromarray(sheet)
+    crops = crops.resize((2 * crops.width, 2 * crops.height), Image.Resampling.NEAREST)
+    picture = Image.new("RGB", (crops.width, LINE + crops.height))
+    picture.paste(crops, (0, LINE))
+    columns = ("image", "asked for", "painted", "contour in a box") * 2
+    for number, name in enumerate(columns):
+        write(picture, name, x=number * crops.width // len(columns))
+    return picture
 
 
 def _row(batch: Batch, x: Tensor, number: int) -> NDArray[np.uint8]:
