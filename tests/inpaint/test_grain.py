@@ -4,7 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from polyclinic.inpaint.grain import AIR, grained, strength
+from polyclinic.inpaint.components import KEEP, MIXED, TUMOUR_FREE
+from polyclinic.inpaint.grain import AIR, CALM, USUAL, grained
+from polyclinic.inpaint.grain import strength as strength_at
 from polyclinic.inpaint.intensity import BLACK
 
 ROWS, COLUMNS = np.indices((64, 64))
@@ -21,11 +23,16 @@ def smooth_inside(amplitude, level=0.2):
     return np.where(DISC, np.float32(level), noisy(amplitude))
 
 
-def add(plane, painted=DISC, seed=1):
-    return grained(plane, painted, 60.0, np.random.default_rng(seed))
+def strength(plane, where, quantile=USUAL):
+    return strength_at(plane, where, quantile)
 
 
-def slow_strength(plane, where, enough):
+def add(plane, painted=DISC, seed=1, what=TUMOUR_FREE):
+    fill_map = np.where(painted, what, KEEP).astype(np.int8)
+    return grained(plane, fill_map, 60.0, np.random.default_rng(seed))
+
+
+def slow_strength(plane, where, enough, quantile):
     padded = np.pad(plane, 1, mode="symmetric")
     squares = []
     for row in range(64):
@@ -43,16 +50,17 @@ def slow_strength(plane, where, enough):
                     around = here[0, 1] + here[2, 1] + here[1, 0] + here[1, 2]
                     found += float(around - 4 * here[1, 1]) ** 2
                 squares.append(found / len(window))
-    return np.sqrt(np.quantile(squares, 0.25))
+    return np.sqrt(np.quantile(squares, quantile))
 
 
-def test_strength_is_that_of_the_calm_windows():
+@pytest.mark.parametrize("quantile", [CALM, USUAL])
+def test_strength_is_that_of_the_windows(quantile):
     plane = noisy(0.1).astype(np.float64)
-    assert strength(plane, EVERYWHERE) == pytest.approx(slow_strength(plane, EVERYWHERE, 24))
-    assert strength(plane, DISC) == pytest.approx(slow_strength(plane, DISC, 24))
     stripe = (ROWS > 30) & (ROWS < 34)  # too narrow for a whole window
-    assert strength(plane, stripe) == pytest.approx(slow_strength(plane, stripe, 12))
-    assert strength(plane, (ROWS == 30) & (COLUMNS < 60)) == 0
+    for where, enough in ((EVERYWHERE, 24), (DISC, 24), (stripe, 12)):
+        slow = slow_strength(plane, where, enough, quantile)
+        assert strength(plane, where, quantile) == pytest.approx(slow)
+    assert strength(plane, (ROWS == 30) & (COLUMNS < 60), quantile) == 0
 
 
 @given(factor=st.floats(0.01, 10))
@@ -132,6 +140,27 @@ def test_the_same_seed_gives_the_same_grain_and_another_another():
 def test_edges_are_no_noise():
     plane = noisy(0.02)
     folded = plane + np.where((COLUMNS // 8) % 2, np.float32(0.5), np.float32(0))
-    ours = strength(folded, EVERYWHERE) / strength(plane, EVERYWHERE)
+    ours = strength(folded, EVERYWHERE, CALM) / strength(plane, EVERYWHERE, CALM)
     mean = np.abs(ndimage.laplace(folded)).mean() / np.abs(ndimage.laplace(plane)).mean()
     assert ours < 1.5 < 2 < mean
+
+
+def test_tumours_are_as_rough_as_calm_tissue_and_the_rest_as_usual_tissue():
+    calm = ROWS < 30  # less than half of what is around
+    plane = np.where(calm, noisy(0.02), noisy(0.06, 3)).astype(np.float32)
+    plane = np.where(DISC, 0.2 + 0.001 * noisy(1, 5, 0), plane).astype(np.float32)
+    inner = ndimage.binary_erosion(DISC, iterations=2)
+    tumour, rest = (strength(add(plane, what=what), inner) for what in (MIXED, TUMOUR_FREE))
+    low, high = (strength(noisy(rough), EVERYWHERE) for rough in (0.02, 0.06))
+    assert tumour == pytest.approx(low, rel=0.5)
+    assert rest == pytest.approx(high, rel=0.3)
+
+
+def test_a_box_has_both():
+    tumour = DISC & (COLUMNS < 30)
+    calm = ROWS < 30
+    plane = np.where(calm, noisy(0.01), noisy(0.1, 3)).astype(np.float32)
+    plane = np.where(DISC, 0.2 + 0.001 * noisy(1, 5, 0), plane).astype(np.float32)
+    fill_map = np.where(tumour, MIXED, np.where(DISC, TUMOUR_FREE, KEEP)).astype(np.int8)
+    added = grained(plane, fill_map, 60.0, np.random.default_rng(0)) - plane
+    assert added[DISC & ~tumour].std() > 3 * added[tumour].std() > 0

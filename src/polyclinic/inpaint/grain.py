@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from polyclinic.inpaint.components import KEEP, TUMOUR_FREE
 from polyclinic.inpaint.intensity import BLACK
 
 RIM = 1 / 16
@@ -25,14 +26,15 @@ WINDOW = 5
 """Side, px, of the windows that roughness is told from."""
 LEAST = 12
 """Windows from which the strength of grain can be told."""
-CALM = 1 / 4
-"""Quantile of the windows that noise is told from: folds of the brain and edges lie above it."""
+CALM, USUAL = 1 / 4, 1 / 2
+"""Quantile of the windows that tell how rough a tumour has to be, and tissue without one: the folds
+of the brain, which a tumour has not, and edges lie above."""
 
 
-def strength(plane: NDArray[np.floating], where: NDArray[np.bool_]) -> float:
-    """Roughness of `plane` (H, W) in the calm windows of `where`: root of the lower quartile of the
-    mean squared Laplacian in windows of 5 x 5 pixels that lie in `where` (half of a window is
-    enough where it is too narrow for whole ones); 0 where there are too few pixels.
+def strength(plane: NDArray[np.floating], where: NDArray[np.bool_], quantile: float) -> float:
+    """Roughness of `plane` (H, W) in `where`: root of the quantile `quantile`, over the windows of
+    5 x 5 pixels that lie in `where`, of their mean squared Laplacian. Where it is too narrow for
+    whole windows, half a window is enough; 0 where there are too few pixels.
 
     Immerkaer (Fast Noise Variance Estimation, 1996, equation 7) takes the mean of the Laplacian's
     absolute values over the image, and so takes every edge for noise; that the calmest blocks of an
@@ -44,27 +46,29 @@ def strength(plane: NDArray[np.floating], where: NDArray[np.bool_]) -> float:
     for enough in (0.99, 0.5):
         windows = where & (share > enough)
         if np.count_nonzero(windows) >= LEAST:
-            return float(np.sqrt(np.quantile(squares[windows] / share[windows], CALM)))
+            return float(np.sqrt(np.quantile(squares[windows] / share[windows], quantile)))
     return 0.0
 
 
 def grained(
     plane: NDArray[np.float32],
-    painted: NDArray[np.bool_],
+    fill_map: NDArray[np.int8],
     head_px: float,
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
-    """`plane` (H, W), scaled intensities, with grain in the pixels `painted`, all others as before.
+    """`plane` (H, W), scaled intensities, with grain where `fill_map` (H, W) says that something
+    was painted, all other pixels as before.
 
     Each piece gets what it lacks against the tissue around it, or, where too little of that is
-    left, against all tissue within the skull; one that is as rough stays as it is. `head_px` is the
-    head's extent in this plane.
+    left, against all tissue within the skull: its tumour as much as calm tissue has, the rest as
+    much as tissue usually has. What is as rough stays as it is. `head_px` is the head's extent in
+    this plane.
     """
     noise = ndimage.gaussian_filter(rng.standard_normal(plane.shape), SMOOTHING)
-    unit = strength(noise, np.ones(plane.shape, bool))
     tissue = plane > AIR
     head = ndimage.binary_fill_holes(ndimage.binary_opening(tissue))
     within_skull = ndimage.binary_erosion(head, iterations=_width(RIM, head_px))
+    painted = fill_map != KEEP
     beside = ndimage.binary_dilation(painted)  # its Laplacian sees painted pixels
     real = tissue & within_skull & ~beside
     out = plane.copy()
@@ -72,12 +76,15 @@ def grained(
     for number in range(1, count + 1):
         piece = pieces == number
         near = ndimage.binary_dilation(piece, iterations=_width(REACH, head_px))
-        wanted = strength(plane, real & near) or strength(plane, real)
-        there = strength(plane, ndimage.binary_erosion(piece) & tissue)
-        there = there or strength(plane, piece & tissue)
-        if wanted > there:
-            amplitude = np.sqrt(wanted**2 - there**2) / unit
-            out = np.where(piece & tissue, out + amplitude * noise, out).astype(np.float32)
+        tumour = piece & (fill_map > TUMOUR_FREE)
+        for part, quantile in ((tumour, CALM), (piece & ~tumour, USUAL)):
+            wanted = strength(plane, real & near, quantile) or strength(plane, real, quantile)
+            there = strength(plane, ndimage.binary_erosion(part) & tissue, quantile)
+            there = there or strength(plane, part & tissue, quantile)
+            if wanted > there:
+                unit = strength(noise, np.ones(plane.shape, bool), quantile)
+                amplitude = np.sqrt(wanted**2 - there**2) / unit
+                out = np.where(part & tissue, out + amplitude * noise, out).astype(np.float32)
     return out
 
 

@@ -191,7 +191,7 @@ def paint(
             out[z] = feathered(out[z], painted)
         if settings.grain and settings.mode == "sample":
             rng = np.random.default_rng(derive(settings.seed, "grain", sequence, z))
-            out[z] = grained(out[z], painted, head_px, rng)
+            out[z] = grained(out[z], realised[z], head_px, rng)
     return Painted(out, realised)
 
 
