@@ -24,7 +24,9 @@ def smooth_inside(amplitude, level=0.2):
 
 
 def strength(plane, where, quantile=USUAL):
-    return strength_at(plane, where, quantile)
+    found = strength_at(plane, where, quantile)
+    assert found is not None
+    return found
 
 
 def add(plane, painted=DISC, seed=1, what=TUMOUR_FREE):
@@ -60,7 +62,7 @@ def test_strength_is_that_of_the_windows(quantile):
     for where, enough in ((EVERYWHERE, 24), (DISC, 24), (stripe, 12)):
         slow = slow_strength(plane, where, enough, quantile)
         assert strength(plane, where, quantile) == pytest.approx(slow)
-    assert strength(plane, (ROWS == 30) & (COLUMNS < 60), quantile) == 0
+    assert strength_at(plane, (ROWS == 30) & (COLUMNS < 60), quantile) is None
 
 
 @given(factor=st.floats(0.01, 10))
@@ -104,15 +106,61 @@ def test_air_neither_takes_nor_gives_grain():
     np.testing.assert_array_equal(add(dark), dark)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("quantile", [CALM, USUAL])
+def test_flat_pixels_beside_rough_ones_have_no_strength(quantile):
+    plane = np.where(COLUMNS < 20, noisy(0.5), np.float32(0.2))
+    assert strength(plane, EVERYWHERE, quantile) == pytest.approx(0, abs=1e-6)
+
+
 def test_the_skull_gives_no_grain():
-    head = (ROWS - 32) ** 2 + (COLUMNS - 32) ** 2 < 900
-    brain = (ROWS - 32) ** 2 + (COLUMNS - 32) ** 2 < 625
-    painted = (ROWS - 32) ** 2 + (COLUMNS - 48) ** 2 < 49
-    plane = np.where(brain, noisy(0.02), noisy(0.5, 3, level=1.5))
-    plane = np.where(head, np.maximum(plane, AIR + 0.1), BLACK)
+    away = np.hypot(ROWS - 32, COLUMNS - 32)
+    painted = np.hypot(ROWS - 32, COLUMNS - 47) < 6
+    plane = np.where(away < 24, noisy(0.02), noisy(0.5, 3, level=1.5))
+    plane = np.where(away < 30, np.maximum(plane, AIR + 0.1), BLACK)
     plane = np.where(painted, 0.2 + noisy(0.001, 5, level=0), plane).astype(np.float32)
-    told = strength(add(plane, painted), ndimage.binary_erosion(painted, iterations=2))
-    assert told == pytest.approx(strength(noisy(0.02), EVERYWHERE), rel=0.3)
+    fill_map = np.where(painted, TUMOUR_FREE, KEEP).astype(np.int8)
+    after = grained(plane, fill_map, 96.0, np.random.default_rng(1))
+    told = strength(after, ndimage.binary_erosion(painted))
+    assert told == pytest.approx(strength(noisy(0.02), EVERYWHERE), rel=0.4)
+
+
+def test_pixels_beside_painted_ones_do_not_count():
+    painted = (COLUMNS % 6 < 3) & (ROWS > 10) & (ROWS < 50)
+    plane = np.where(painted, np.float32(1.5), noisy(0.02)).astype(np.float32)
+    changed = (add(plane, painted) - plane)[painted]
+    assert 0 < changed.std() < 0.05
+
+
+@pytest.mark.parametrize("side", [4, 5, 6, 7, 9])
+def test_small_regions_that_are_brighter_than_around_get_grain_too(side):
+    painted = (abs(ROWS - 30) <= side // 2) & (abs(COLUMNS - 30) <= (side - 1) // 2)
+    plane = np.where(painted, np.float32(0.5), noisy(0.05)).astype(np.float32)
+    assert (add(plane, painted) - plane)[painted].std() > 0.02
+
+
+@pytest.mark.parametrize("radius", [9, 14, 20])
+def test_small_sections_of_a_head_get_grain_too(radius):
+    away = np.hypot(ROWS - 32, COLUMNS - 32)
+    plane = np.where(away < radius, noisy(0.05), BLACK).astype(np.float32)
+    painted = away < 4
+    plane = np.where(painted, np.float32(0.2), plane)
+    fill_map = np.where(painted, MIXED, KEEP).astype(np.int8)
+    after = grained(plane, fill_map, 180.0, np.random.default_rng(1))
+    assert 0.02 < (after - plane)[painted].std() < 0.1
+
+
+def test_dark_fluid_around_does_not_count():
+    dark = (abs(ROWS - 46) < 12) & (abs(COLUMNS - 32) < 28)
+    plane = np.where(dark, np.float32(BLACK), noisy(0.05))
+    plane = np.where(DISC, np.float32(0.2), plane).astype(np.float32)
+    assert 0.03 < (add(plane, what=MIXED) - plane)[DISC].std() < 0.15
+
+
+def test_where_all_is_equally_rough_tumours_and_the_rest_get_the_same():
+    plane = np.where(DISC, 0.2 + 0.001 * noisy(1, 5, 0), noisy(0.05)).astype(np.float32)
+    tumour, rest = ((add(plane, what=what) - plane)[DISC].std() for what in (MIXED, TUMOUR_FREE))
+    assert tumour == pytest.approx(rest, rel=0.05)
 
 
 def test_where_the_surroundings_are_painted_the_whole_brain_gives_grain():

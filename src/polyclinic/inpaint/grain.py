@@ -5,6 +5,8 @@ is averaged away: the noise of the scanner first of all. A painted region then i
 surroundings, and is told from them by that alone.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -31,10 +33,12 @@ CALM, USUAL = 1 / 4, 1 / 2
 of the brain, which a tumour has not, and edges lie above."""
 
 
-def strength(plane: NDArray[np.floating], where: NDArray[np.bool_], quantile: float) -> float:
+def strength(
+    plane: NDArray[np.floating], where: NDArray[np.bool_], quantile: float
+) -> float | None:
     """Roughness of `plane` (H, W) in `where`: root of the quantile `quantile`, over the windows of
     5 x 5 pixels that lie in `where`, of their mean squared Laplacian. Where it is too narrow for
-    whole windows, half a window is enough; 0 where there are too few pixels.
+    whole windows, half a window is enough; None where there are too few pixels to tell.
 
     Immerkaer (Fast Noise Variance Estimation, 1996, equation 7) takes the mean of the Laplacian's
     absolute values over the image, and so takes every edge for noise; that the calmest blocks of an
@@ -46,8 +50,11 @@ def strength(plane: NDArray[np.floating], where: NDArray[np.bool_], quantile: fl
     for enough in (0.99, 0.5):
         windows = where & (share > enough)
         if np.count_nonzero(windows) >= LEAST:
-            return float(np.sqrt(np.quantile(squares[windows] / share[windows], quantile)))
-    return 0.0
+            found = np.quantile(squares[windows] / share[windows], quantile)
+            return float(
+                np.sqrt(max(found, 0.0))
+            )  # running sums leave less than 0 where it is flat
+    return None
 
 
 def grained(
@@ -59,18 +66,18 @@ def grained(
     """`plane` (H, W), scaled intensities, with grain where `fill_map` (H, W) says that something
     was painted, all other pixels as before.
 
-    Each piece gets what it lacks against the tissue around it, or, where too little of that is
-    left, against all tissue within the skull: its tumour as much as calm tissue has, the rest as
-    much as tissue usually has. What is as rough stays as it is. `head_px` is the head's extent in
-    this plane.
+    Each piece gets what it lacks against the tissue around it: its tumour as much as calm tissue
+    has, the rest as much as tissue usually has. Where too little tissue is left around, all tissue
+    within the skull tells, or all of the head but its edge; where nothing can tell, there is no
+    grain. What is as rough stays as it is. `head_px` is the head's extent in its largest slice.
     """
     noise = ndimage.gaussian_filter(rng.standard_normal(plane.shape), SMOOTHING)
     tissue = plane > AIR
     head = ndimage.binary_fill_holes(ndimage.binary_opening(tissue))
     within_skull = ndimage.binary_erosion(head, iterations=_width(RIM, head_px))
     painted = fill_map != KEEP
-    beside = ndimage.binary_dilation(painted)  # its Laplacian sees painted pixels
-    real = tissue & within_skull & ~beside
+    real = tissue & ~ndimage.binary_dilation(painted)  # beside it, the Laplacian sees painted ones
+    brain, edgeless = real & within_skull, real & ndimage.binary_erosion(head)
     out = plane.copy()
     pieces, count = ndimage.label(painted)
     for number in range(1, count + 1):
@@ -78,14 +85,24 @@ def grained(
         near = ndimage.binary_dilation(piece, iterations=_width(REACH, head_px))
         tumour = piece & (fill_map > TUMOUR_FREE)
         for part, quantile in ((tumour, CALM), (piece & ~tumour, USUAL)):
-            wanted = strength(plane, real & near, quantile) or strength(plane, real, quantile)
-            there = strength(plane, ndimage.binary_erosion(part) & tissue, quantile)
-            there = there or strength(plane, part & tissue, quantile)
+            if not part.any():
+                continue
+            wanted = _first(plane, (brain & near, brain, edgeless), quantile)
+            # Of a part that is too narrow to tell: what a network paints is smooth.
+            there = _first(plane, (ndimage.binary_erosion(part) & tissue,), quantile)
             if wanted > there:
-                unit = strength(noise, np.ones(plane.shape, bool), quantile)
+                unit = _first(noise, (np.ones(plane.shape, bool),), quantile)
                 amplitude = np.sqrt(wanted**2 - there**2) / unit
                 out = np.where(part & tissue, out + amplitude * noise, out).astype(np.float32)
     return out
+
+
+def _first(
+    plane: NDArray[np.floating], places: Sequence[NDArray[np.bool_]], quantile: float
+) -> float:
+    """Strength in the first of the places that can tell, 0 where none can."""
+    found = (strength(plane, place, quantile) for place in places)
+    return next((one for one in found if one is not None), 0.0)
 
 
 def _width(share: float, head_px: float) -> int:
