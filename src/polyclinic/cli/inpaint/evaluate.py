@@ -54,7 +54,7 @@ SHOWN = {
 @click.option(
     "--segmenter",
     type=PATH,
-    help="The segmenter that judges.  [default: one is trained, in about half an hour, and kept "
+    help="The segmenter that judges.  [default: one is trained, in about 25 minutes of a core, and kept "
     "in --out]",
 )
 @click.option(
