@@ -54,8 +54,8 @@ SHOWN = {
 @click.option(
     "--segmenter",
     type=PATH,
-    help="The segmenter that judges.  [default: one is trained, in about 25 minutes of a core, and kept "
-    "in --out]",
+    help="The segmenter that judges.  [default: one is trained, in about 25 minutes of a core, "
+    "and kept in --out]",
 )
 @click.option(
     "--max-slices",
