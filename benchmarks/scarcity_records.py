@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from polyclinic.data.writing import writing
 from polyclinic.errors import RunError
 
 Record = dict[str, Any]
@@ -63,11 +64,9 @@ def about_of(path: Path) -> Record | None:
 
 def write_chosen(work: Path, hospital: str, about: Record, chosen: Record) -> None:
     """Write what was chosen for a hospital, whole or not at all."""
-    path = _chosen(work, hospital)
-    part = path.with_name(path.name + ".part")
     content = {"study": about, "chosen": chosen}
-    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    with writing(_chosen(work, hospital)) as part:
+        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_chosen(work: Path, hospital: str, about: Record) -> Record | None:

@@ -12,7 +12,8 @@ from polyclinic.errors import DataError
 from polyclinic.evaluate.painting.variety import (
     copy_rate,
     diversity,
-    nearest_distance,
+    nearest_of,
+    standardised,
     variants,
 )
 
@@ -59,6 +60,10 @@ def test_equal_samples_have_no_diversity():
         diversity(np.full((3, 5, 5), np.nan), square(5, 5))
 
 
+def nearest(patch, region, candidates):
+    return nearest_of(patch[region], standardised(candidates[:, region]))
+
+
 def slow_nearest(patch, region, candidates):
     def standard(image):
         values = [float(image[tuple(p)]) for p in np.argwhere(region)]
@@ -82,7 +87,7 @@ def test_nearest_distances_match_loops(height, width, count, seed):
     patch, candidates = rng.normal(size=(height, width)), rng.normal(size=(count, height, width))
     region = rng.random((height, width)) < 0.6
     region.flat[:2] = True
-    found = nearest_distance(patch, region, candidates)
+    found = nearest(patch, region, candidates)
     assert found == pytest.approx(slow_nearest(patch, region, candidates))
 
 
@@ -103,21 +108,19 @@ def test_a_copy_is_found_whatever_its_place_side_and_brightness():
     training = rng.normal(size=(20, 14, 14))
     region, candidates = square(10, 10), variants(training, 2)
     copied = 3 * training[7, 4:14, 1:11][:, ::-1] - 2  # moved by 2 rows and -1 column, mirrored
-    assert nearest_distance(copied, region, candidates) == pytest.approx(0, abs=1e-6)
-    assert nearest_distance(copied, region, variants(training[:, 2:-2, 2:-2], 0)) > 0.5
+    assert nearest(copied, region, candidates) == pytest.approx(0, abs=1e-6)
+    assert nearest(copied, region, variants(training[:, 2:-2, 2:-2], 0)) > 0.5
     fresh = rng.normal(size=(10, 10))
-    assert 0.5 < nearest_distance(fresh, region, candidates) < math.sqrt(2)
+    assert 0.5 < nearest(fresh, region, candidates) < math.sqrt(2)
 
 
 def test_regions_that_have_no_nearest():
     patch, region = np.ones((4, 4)), square(4, 4)
-    assert math.isnan(nearest_distance(patch, region, np.ones((0, 4, 4))))
-    assert math.isnan(nearest_distance(patch, region & False, np.ones((2, 4, 4))))
-    assert nearest_distance(patch, region, np.full((1, 4, 4), 0.1)) == 0  # neither has contrast
-    with pytest.raises(DataError, match=r"candidates \(M, H, W\) like the region \(4, 4\)"):
-        nearest_distance(patch, region, np.ones((2, 4, 5)))
+    assert math.isnan(nearest(patch, region, np.ones((0, 4, 4))))
+    assert math.isnan(nearest(patch, region & False, np.ones((2, 4, 4))))
+    assert nearest(patch, region, np.full((1, 4, 4), 0.1)) == 0  # neither has contrast
     with pytest.raises(DataError, match=r"nearest distance: expected finite"):
-        nearest_distance(patch, region, np.full((2, 4, 4), np.nan))
+        nearest(patch, region, np.full((2, 4, 4), np.nan))
     with pytest.raises(DataError, match=r"for a shift of 2 px"):
         variants(np.ones((2, 4, 9)), 2)
 

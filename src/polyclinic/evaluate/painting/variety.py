@@ -47,7 +47,7 @@ def variants(sources: Image, shift: int) -> Image:
     """Every shift of up to `shift` px, each as it is and mirrored left to right.
 
     `sources` (M, H + 2 shift, W + 2 shift) are cut around a region with that much room; returns
-    candidates (M * (2 shift + 1)^2 * 2, H, W) for `nearest_distance`.
+    candidates (M * (2 shift + 1)^2 * 2, H, W), whose region `standardised` takes.
     """
     if sources.ndim != 3 or shift < 0 or min(sources.shape[1:]) <= 2 * shift:
         raise DataError(
@@ -60,26 +60,14 @@ def variants(sources: Image, shift: int) -> Image:
     return np.concatenate([shifted, shifted[..., ::-1]])
 
 
-def nearest_distance(patch: Image, region: Mask, candidates: Image) -> float:
-    """The distance of a painted region to the nearest of `candidates`: patch (H, W), (M, H, W).
-
-    The region's pixels (H, W) are brought to mean 0 and standard deviation 1 in patch and
-    candidates, so that brightness and contrast do not hide a copy; the distance is the root mean
-    square difference: 0 for a copy, sqrt(2) for unrelated images. A region without contrast is
-    all 0. For the real-to-real distances to compare with, take the patch from a real image, and
-    candidates from other patients. NaN for an empty region or without candidates.
-    """
-    expect_images("nearest distance", region, patch, dimensions="2")
-    if candidates.ndim != 3 or candidates.shape[1:] != region.shape:
-        raise DataError(
-            f"nearest distance: expected candidates (M, H, W) like the region {region.shape}, got "
-            f"{candidates.shape}"
-        )
-    return nearest_of(patch[region], standardised(candidates[:, region]))
-
-
 def nearest_of(pixels: Image, candidates: Image) -> float:
-    """`nearest_distance` of a region's pixels (P,) to `standardised` candidates (M, P).
+    """Distance of a region's pixels (P,) to the nearest of `standardised` candidates (M, P).
+
+    The pixels are brought to mean 0 and standard deviation 1, too, so that brightness and contrast
+    do not hide a copy; the distance is the root mean square difference: 0 for a copy, sqrt(2) for
+    unrelated images. A region without contrast is all 0. For the real-to-real distances to compare
+    with, take the pixels from a real image, and candidates from other patients. NaN for an empty
+    region or without candidates. Raises `DataError` where a number is not finite.
 
     |a - b|^2 = |a|^2 + |b|^2 - 2 a.b, so that a single product serves all candidates.
     """

@@ -99,7 +99,7 @@ class TrainingWindows:
 
     def nearest(self, plane: NDArray[np.float32]) -> float:
         """Distance of the region of a plane (H, W) to the nearest window; see
-        `evaluate.painting.variety.nearest_distance`, of which this is the fast form."""
+        `evaluate.painting.variety.nearest_of`."""
         return nearest_of(plane[self.box][self.region], self.candidates)
 
 
