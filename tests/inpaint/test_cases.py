@@ -9,7 +9,7 @@ from PIL import Image
 
 from polyclinic.data.phantoms import brain
 from polyclinic.errors import ConfigError, DataError
-from polyclinic.inpaint.cases import find_cases, phantom_cases, read_cases
+from polyclinic.inpaint.cases import find_cases, head_mask, phantom_cases, read_cases
 from polyclinic.inpaint.components import (
     CORE,
     ENHANCING,
@@ -126,3 +126,36 @@ def test_a_pattern_that_does_not_fit(timepoints, pattern, text):
 
 def test_made_up_heads_are_their_own_patients():
     assert all(case.patient == case.key for case in phantom_cases(2))
+
+
+ROWS, COLUMNS = np.mgrid[:48, :48] - 24
+AWAY = np.hypot(ROWS, COLUMNS * 1.2)
+
+
+def toned(air, seed=0):
+    """A head of dark skull and bright brain (2, 48, 48) in noisy air, and the disc that it fills."""
+    noise = 0.02 * np.random.default_rng(seed).normal(size=(2, 48, 48))
+    plane = np.where(AWAY < 14, 0.8, np.where(AWAY < 18, -0.65, air))
+    return (plane + noise).astype(np.float32), np.broadcast_to(AWAY < 18, (2, 48, 48))
+
+
+def overlap(found, disc):
+    return 2 * (found & disc).sum() / (found.sum() + disc.sum())
+
+
+@pytest.mark.parametrize("air", [-1, -0.9, -0.3, 0.1, 0.4])
+def test_a_head_is_what_is_not_air_however_grey_that_is(air):
+    plane, disc = toned(air)
+    assert overlap(head_mask([plane]), disc) > 0.9
+
+
+def test_grey_air_in_one_sequence_does_not_hide_the_head_in_another():
+    (dark, disc), (grey, _) = toned(-1), toned(0.4)
+    assert overlap(head_mask([dark, grey]), disc) > 0.9
+    assert overlap(head_mask([grey, dark]), disc) > 0.9
+
+
+def test_a_crop_from_within_a_head_is_head_all_over():
+    rng = np.random.default_rng(0)
+    tissue = np.where((ROWS // 5 + COLUMNS // 5) % 2, 0.4, 0.1) + 0.05 * rng.normal(size=(1, 48, 48))
+    assert head_mask([tissue.astype(np.float32)]).mean() > 0.99
