@@ -133,7 +133,7 @@ AWAY = np.hypot(ROWS, COLUMNS * 1.2)
 
 
 def toned(air, seed=0):
-    """A head of dark skull and bright brain (2, 48, 48) in noisy air, and the disc that it fills."""
+    """A bright brain in a dark skull in noisy air, (2, 48, 48), and the disc that is the head."""
     noise = 0.02 * np.random.default_rng(seed).normal(size=(2, 48, 48))
     plane = np.where(AWAY < 14, 0.8, np.where(AWAY < 18, -0.65, air))
     return (plane + noise).astype(np.float32), np.broadcast_to(AWAY < 18, (2, 48, 48))
@@ -157,5 +157,6 @@ def test_grey_air_in_one_sequence_does_not_hide_the_head_in_another():
 
 def test_a_crop_from_within_a_head_is_head_all_over():
     rng = np.random.default_rng(0)
-    tissue = np.where((ROWS // 5 + COLUMNS // 5) % 2, 0.4, 0.1) + 0.05 * rng.normal(size=(1, 48, 48))
+    folds = np.where((ROWS // 5 + COLUMNS // 5) % 2, 0.4, 0.1)
+    tissue = folds + 0.05 * rng.normal(size=(1, 48, 48))
     assert head_mask([tissue.astype(np.float32)]).mean() > 0.99

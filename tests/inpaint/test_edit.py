@@ -187,6 +187,18 @@ def test_nothing_is_overwritten_and_nothing_half_written(painter, tmp_path, monk
     assert two.provenance.outputs != one.provenance.outputs
 
 
+def test_a_drawing_is_not_written_over(painter, tmp_path, write_png):
+    path, drawing = write_png(tmp_path / "a.png"), tmp_path / "b.mask.png"
+    Image.fromarray(np.where(np.arange(32) < 9, 255, 0).astype(np.uint8)[None].repeat(32, 0)).save(
+        drawing
+    )
+    before = drawing.read_bytes()
+    for out in (drawing, tmp_path / "b.png"):  # whose mask would have the drawing's name
+        with pytest.raises(RunError, match=r"overwrite the region .*b\.mask\.png; choose another"):
+            edit_file(painter, path, [Ask(str(drawing), "core")], out, FAST, force=True)
+    assert drawing.read_bytes() == before
+
+
 def test_where_nothing_can_be_written_is_said_before_anything_is_painted(
     painter, tmp_path, monkeypatch, write_png
 ):

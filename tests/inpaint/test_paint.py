@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import polyclinic
-from polyclinic.errors import ConfigError, DataError
+from polyclinic.errors import ConfigError, DataError, RunError
 from polyclinic.inpaint.edit import Ask, edit_file
 from polyclinic.inpaint.painter import save_painter
 from polyclinic.inpaint.painting import Settings
@@ -160,3 +160,11 @@ def test_what_does_not_fit_ends_in_one_line(painter, image, regions, options, er
     with pytest.raises(error, match=expected) as caught:
         polyclinic.paint(image, regions, steps=1, painter=painter, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_mask_is_not_written_over(painter, tmp_path):
+    image, mask = tmp_path / "a.png", tmp_path / "m.png"
+    Image.fromarray(head(dtype=np.uint8)[0]).save(image)
+    Image.fromarray(mask_at(12, 12).astype(np.uint8)).save(mask)
+    with pytest.raises(RunError, match=r"would overwrite the region .*m\.png; choose an"):
+        polyclinic.paint(image, [(mask, "core")], painter=painter, out=mask, force=True)

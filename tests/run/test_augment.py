@@ -558,6 +558,9 @@ def test_patients_that_were_held_out_in_another_folder_are_left_out(
     told_by({"train": ["x"], "val": ["y"], "test": ["z"]})
     make("unknown", tell=told.append)
     assert any("none of its cases is known from the painter's" in one.message for one in told)
+    told_by(None)
+    make("alone", tell=told.append)
+    assert any("no splits.json beside the painter says whom" in one.message for one in told)
 
 
 def test_painted_copies_of_held_out_patients_are_left_out(make, data, tmp_path, monkeypatch):

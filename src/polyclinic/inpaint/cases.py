@@ -228,7 +228,8 @@ def head_extent(head: NDArray[np.bool_]) -> float:
 def _with_dark_air(volume: NDArray[np.float32]) -> NDArray[np.float32]:
     low, median = np.quantile(_edges(_smooth(volume)), (0.05, 0.5))
     if median > MOST_AIR and median - low < FLAT_AIR:
-        return BLACK + np.abs(volume - np.float32(median))
+        distance: NDArray[np.float32] = np.abs(volume - np.float32(median)) + np.float32(BLACK)
+        return distance
     return volume
 
 

@@ -20,7 +20,7 @@ from polyclinic.inpaint.components import KEEP, component
 from polyclinic.inpaint.doubts import doubts_about_boxes, doubts_about_input
 from polyclinic.inpaint.files import read_source
 from polyclinic.inpaint.files.output import Output, Result, Written
-from polyclinic.inpaint.files.region import LABELS, digest, merge, read_region
+from polyclinic.inpaint.files.region import LABELS, digest, merge, read_region, region_files
 from polyclinic.inpaint.files.source import ARRAYS, Source, sequence_name
 from polyclinic.inpaint.intensity import Scaling, scaling_of
 from polyclinic.inpaint.painter import Painter, load_painter, weights_in
@@ -215,7 +215,7 @@ def edit_file(
     `ConfigError`, `DataError`, `RunError`.
     """
     source = read_source(path, sequence)
-    output = Output(source, out, samples, force)
+    output = Output(source, out, samples, force, region_files(ask.region for ask in asks))
     sidecars = [sidecar for _, _, sidecar in output.places]
     chosen = settings or Settings()
     results = edit_source(

@@ -16,6 +16,7 @@ from polyclinic.inpaint.components import to_mask
 from polyclinic.inpaint.edit import Ask, edit_source, open_painter
 from polyclinic.inpaint.files import read_source
 from polyclinic.inpaint.files.output import Output
+from polyclinic.inpaint.files.region import region_files
 from polyclinic.inpaint.files.source import UNKNOWN, Source, from_arrays, sequence_name
 from polyclinic.inpaint.painter import Painter
 from polyclinic.inpaint.painting import Mode, Settings
@@ -76,7 +77,7 @@ def paint(
     if out is not None:
         if not isinstance(image, str | os.PathLike):
             raise ConfigError("out: arrays are given back and not written; leave it out")
-        output = Output(source, Path(out), 1, force)
+        output = Output(source, Path(out), 1, force, region_files(ask.region for ask in asks))
         sidecar = output.places[0][2]
     if not isinstance(painter, Painter):
         painter = open_painter(None if painter is None else Path(painter))

@@ -86,11 +86,15 @@ def find_chosen(
         chosen = chosen_cases(found, config.patients)
     else:
         chosen = not_held_out(found, splits)
-        if splits and not any(_in_training(found, splits).values()):
+        if not any(_in_training(found, splits).values()):
+            why = (
+                "none of its cases is known from the painter's training"
+                if splits
+                else "no splits.json beside the painter says whom it was trained on"
+            )
             messages.append(
-                f"{config.data}: none of its cases is known from the painter's training, so none "
-                "is left out as held out; if it was trained on them by other names, say which to "
-                "use with --patients"
+                f"{config.data}: {why}, so none is left out as held out; if it was trained on "
+                "some of them, say which to use with --patients"
             )
         if left_out := len(found.sources) - len(chosen):
             messages.append(

@@ -177,6 +177,18 @@ def test_folders_that_are_no_series_are_refused(tmp_path, write_dicom, make_numb
         read_source(tmp_path / "text")
 
 
+def test_a_series_that_lacks_a_slice_is_refused(tmp_path, write_dicom, make_numbers):
+    pixels = make_numbers((5, 7), "<u2")
+    for name, place in {"a": 10.0, "b": 0.0, "c": 5.2, "e": 20.0}.items():
+        write_dicom(tmp_path / name, pixels, position=place)
+    with pytest.raises(
+        DataError, match=r"a and e are 10 mm apart, most slices 5\.2 mm, as if .* expected even s"
+    ):
+        read_source(tmp_path)
+    write_dicom(tmp_path / "d", pixels, position=15.0)
+    assert read_source(tmp_path).shape == (5, 5, 7)
+
+
 def _readable():
     if not (REAL / "INDEX.csv").is_file():
         return []

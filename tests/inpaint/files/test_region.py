@@ -1,8 +1,11 @@
 """Regions: boxes, masks, drawings; and every way in which one does not fit."""
 
+import itertools
+
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.components import (
@@ -52,9 +55,37 @@ def test_another_scan_is_no_region(volume, tmp_path, write_nifti):
     assert (fill_of(read_region(str(path), volume, CORE)) == CORE).sum() == 192 - 2
 
 
+def test_a_scan_in_greys_is_no_region_and_a_blurred_mask_is(volume, square, tmp_path, write_nifti):
+    rng = np.random.default_rng(0)
+    away = np.hypot(*(np.mgrid[:64, :64] - 31.5))
+    scan = np.where(away < 26, rng.gamma(9, 10, (64, 64)), rng.uniform(0, 6, (64, 64)))
+    windowed = np.clip(scan / np.percentile(scan, 98) * 255, 0, 255).astype(np.uint8)
+    for name in ("scan.png", "scan.jpg"):
+        Image.fromarray(windowed).save(tmp_path / name)
+        with pytest.raises(DataError, match=r"scan\.\w+: shades of grey nearly everywhere, as a s"):
+            read_region(str(tmp_path / name), square, CORE)
+    tissue = rng.gamma(9, 10, (8, 6, 4)).astype(np.float32)
+    path = write_nifti(tmp_path / "scan.nii", tissue, AFFINE)
+    with pytest.raises(DataError, match=r"scan\.nii: shades of grey .*; expected a mask: one v"):
+        read_region(str(path), volume, CORE)
+    for radius, blur in itertools.product((2, 5, 20), (0.5, 1, 3)):
+        soft = ndimage.gaussian_filter(np.where(away < radius, 255.0, 0), blur).astype(np.uint8)
+        Image.fromarray(soft).save(tmp_path / "soft.png")
+        found = fill_of(read_region(str(tmp_path / "soft.png"), square, CORE))[0] == CORE
+        assert found[soft >= soft.max() / 2].all()
+
+
+def test_a_file_that_is_no_mask_by_its_name(image, tmp_path):
+    (tmp_path / "notes.txt").write_text("left")
+    with pytest.raises(DataError, match=r"notes\.txt: neither NIfTI nor an image by its name; exp"):
+        read_region(str(tmp_path / "notes.txt"), image, CORE)
+    with pytest.raises(DataError, match=r"^region: no such file; expected a mask"):
+        read_region("", image, CORE)
+
+
 def test_a_region_that_is_not_there(image, tmp_path):
     with pytest.raises(
-        DataError, match=r"gone\.nii: no such file; expected a mask, an image, or b"
+        DataError, match=r"gone\.nii: no such file; expected a mask, NIfTI or an image, or b"
     ):
         read_region(str(tmp_path / "gone.nii"), image, CORE)
 

@@ -23,6 +23,8 @@ from polyclinic.inpaint.files.source import Grid, Source, Storage
 from polyclinic.inpaint.provenance import Provenance
 
 write_mask = nifti.write_mask
+UNEVEN = 0.1
+"""Steps between slices may differ by that share of the usual one."""
 MR = "MR"
 """The modality that painters know, as DICOM calls it."""
 _ALIKE = (
@@ -45,8 +47,8 @@ def read(path: Path, sequence: int | None) -> Source:
 
     Slices of a series are sorted by their positions along the normal of their plane; without
     positions, by instance number. Without `sequence`, the description of the series tells what it
-    shows. Raises `DataError` for several series, several frames, colours, and pixels that cannot be
-    decoded.
+    shows. Raises `DataError` for several series, slices that are missing, several frames, colours,
+    and pixels that cannot be decoded.
     """
     named = {path.name: path} if path.is_file() else _files(path)
     read_in: list[tuple[str, Any]] = []
@@ -173,7 +175,23 @@ def _sorted(path: Path, found: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
         raise DataError(
             f"{path}: two slices have the same {what}; expected one series with each slice once"
         )
-    return [found[row] for row in np.argsort(keys)]
+    order = np.argsort(keys)
+    if what == "position":
+        _check_steps(path, [found[row][0] for row in order], np.diff(np.array(keys)[order]))
+    return [found[row] for row in order]
+
+
+def _check_steps(path: Path, names: list[str], steps: NDArray[np.float64]) -> None:
+    """Raise `DataError` where slices are unevenly far apart: they would not show their neighbours,
+    and no mask as a volume could lie where they do."""
+    usual = float(np.median(steps))
+    worst = int(np.abs(steps - usual).argmax())
+    if abs(steps[worst] - usual) > UNEVEN * usual:
+        raise DataError(
+            f"{path}: {names[worst]} and {names[worst + 1]} are {steps[worst]:g} mm apart, most "
+            f"slices {usual:g} mm, as if one was missing; expected even steps: a whole series, or "
+            "a folder with neighbouring slices alone"
+        )
 
 
 def _grid(datasets: list[Any]) -> Grid | None:

@@ -14,6 +14,9 @@ MAX_LABEL = 31
 """Whole numbers up to this one are labels."""
 FEW = 8
 """So are larger ones, where there are no more of them than this, 0 included."""
+SCANNED = 0.9
+"""A mask is blended at its edges alone. Where more than this share of what is not black is grey,
+and grey is more than a tenth of all, it is a scan: slices of brains have 0.93 and more of it."""
 MANY = 100
 """A volume with more different whole numbers than this is an image: atlases have fewer labels."""
 
@@ -27,7 +30,7 @@ def drawn_in_image(values: NDArray[np.integer[Any]], name: str) -> NDArray[np.bo
     """Where the grey image `name` (H, W) is drawn on: all but 0 where it holds labels; where it has
     blended edges or was compressed with loss, half of its highest value and more.
 
-    Raises `DataError` at labels in an image that does not keep them.
+    Raises `DataError` at labels in an image that does not keep them, and at a scan.
     """
     highest = int(values.max())
     if is_lossy(name):
@@ -36,14 +39,14 @@ def drawn_in_image(values: NDArray[np.integer[Any]], name: str) -> NDArray[np.bo
                 f"{name}: its values reach only {highest}, as labels do, which this format does "
                 "not keep; save it as PNG"
             )
-        return _half(values)
+        return _half(values, name)
     are_labels = highest <= MAX_LABEL or len(np.unique(values)) <= FEW
-    return np.not_equal(values, 0) if are_labels else _half(values)
+    return np.not_equal(values, 0) if are_labels else _half(values, name)
 
 
 def drawn_in_volume(values: NDArray[Any], name: str) -> NDArray[np.bool_]:
     """Where a volume is drawn on: all but 0 where it has whole numbers; where it has fractions, as
-    a mask that was resampled has, half of its highest value and more. `DataError` at an image."""
+    a mask that was resampled has, half of its highest value and more. `DataError` at a scan."""
     if not np.isfinite(values).all():
         raise DataError(f"{name}: a mask with NaN or infinite values; expected numbers")
     are_labels = np.array_equal(values, np.rint(values))
@@ -52,7 +55,7 @@ def drawn_in_volume(values: NDArray[Any], name: str) -> NDArray[np.bool_]:
             f"{name}: {count} different whole numbers, as an image has; expected a mask of what to "
             "paint"
         )
-    return np.not_equal(values, 0) if are_labels else _half(values)
+    return np.not_equal(values, 0) if are_labels else _half(values, name)
 
 
 def labelled(labels: NDArray[Any], name: str) -> NDArray[np.int8]:
@@ -73,6 +76,13 @@ def labelled(labels: NDArray[Any], name: str) -> NDArray[np.int8]:
     return np.where(components > 0, components, fill_map).astype(np.int8)
 
 
-def _half(values: NDArray[Any]) -> NDArray[np.bool_]:
+def _half(values: NDArray[Any], name: str) -> NDArray[np.bool_]:
     highest = float(values.max())
+    bright = np.count_nonzero(values >= 0.9 * highest)
+    grey = np.count_nonzero(values >= 0.05 * highest) - bright
+    if grey > SCANNED * (grey + bright) and grey > values.size / 10:
+        raise DataError(
+            f"{name}: shades of grey nearly everywhere, as a scan has; expected a mask: one value "
+            "where to paint, 0 elsewhere"
+        )
     return np.logical_and(values > 0, values >= highest / 2)

@@ -21,7 +21,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,21 @@ class Written:
 
 
 class Output:
-    """A place for `samples` edits of `source`.
+    """A place for `samples` edits of `source` in the regions that `region_files` hold.
 
     Raises, before anything is computed, `ConfigError` where the name does not fit and `RunError`
-    where something is there already (unless `force`), or where the input would be written over.
+    where something is there already (unless `force`), or where the input or a region would be
+    written over.
     """
 
-    def __init__(self, source: Source, out: Path, samples: int, force: bool) -> None:
+    def __init__(
+        self,
+        source: Source,
+        out: Path,
+        samples: int,
+        force: bool,
+        region_files: Collection[Path] = (),
+    ) -> None:
         self.source, self.out, self.format = source, out, FORMATS[source.format]
         self.is_file = out.name.lower().endswith(_KNOWN) and not out.is_dir()
         if self.is_file:
@@ -69,11 +77,13 @@ class Output:
             raise RunError(f"{out}: within the input folder; choose another --out")
         self._check_room()
         self.places = [self._place(number, samples) for number in range(1, samples + 1)]
-        inputs = {path.resolve() for path in source.files.values()}
+        inputs = dict.fromkeys((path.resolve() for path in source.files.values()), "the input")
+        inputs |= {path.resolve(): f"the region {path}" for path in region_files}
         for place in self.places:
             taken = [path for path in self._files(place) if path.exists()]
-            if any(path.resolve() in inputs for path in self._files(place)):
-                raise RunError(f"{out}: would overwrite the input; choose another --out")
+            for path in self._files(place):
+                if (what := inputs.get(path.resolve())) is not None:
+                    raise RunError(f"{out}: would overwrite {what}; choose another --out")
             if taken and not force:
                 raise RunError(
                     f"{taken[0]}: exists already; add --force to write over it, or choose "

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -14,7 +14,7 @@ from polyclinic.data.images import read_image, read_label_map
 from polyclinic.errors import ConfigError, DataError
 from polyclinic.inpaint.components import COMPONENTS, KEEP, from_colours
 from polyclinic.inpaint.files.masks import drawn_in_image, drawn_in_volume, is_lossy, labelled
-from polyclinic.inpaint.files.nifti import read_stored, storage_of
+from polyclinic.inpaint.files.nifti import EXTENSIONS, read_stored, storage_of
 from polyclinic.inpaint.files.source import Source
 from polyclinic.inpaint.regions import Region, empty, overlay
 
@@ -74,6 +74,11 @@ def read_region(
     return [Region(plane, (plane != KEEP) & boxed) for plane in fill_map]
 
 
+def region_files(specs: Iterable[str | NDArray[Any]]) -> list[Path]:
+    """The files among regions as `read_region` takes them."""
+    return [Path(s) for s in specs if isinstance(s, str) and not s.startswith("box:")]
+
+
 def merge(regions: Sequence[list[Region]]) -> list[Region]:
     """Several regions as one; where they overlap, the later one counts. The boxes of each keep a
     number of their own, so that those that touch are not taken for one."""
@@ -97,10 +102,11 @@ def _check_file(spec: str, source: Source) -> None:
     """Raise `DataError` where `spec` is no box, nor a file other than the image."""
     if spec.startswith("box:"):
         return
+    expected = "expected a mask, NIfTI or an image, or box:x0,y0,x1,y1 as region"
     if not Path(spec).is_file():
-        raise DataError(
-            f"{spec}: no such file; expected a mask, an image, or box:x0,y0,x1,y1 as region"
-        )
+        raise DataError(f"{spec or 'region'}: no such file; {expected}")
+    if not (is_image(spec) or spec.lower().endswith(EXTENSIONS)):
+        raise DataError(f"{spec}: neither NIfTI nor an image by its name; {expected}")
     if Path(spec).resolve() in {path.resolve() for path in source.files.values()}:
         raise DataError(f"{spec}: is the image itself; expected a mask of what to paint")
 
