@@ -8,10 +8,11 @@ Slices of 112 and 240 px, made up; one region each, of the size of a tumour. Wei
 one slice has been painted before the clock starts. `one` is a slice at a time through
 `painting.paint`, with all that an edit needs apart from reading and writing files. `bulk`, a block
 of its own, has seconds a crop where the sampler alone paints 16 crops of 64 px at once (192 px with
-`--size large`), whatever the size of slices; what uses no network paints no crops. RePaint's cost
-is that of its `calls`, which go with `--repaint-steps`; 250 is what its authors take. The networks
-are of the preset `--size` and not trained, which does not change how long they take; `--painter`
-takes the weights of a painter instead.
+`--size large`), whatever the size of slices; what uses no network paints slices one after the
+other, in bulk as fast as one. RePaint's cost is that of its `calls`, which go with
+`--repaint-steps`; 250 is what its authors take. The networks are of the preset `--size` and not
+trained, which does not change how long they take; `--painter` takes the weights of a painter
+instead.
 
 Training counts images (crops) a second of whole steps, crops cut on the same cores. The floating
 point operations of a step are counted by PyTorch, forwards and backwards, in matrix products,
@@ -103,7 +104,10 @@ def _painters(weights: Path | None, size: Any) -> dict[str, Any]:
     flow = Painter(network, OBJECTIVES["flow"], digest="")
     if weights is not None:
         flow = load_painter(weights)
-    return {"flow": flow, "ddpm": Painter(flow.network, OBJECTIVES["ddpm"], digest="")}
+    others = {
+        name: Painter(flow.network, OBJECTIVES[name], digest="") for name in ("ddpm", "regression")
+    }
+    return {"flow": flow, **others}
 
 
 def _cases(size: int) -> list[Any]:
@@ -126,21 +130,27 @@ def _ways(
     from polyclinic.inpaint.painting import Settings
     from polyclinic.run.painter_evaluation import variants as ways
 
-    flow, ddpm, averaged = painters["flow"], painters["ddpm"], Settings(mode="mean")
+    flow, ddpm, regression = (painters[name] for name in ("flow", "ddpm", "regression"))
+    averaged = Settings(mode="mean")
     return [
         *(
             (
-                ways.diffusion(name, painter, Settings(steps=count)),
+                ways.diffusion(name, painters[name], Settings(steps=count)),
                 count,
-                functools.partial(_sample_crops, painter, count),
+                functools.partial(_sample_crops, painters[name], count),
             )
-            for name, painter in painters.items()
-            for count in steps[name]
+            for name, counts in steps.items()
+            for count in counts
         ),
         (
             ways.diffusion("mean", flow, averaged),
             averaged.steps,
             functools.partial(_average_crops, flow, averaged.steps),
+        ),
+        (
+            ways.regressor("regression", regression),
+            1,
+            functools.partial(_average_crops, regression, 1),
         ),
         (
             ways.repainted("RePaint", ddpm, repaint_steps),

@@ -19,7 +19,7 @@ def test_slices_are_timed_by_size_and_crops_at_once_where_there_is_a_network(tmp
     monkeypatch.setattr(sys, "argv", ["painter_speed.py", "--smoke", "--out", str(out)])
     painter_speed.main()
     result = json.loads(out.read_text())
-    sampled = ["flow", "ddpm", "mean", "RePaint"]
+    sampled = ["flow", "ddpm", "mean", "regression", "RePaint"]
     assert [row["objective"] for row in result["painting"]] == [*sampled, "biharmonic", "telea"]
     assert {row["size_px"] for row in result["painting"]} == {48}
     assert not any("bulk" in row for row in result["painting"])
