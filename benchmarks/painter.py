@@ -7,9 +7,10 @@
 RUN are directories of `polyclinic inpaint train` with the same data, split and size: a `flow`, a
 `ddpm`, and a `regression` (`--objective` says which). DATA override the folders that the
 runs name. Painted with: the flow at 1, 2, 4, 8 and 50 steps and its mean, the ddpm with DDIM at 10,
-25, 50 and 250 steps, RePaint on the same ddpm, the regression, biharmonic and Telea inpainting. The
-slowest two paint only the first edits (`--slow-limit`); differences are taken edit by edit, so they
-are fair. Only ways that take at most 10 steps paint with several seeds, to see how samples differ.
+25, 50 and 250 steps, RePaint on the same ddpm, the regression, biharmonic and Telea inpainting.
+RePaint, and ways of `--slow-steps` steps and more, paint only the first edits (`--slow-limit`);
+differences are taken edit by edit, so they are fair. Only ways that take at most 10 steps paint
+with several seeds, to see how samples differ.
 `--made-up` does it on the made-up heads that the runs held out instead: they show all four
 sequences and all three components. `--work` keeps every row, the segmenter and a report of each
 part; `--resume` goes on with it. `--part` paints one part alone: `flow`, `diffusion` (many steps)
@@ -47,7 +48,7 @@ SEED = 0
 FLOW_STEPS = (4, 1, 2, 8, 50)  # the first is what the others are compared with
 DDIM_STEPS = (10, 25, 50, 250)
 SLOW, ONCE = 250, 11
-"""From so many steps on a way paints the first edits alone, or with one seed alone."""
+"""From so many steps on a way paints the first edits alone (`--slow-steps`), or with one seed."""
 LEAD, LONG, MEAN = "flow, 4 steps", "flow, 50 steps", "flow, mean"
 DDIM_50 = "ddpm, DDIM-50"
 REPAINT = "ddpm, RePaint"
@@ -89,6 +90,7 @@ def _arguments() -> argparse.Namespace:
         help=f"default: all held-out ones, and {MADE_UP_SLICES} of made-up heads",
     )
     parser.add_argument("--slow-limit", type=int, default=24)
+    parser.add_argument("--slow-steps", type=int, default=SLOW)
     parser.add_argument("--repaint-steps", type=int, default=SLOW)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--seed", type=int, default=SEED)
@@ -150,7 +152,7 @@ def _measure(
         raise ConfigError("the three runs hold out different patients; train them with one split")
 
     def diffusion(name: str, painter: Painter, steps: int) -> ways.Variant:
-        limit = arguments.slow_limit if steps >= SLOW else None
+        limit = arguments.slow_limit if steps >= arguments.slow_steps else None
         return ways.diffusion(
             name, painter, Settings(steps=steps), repeats=steps < ONCE, limit=limit
         )
@@ -214,8 +216,9 @@ def _notes(arguments: argparse.Namespace) -> list[str]:
         f"{REPAINT} paints {slow} of tumour-free tissue alone, at {arguments.repaint_steps} steps. "
         "Its network learned with surroundings beside it; a crop without any, as here, is at the "
         "border of what it knows",
-        f"ways of painting with {SLOW} steps or more paint {slow} alone; `differences` compares "
-        "them with the first way on the same edits",
+        f"ways of painting with {arguments.slow_steps} steps or more paint {slow} alone; "
+        "`differences` compares them with the first way on the same edits, and no claim rests on "
+        "them",
     ]
 
 
@@ -352,12 +355,17 @@ def _value(
     measure: str,
     kind: str = "infill",
 ) -> float:
-    """A number over all edits of a kind; NaN where there is none."""
-    wanted = (variant, measure, kind, "all")
-    for entry in tables[table]:
-        if (entry["variant"], entry["measure"], entry["kind"], entry["by"]) == wanted:
-            return float("nan") if entry["value"] is None else float(entry["value"])
-    return float("nan")
+    """A number over all edits of a kind; NaN where there is none, or of fewer edits than the first
+    way painted."""
+    entries = {
+        entry["variant"]: entry
+        for entry in tables[table]
+        if (entry["measure"], entry["kind"], entry["by"]) == (measure, kind, "all")
+    }
+    found = entries.get(variant)
+    if found is None or found["value"] is None or found["edits"] < entries[LEAD]["edits"]:
+        return float("nan")
+    return float(found["value"])
 
 
 def _holds(*conditions: tuple[float, bool]) -> bool | None:

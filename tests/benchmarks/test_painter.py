@@ -77,12 +77,12 @@ def test_parts_are_put_together_and_real_slices_count_once(monkeypatch):
 
 
 def test_few_steps_are_as_good_where_psnr_and_kid_are_within_5_percent():
-    def said(psnr, kid):
+    def said(psnr, kid, edits=9):
         tables = {name: [] for name in ("time", "seams", "diversity", "containment",
                                         "differences")}  # fmt: skip
         tables |= {
             "infill": [entry(painter.LEAD, "infill", "psnr", 20.0),
-                       entry(painter.LONG, "infill", "psnr", psnr)],
+                       entry(painter.LONG, "infill", "psnr", psnr, edits=edits)],
             "features": [entry(painter.LEAD, "infill", "kid", 0.1),
                          entry(painter.LONG, "infill", "kid", kid)],
         }  # fmt: skip
@@ -93,6 +93,7 @@ def test_few_steps_are_as_good_where_psnr_and_kid_are_within_5_percent():
     assert said(15.0, 0.09) is False
     assert said(15.0, 0.096) is True
     assert said(15.0, None) is None
+    assert said(15.0, 0.096, edits=5) is None
 
 
 def difference(variant, high, measure):
@@ -124,7 +125,7 @@ def test_boxes_hold_as_the_model_says_and_as_the_segmenter_finds():
 
     def said(model, found, real):
         tables["containment"] = [
-            {"variant": painter.LEAD, "kind": "tumour", "by": "all", "measure": name, "value": v}
+            entry(painter.LEAD, "tumour", name, v)
             for name, v in (("containment", model), ("containment_found", found),
                             ("containment_found_real", real))
         ]  # fmt: skip
@@ -137,7 +138,7 @@ def test_boxes_hold_as_the_model_says_and_as_the_segmenter_finds():
 
 def entry(variant, kind, measure, value, by="all", group="all", **more):
     return {"variant": variant, "kind": kind, "measure": measure, "value": value, "by": by,
-            "group": group, "low": None, "high": None} | more  # fmt: skip
+            "group": group, "low": None, "high": None, "edits": 9} | more  # fmt: skip
 
 
 def test_the_result_as_markdown():
