@@ -113,6 +113,8 @@ def test_wrong_options_end_in_one_line(calls, capsys, options, expected):
 def test_a_replay_can_print_json(calls, capsys):
     assert main(["inpaint", "replay", "a.json", "--input", "b.png", "--out", "o", "--json"]) == 0
     event = json.loads(capsys.readouterr().out)
+    calls[0][2].pop("tell")(Progress("edit", 0.25))
+    assert json.loads(capsys.readouterr().out)["done"] == 0.25
     assert (event["event"], event["image"], event["seed"]) == ("replay", "o/a.png", 7)
     assert calls[0][1:] == (
         (Path("a.json"), Path("o")),

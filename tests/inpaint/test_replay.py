@@ -128,9 +128,9 @@ def test_a_record_without_the_lowest_level_alone(painter, tmp_path, write_png):
 def test_a_replay_has_as_many_threads_as_the_edit_had(painter, tmp_path, monkeypatch, write_nifti):
     path, used = write_nifti(tmp_path / "a.nii"), []
 
-    def watched(*arguments):
+    def watched(*arguments, **options):
         used.append(torch.get_num_threads())
-        return original(*arguments)
+        return original(*arguments, **options)
 
     original = module.edit
     torch.set_num_threads(2)

@@ -49,8 +49,11 @@ def scaling_of(volume: NDArray[Any], name: str) -> Scaling:
 
     Raises `DataError`, which calls it `name`, where values are NaN or infinite, or all alike.
     """
-    if not np.isfinite(volume).all():
-        raise DataError(f"{name}: values that are NaN or infinite; expected numbers everywhere")
+    if wrong := int(np.count_nonzero(~np.isfinite(volume))):
+        raise DataError(
+            f"{name}: values that are NaN or infinite, {wrong} of {volume.size}; expected numbers "
+            "everywhere, 0 where there is no image"
+        )
     nonzero = volume[volume != 0]
     if nonzero.size == 0:
         raise DataError(f"{name}: all values are 0; expected an image")

@@ -11,6 +11,7 @@ from polyclinic.inpaint.files.output import Output, Written
 from polyclinic.inpaint.files.source import ARRAYS, Source
 from polyclinic.inpaint.objectives import ObjectiveName
 from polyclinic.inpaint.painter import Painter
+from polyclinic.inpaint.painting import Report, tell_nobody
 from polyclinic.inpaint.provenance import (
     Provenance,
     differing,
@@ -31,9 +32,16 @@ OLD_LOWEST = 0.0
 
 
 def replay(
-    sidecar: Path, painter: Painter, out: Path, *, path: Path | None = None, force: bool = False
+    sidecar: Path,
+    painter: Painter,
+    out: Path,
+    *,
+    path: Path | None = None,
+    force: bool = False,
+    report: Report = tell_nobody,
 ) -> Written:
-    """Make the image of the record `sidecar` again; `path` is where its input is now.
+    """Make the image of the record `sidecar` again; `path` is where its input is now, `report`
+    hears how far it is.
 
     It is computed in the precision and with the number of threads that the record has. Raises
     `DataError` where the input or the painter is another one, and `RunError` where the result
@@ -55,7 +63,7 @@ def replay(
     if settings.lowest is None:
         settings = dataclasses.replace(settings, lowest=OLD_LOWEST)
     with fixed_precision(asked_precision), fixed_threads(threads):
-        (edited,) = edit(painter, source, regions, settings)
+        (edited,) = edit(painter, source, regions, settings, report=report)
         again = record_of(painter, source, record.asked, regions, edited, output.places[0][2])
     differs = _difference(record, again)
     if differs:

@@ -170,7 +170,10 @@ def replay(
     result is the same. Where it is not, the result is written and the command fails.
     """
     one_of(as_json, quiet)
-    written = engine.replay_edit(sidecar, out, path=input_path, painter=painter, force=force)
+    with telling(as_json=as_json, quiet=quiet) as tell:
+        written = engine.replay_edit(
+            sidecar, out, path=input_path, painter=painter, force=force, tell=tell
+        )
     _show("replay", written, as_json=as_json, quiet=quiet)
 
 

@@ -1,6 +1,6 @@
 """The painting parts, imported when a command calls them, so that `--help` need not wait."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -70,10 +70,7 @@ def edit_file(
     """See `polyclinic.inpaint.edit.edit_file`."""
     from polyclinic.inpaint import edit
     from polyclinic.inpaint.painting import Settings
-    from polyclinic.run.progress import Progress, time_left
 
-    left = time_left()
-    left(0.0)
     return edit.edit_file(
         edit.open_painter(painter),
         path,
@@ -85,18 +82,34 @@ def edit_file(
         sequence=sequence,
         samples=samples,
         force=force,
-        report=lambda done: tell(Progress("edit", done, seconds_left=left(done))),
+        report=_reporting(tell),
     )
 
 
 def replay_edit(
-    sidecar: Path, out: Path, *, path: Path | None, painter: Path | None, force: bool
+    sidecar: Path, out: Path, *, path: Path | None, painter: Path | None, force: bool, tell: Tell
 ) -> "Written":
     """See `polyclinic.inpaint.replay.replay`."""
     from polyclinic.inpaint import edit
     from polyclinic.inpaint import replay as job
 
-    return job.replay(sidecar, edit.open_painter(painter), out, path=path, force=force)
+    return job.replay(
+        sidecar,
+        edit.open_painter(painter),
+        out,
+        path=path,
+        force=force,
+        report=_reporting(tell),
+    )
+
+
+def _reporting(tell: Tell) -> Callable[[float], None]:
+    """Tells how much of an edit is painted, and how long the rest will take."""
+    from polyclinic.run.progress import Progress, time_left
+
+    left = time_left()
+    left(0.0)
+    return lambda done: tell(Progress("edit", done, seconds_left=left(done)))
 
 
 def augment(

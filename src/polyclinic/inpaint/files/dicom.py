@@ -63,7 +63,8 @@ def read(path: Path, sequence: int | None) -> Source:
             )
     if not read_in:
         raise DataError(
-            f"{path}: no DICOM images in this folder; expected a series, or a BraTS case"
+            f"{path}: no DICOM images in this folder; expected the folder of one series, or of one "
+            "BraTS case"
         )
     with _odd_values_allowed(path):
         _check_alike(path, read_in)
