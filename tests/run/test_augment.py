@@ -339,7 +339,8 @@ def test_images_with_masks_stay_images_with_masks(make, tmp_path, sequence):
                 path = folder / kind / f"{number}-{plane}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(array[..., plane].astype(np.uint8)).save(path)
-    Image.fromarray(np.full((SIDE, SIDE, 3), (9, 90, 9), np.uint8)).save(folder / "images/c.png")
+    tinted = (stored[..., 1, None] // 3 * (0.1, 1, 0.1)).astype(np.uint8)
+    Image.fromarray(tinted).save(folder / "images/c.png")
     Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(folder / "masks/c.png")
     told = []
     made = make(data=folder, sequence=sequence, tell=told.append)
