@@ -47,8 +47,10 @@ from polyclinic.run.directory import read_json
 SEED = 0
 FLOW_STEPS = (4, 1, 2, 8, 50)  # the first is what the others are compared with
 DDIM_STEPS = (10, 25, 50, 250)
-SLOW, ONCE = 250, 11
-"""From so many steps on a way paints the first edits alone (`--slow-steps`), or with one seed."""
+SLOW = 250
+"""From so many steps on a way paints the first edits alone, or from `--slow-steps` on."""
+ONCE = 11
+"""From so many steps on a way paints with one seed alone."""
 LEAD, LONG, MEAN = "flow, 4 steps", "flow, 50 steps", "flow, mean"
 DDIM_50 = "ddpm, DDIM-50"
 REPAINT = "ddpm, RePaint"
@@ -109,6 +111,8 @@ def _arguments() -> argparse.Namespace:
         parser.error("--flow, --ddpm and --regression are required (or --smoke)")
     if arguments.made_up and arguments.data:
         parser.error("--made-up takes no DATA: it judges on the made-up heads of the runs")
+    if arguments.slow_steps <= FLOW_STEPS[0]:
+        parser.error(f"--slow-steps: {LEAD} paint all edits; expected more than {FLOW_STEPS[0]}")
     if arguments.part and arguments.smoke:
         parser.error("--smoke does all parts: leave out --part")
     return arguments
@@ -362,8 +366,8 @@ def _value(
         for entry in tables[table]
         if (entry["measure"], entry["kind"], entry["by"]) == (measure, kind, "all")
     }
-    found = entries.get(variant)
-    if found is None or found["value"] is None or found["edits"] < entries[LEAD]["edits"]:
+    found, lead = entries.get(variant), entries.get(LEAD)
+    if found is None or lead is None or found["value"] is None or found["edits"] < lead["edits"]:
         return float("nan")
     return float(found["value"])
 

@@ -155,6 +155,14 @@ def test_grey_air_in_one_sequence_does_not_hide_the_head_in_another():
     assert overlap(head_mask([grey, dark]), disc) > 0.9
 
 
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_grey_frame_is_not_the_air(width):
+    plane, disc = toned(-1)
+    sides = ((0, 0), (width, width), (width, width))
+    found = head_mask([np.pad(plane, sides, constant_values=-0.4)])
+    assert overlap(found, np.pad(disc, sides)) > 0.9
+
+
 def test_a_crop_from_within_a_head_is_head_all_over():
     rng = np.random.default_rng(0)
     folds = np.where((ROWS // 5 + COLUMNS // 5) % 2, 0.4, 0.1)

@@ -194,7 +194,7 @@ def test_a_drawing_is_not_written_over(painter, tmp_path, write_png):
     )
     before = drawing.read_bytes()
     for out in (drawing, tmp_path / "b.png"):  # whose mask would have the drawing's name
-        with pytest.raises(RunError, match=r"overwrite the region .*b\.mask\.png; choose another"):
+        with pytest.raises(RunError, match=r"overwrite .*b\.mask\.png, which it is made from; c"):
             edit_file(painter, path, [Ask(str(drawing), "core")], out, FAST, force=True)
     assert drawing.read_bytes() == before
 

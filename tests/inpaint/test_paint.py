@@ -166,5 +166,5 @@ def test_a_mask_is_not_written_over(painter, tmp_path):
     image, mask = tmp_path / "a.png", tmp_path / "m.png"
     Image.fromarray(head(dtype=np.uint8)[0]).save(image)
     Image.fromarray(mask_at(12, 12).astype(np.uint8)).save(mask)
-    with pytest.raises(RunError, match=r"would overwrite the region .*m\.png; choose an"):
+    with pytest.raises(RunError, match=r"would overwrite .*m\.png, which it is made from; c"):
         polyclinic.paint(image, [(mask, "core")], painter=painter, out=mask, force=True)

@@ -35,13 +35,22 @@ def test_a_replay_is_the_same_to_the_last_byte(
         "dicom": lambda: (write_dicom(tmp_path / "a.dcm"), None),
     }[kind]()
     (one,) = edit_file(painter, path, BOX, tmp_path / "one", FAST, boxed=True, slices=slices)
-    again = replay(one.sidecar, painter, tmp_path / "two")
+    heard: list[float] = []
+    again = replay(one.sidecar, painter, tmp_path / "two", report=heard.append)
+    assert heard == sorted(heard)
+    assert heard[-1] == 1
     first = sorted(p for p in (tmp_path / "one").rglob("*") if p.is_file())
     second = sorted(p for p in (tmp_path / "two").rglob("*") if p.is_file())
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
     assert again.provenance == one.provenance
     assert not Path(one.provenance.input).is_absolute()
     assert (one.sidecar.parent / one.provenance.input).resolve() == path.resolve()
+
+
+def test_a_replay_does_not_write_over_its_record(painter, tmp_path, write_png):
+    (one,) = edit_file(painter, write_png(tmp_path / "a.png"), BOX, tmp_path / "one", FAST)
+    with pytest.raises(RunError, match=r"would overwrite .*a\.json, which it is made from; choose"):
+        replay(one.sidecar, painter, tmp_path / "one", force=True)
 
 
 def test_a_replay_refuses_another_input_or_painter(painter, tmp_path, tiny_config, write_png):

@@ -50,7 +50,7 @@ def replay(
     """
     record = read_provenance(sidecar)
     source = _source(record, sidecar, painter, path)
-    output = Output(source, out, 1, force)
+    output = Output(source, out, 1, force, [sidecar])
     asked_precision, threads = PRECISIONS.get(record.precision), record.machine.get("threads")
     if asked_precision is None:
         raise DataError(f"{sidecar}: precision {record.precision!r}; expected float32 or bfloat16")

@@ -187,6 +187,27 @@ def test_a_series_that_lacks_a_slice_is_refused(tmp_path, write_dicom, make_numb
         read_source(tmp_path)
     write_dicom(tmp_path / "d", pixels, position=15.0)
     assert read_source(tmp_path).shape == (5, 5, 7)
+    write_dicom(tmp_path / "f", pixels, position=15.5)
+    with pytest.raises(DataError, match=r"d and f are 0\.5 mm apart, .* as if they were of two se"):
+        read_source(tmp_path)
+
+
+def test_three_slices_with_a_gap_are_uneven(tmp_path, write_dicom, make_numbers):
+    for name, place in {"a": 0.0, "b": 5.0, "c": 15.0}.items():
+        write_dicom(tmp_path / name, make_numbers((5, 7), "<u2"), position=place)
+    with pytest.raises(
+        DataError, match=r"b and c are 10 mm apart, most slices 5 mm, as if one was"
+    ):
+        read_source(tmp_path)
+
+
+@pytest.mark.parametrize(("step", "digits"), [(0.45, 1), (0.625, 1), (0.9375, 1), (5, 0)])
+def test_positions_may_be_rounded(tmp_path, write_dicom, make_numbers, step, digits):
+    pixels = make_numbers((5, 7), "<u2")
+    for number in range(12):
+        place = float(np.round(number * step, digits))
+        write_dicom(tmp_path / f"{number:02}", pixels, position=place)
+    assert read_source(tmp_path).shape == (12, 5, 7)
 
 
 def _readable():

@@ -23,8 +23,9 @@ from polyclinic.inpaint.files.source import Grid, Source, Storage
 from polyclinic.inpaint.provenance import Provenance
 
 write_mask = nifti.write_mask
-UNEVEN = 0.1
-"""Steps between slices may differ by that share of the usual one."""
+UNEVEN = 0.45
+"""Slices may lie by that share of a step beside where even steps would put them: as far as rounded
+positions do, but not as far as where one is missing."""
 MR = "MR"
 """The modality that painters know, as DICOM calls it."""
 _ALIKE = (
@@ -47,8 +48,8 @@ def read(path: Path, sequence: int | None) -> Source:
 
     Slices of a series are sorted by their positions along the normal of their plane; without
     positions, by instance number. Without `sequence`, the description of the series tells what it
-    shows. Raises `DataError` for several series, slices that are missing, several frames, colours,
-    and pixels that cannot be decoded.
+    shows. Raises `DataError` for several series, uneven steps between slices, several frames,
+    colours, and pixels that cannot be decoded.
     """
     named = {path.name: path} if path.is_file() else _files(path)
     read_in: list[tuple[str, Any]] = []
@@ -185,13 +186,16 @@ def _sorted(path: Path, found: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
 def _check_steps(path: Path, names: list[str], steps: NDArray[np.float64]) -> None:
     """Raise `DataError` where slices are unevenly far apart: they would not show their neighbours,
     and no mask as a volume could lie where they do."""
-    usual = float(np.median(steps))
-    worst = int(np.abs(steps - usual).argmax())
-    if abs(steps[worst] - usual) > UNEVEN * usual:
+    usual = float(np.sort(steps)[(len(steps) - 1) // 2])
+    places = np.cumsum([0.0, *steps])
+    even = np.linspace(0, places[-1], len(places))
+    if np.abs(places - even).max() > UNEVEN * usual:
+        worst = int(np.abs(steps - usual).argmax())
+        why = "one was missing" if steps[worst] > usual else "they were of two series"
         raise DataError(
             f"{path}: {names[worst]} and {names[worst + 1]} are {steps[worst]:g} mm apart, most "
-            f"slices {usual:g} mm, as if one was missing; expected even steps: a whole series, or "
-            "a folder with neighbouring slices alone"
+            f"slices {usual:g} mm, as if {why}; expected even steps: a whole series, or a folder "
+            "with neighbouring slices alone"
         )
 
 

@@ -14,9 +14,11 @@ MAX_LABEL = 31
 """Whole numbers up to this one are labels."""
 FEW = 8
 """So are larger ones, where there are no more of them than this, 0 included."""
-SCANNED = 0.9
-"""A mask is blended at its edges alone. Where more than this share of what is not black is grey,
-and grey is more than a tenth of all, it is a scan: slices of brains have 0.93 and more of it."""
+GREY, MOST_GREY, LEAST_GREY = 0.15, 0.4, 0.1
+"""A mask has two values, and others at its edges. It is a scan where more than `MOST_GREY` of what
+is not background lies further than `GREY` of their distance from both, and more than `LEAST_GREY`
+of all pixels do. Of 1,022 slices of brains that refuses 97 %, of the same with their contrast
+raised 92 %, of 146 volumes all; and no mask that was compressed, resampled or blurred a little."""
 MANY = 100
 """A volume with more different whole numbers than this is an image: atlases have fewer labels."""
 
@@ -78,11 +80,15 @@ def labelled(labels: NDArray[Any], name: str) -> NDArray[np.int8]:
 
 def _half(values: NDArray[Any], name: str) -> NDArray[np.bool_]:
     highest = float(values.max())
-    bright = np.count_nonzero(values >= 0.9 * highest)
-    grey = np.count_nonzero(values >= 0.05 * highest) - bright
-    if grey > SCANNED * (grey + bright) and grey > values.size / 10:
-        raise DataError(
-            f"{name}: shades of grey nearly everywhere, as a scan has; expected a mask: one value "
-            "where to paint, 0 elsewhere"
-        )
-    return np.logical_and(values > 0, values >= highest / 2)
+    upper = values >= highest / 2
+    if upper.any() and not upper.all():
+        top, background = float(np.median(values[upper])), float(np.median(values[~upper]))
+        edge = GREY * (top - background)
+        shown = values > background + edge
+        grey = np.count_nonzero(shown & (np.abs(values - top) > edge))
+        if grey > MOST_GREY * np.count_nonzero(shown) and grey > LEAST_GREY * values.size:
+            raise DataError(
+                f"{name}: shades of grey nearly everywhere, as a scan has; expected a mask: one "
+                "value where to paint, 0 elsewhere"
+            )
+    return np.logical_and(values > 0, upper)

@@ -51,11 +51,11 @@ class Written:
 
 
 class Output:
-    """A place for `samples` edits of `source` in the regions that `region_files` hold.
+    """A place for `samples` edits of `source`, made from it and from the files `made_from`.
 
     Raises, before anything is computed, `ConfigError` where the name does not fit and `RunError`
-    where something is there already (unless `force`), or where the input or a region would be
-    written over.
+    where something is there already (unless `force`), or where the input or one of `made_from`
+    would be written over.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Output:
         out: Path,
         samples: int,
         force: bool,
-        region_files: Collection[Path] = (),
+        made_from: Collection[Path] = (),
     ) -> None:
         self.source, self.out, self.format = source, out, FORMATS[source.format]
         self.is_file = out.name.lower().endswith(_KNOWN) and not out.is_dir()
@@ -78,7 +78,7 @@ class Output:
         self._check_room()
         self.places = [self._place(number, samples) for number in range(1, samples + 1)]
         inputs = dict.fromkeys((path.resolve() for path in source.files.values()), "the input")
-        inputs |= {path.resolve(): f"the region {path}" for path in region_files}
+        inputs |= {path.resolve(): f"{path}, which it is made from" for path in made_from}
         for place in self.places:
             taken = [path for path in self._files(place) if path.exists()]
             for path in self._files(place):

@@ -76,7 +76,7 @@ def read_region(
 
 def region_files(specs: Iterable[str | NDArray[Any]]) -> list[Path]:
     """The files among regions as `read_region` takes them."""
-    return [Path(s) for s in specs if isinstance(s, str) and not s.startswith("box:")]
+    return [Path(spec) for spec in specs if isinstance(spec, str) and not spec.startswith("box:")]
 
 
 def merge(regions: Sequence[list[Region]]) -> list[Region]:
