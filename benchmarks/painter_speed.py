@@ -45,7 +45,7 @@ REPEATS = 7
 FLOP_STEPS = 4
 """Steps whose operations are counted: crops of both sides are among so many."""
 SLOW = 50
-"""From so many steps on, a measurement is repeated less often."""
+"""From so many evaluations on, a measurement is repeated less often."""
 PACKAGES = ("polyclinic", "torch", "numpy", "monai")
 
 
@@ -183,7 +183,7 @@ def _painting(found: list[Any], cases: list[Any], size: int, repeats: int) -> li
             "steps": count,
             "calls": variant.calls,
             "region_px": int((plane > 0).sum()),
-            "one": _timed(one, _repeats(variant, repeats)),
+            "one": _timed(one, *_repeats(variant, repeats, few=3)),
         }
         _tell(row, "objective", "size_px", "steps", timed="one")
         rows.append(row)
@@ -208,7 +208,7 @@ def _in_bulk(
             "objective": variant.name,
             "steps": count,
             "calls": variant.calls,
-            "crop": _timed(crops, _repeats(variant, repeats), share=at_once),
+            "crop": _timed(crops, *_repeats(variant, repeats, few=1), share=at_once),
         }
         _tell(row, "objective", "steps", timed="crop")
         rows.append(row)
@@ -216,8 +216,10 @@ def _in_bulk(
     return {"what": f"{at_once} crops of {side} px at once, the sampler alone", "rows": rows}
 
 
-def _repeats(variant: Any, repeats: int) -> int:
-    return max(1, repeats // 3) if variant.calls >= SLOW else repeats
+def _repeats(variant: Any, repeats: int, few: int) -> tuple[int, bool]:
+    """How often a way is timed, and whether it is tried before: what has many calls is warm."""
+    slow = variant.calls >= SLOW
+    return min(repeats, few) if slow else repeats, not slow
 
 
 def _tell(row: dict[str, Any], *names: str, timed: str) -> None:
@@ -300,9 +302,11 @@ def _training(
     return found
 
 
-def _timed(work: Callable[[], object], repeats: int, share: int = 1) -> dict[str, Any]:
-    """Seconds of the work, or of each of `share` pieces: the median, and every measurement."""
-    work()
+def _timed(work: Callable[[], object], repeats: int, tried: bool, share: int = 1) -> dict[str, Any]:
+    """Seconds of the work, or of each of `share` pieces: the median, and every measurement. It is
+    done once before the clock starts, if `tried`."""
+    if tried:
+        work()
     taken = []
     for _ in range(repeats):
         began = time.perf_counter()
