@@ -5,11 +5,11 @@
     python benchmarks/painter_speed.py --smoke                    # a minute: does it work?
 
 Slices of 112 and 240 px, made up; one region each, of the size of a tumour. Weights are loaded, and
-ways of few evaluations have painted a slice before the clock starts. `one` is a slice at a time through
-`painting.paint`, with all that an edit needs apart from reading and writing files. `bulk`, a block
-of its own, has seconds a crop where the sampler alone paints 16 crops of 64 px at once (192 px with
-`--size large`), whatever the size of slices; what uses no network paints slices one after the
-other, in bulk as fast as one. RePaint's cost is that of its `calls`, which go with
+ways of few evaluations have painted a slice before the clock starts. `one` is a slice at a time
+through `painting.paint`, with all that an edit needs apart from reading and writing files. `bulk`,
+a block of its own, has seconds a crop where the sampler alone paints 16 crops of 64 px at once (192
+px with `--size large`), whatever the size of slices; what uses no network paints slices one after
+the other, in bulk as fast as one. RePaint's cost is that of its `calls`, which go with
 `--repaint-steps`; 250 is what its authors take. The networks are of the preset `--size` and not
 trained, which does not change how long they take; `--painter` takes the weights of a painter
 instead.
