@@ -150,10 +150,10 @@ def large(edits):
 
 
 def test_sizes_are_drawn_alike(one_large):
-    plain = plan_edits(one_large, 60, "none", (), 0)
-    assert len(large(plain)) <= 20
-    edits = plan_edits(one_large, 60, "size", (), 0)
-    assert 23 <= len(large(edits)) <= 37
+    plain = plan_edits(one_large, 30, "none", (), 0)
+    assert len(large(plain)) <= 10
+    edits = plan_edits(one_large, 30, "size", (), 0)
+    assert 11 <= len(large(edits)) <= 19
     assert {edit.donor for edit in large(edits)} == {one_large[3].key}
     assert not any(edit.no_room_for for edit in edits)
 

@@ -117,7 +117,7 @@ def test_a_baseline_may_be_trained_for_longer_than_the_start(config: Config, tmp
     assert sum("/mim/epoch-" in unit for unit in units) == 1
 
 
-@pytest.mark.parametrize("after", [1, 3, 4, 5, 9, 14, 20])
+@pytest.mark.parametrize("after", [1, 4, 9, 20])
 def test_interrupted_anywhere_and_resumed_ends_with_the_same_bits(
     config: Config, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ):
