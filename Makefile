@@ -38,6 +38,7 @@ benchmark-quick: setup
 # What is finished is not done again, as long as the data and the settings are the same.
 benchmark: setup
 	$(BIN)/python benchmarks/ablation.py "$(DATA)"
+	$(BIN)/python benchmarks/communication.py "$(DATA)"
 	$(BIN)/python benchmarks/scaling.py "$(DATA)"
 	$(BIN)/python benchmarks/shift.py "$(DATA)"
 	$(BIN)/python benchmarks/left_out_sites.py "$(DATA)"
