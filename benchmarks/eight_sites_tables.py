@@ -1,6 +1,6 @@
 """The result of the comparison on eight sites as Markdown, and its gains as a forest plot."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from drawings import standalone
 from eight_sites_study import LEAD, Record
@@ -31,8 +31,11 @@ def markdown(result: Record) -> str:
         if not scores:
             continue
         name = NAMES[protocol]
-        parts += [f"## {name}", table(*_scores(scores))]
-        parts += [f"### {name}: {TITLES[LEAD]} over the others", table(*_tests(compared, gains))]
+        parts += [f"## {name}", table(*scores_table(scores, TITLES))]
+        parts += [
+            f"### {name}: {TITLES[LEAD]} over the others",
+            table(*tests_table(compared, gains, TITLES)),
+        ]
         parts += [f"### {name}: gains by site", table(*_gains(gains))]
     return "\n\n".join(parts) + "\n"
 
@@ -97,7 +100,9 @@ def _bars(bars: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
     return ["Against", "Bar", "Measured", "Reached"], rows
 
 
-def _scores(rows: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
+def scores_table(
+    rows: Sequence[Record], titles: Mapping[str, str]
+) -> tuple[list[str], list[list[str]]]:
     """Methods by sites, the highest at each site in bold."""
     table = _by_method(rows, "method")
     sites = list(dict.fromkeys(row["site"] for row in rows))
@@ -113,7 +118,7 @@ def _scores(rows: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
     lines = []
     for method, own in table.items():
         cells = [shown(own[site]["value"], site) for site in sites]
-        lines.append([TITLES[method], *cells, shown(means[method], "")])
+        lines.append([titles[method], *cells, shown(means[method], "")])
     return ["Method", *sites, "mean"], lines
 
 
@@ -126,8 +131,8 @@ def _gains(rows: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
     ]
 
 
-def _tests(
-    compared: Sequence[Record], gains: Sequence[Record]
+def tests_table(
+    compared: Sequence[Record], gains: Sequence[Record], titles: Mapping[str, str]
 ) -> tuple[list[str], list[list[str]]]:
     """Mean gain, sites won, the worst site, and p over sites, of each other method."""
     rows = []
@@ -136,7 +141,7 @@ def _tests(
         worst = min(own, key=lambda gain: gain["value"])
         rows.append(
             [
-                TITLES[one["over"]],
+                titles[one["over"]],
                 f"{one['mean_gain']:+.3f}",
                 f"{one['sites_won']} of {one['sites']}",
                 f"{worst['site']} {_gain(worst)}",
