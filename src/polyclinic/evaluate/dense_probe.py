@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from polyclinic.data.dataset import IGNORE, SiteData
 from polyclinic.models.device import autocast, device
-from polyclinic.models.encoder import Encoder
+from polyclinic.models.encoder import Features
 from polyclinic.models.heads import upsample
 from polyclinic.models.training import site_weights
 from polyclinic.seeding import derive
@@ -56,7 +56,7 @@ class Sample:
 
 
 @torch.no_grad()
-def draw_positions(encoder: Encoder, site: SiteData, *seed: int | str) -> Sample:
+def draw_positions(encoder: Features, site: SiteData, *seed: int | str) -> Sample:
     """Up to `POSITIONS` of the training split, shared equally by the classes that have so many.
 
     A position belongs to the rarest class within it, in pixels of the whole split.

@@ -15,7 +15,7 @@ from polyclinic.evaluate.metrics import Predictions, primary_metric
 from polyclinic.evaluate.predictions import score
 from polyclinic.evaluate.protocols import Outcome, dense_linear_probe, fit_linear, scores_of
 from polyclinic.models.encoder import Preset
-from polyclinic.models.loading import encoder_with
+from polyclinic.models.loading import features_with
 from polyclinic.models.state import State
 from polyclinic.models.training import TrainPlan, embed
 from polyclinic.seeding import derive
@@ -114,7 +114,7 @@ def features_of(
     """
     from sklearn.preprocessing import StandardScaler
 
-    encoder = encoder_with(preset, state)
+    encoder = features_with(preset, state)
     used = np.concatenate([site.split[s] for s in splits])
     values = np.zeros((len(site), encoder.config.embedding))
     values[used] = embed(encoder, site.images[used]).cpu().numpy()

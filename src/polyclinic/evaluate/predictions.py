@@ -6,11 +6,11 @@ from torch import nn
 
 from polyclinic.data.dataset import SiteData, Split
 from polyclinic.evaluate.metrics import METRICS, Predictions, segmentation_counts
-from polyclinic.models.encoder import Encoder
+from polyclinic.models.encoder import Features
 from polyclinic.models.training import predict
 
 
-def judge(encoder: Encoder, head: nn.Module, site: SiteData, split: Split) -> Predictions:
+def judge(encoder: Features, head: nn.Module, site: SiteData, split: Split) -> Predictions:
     """Predictions of encoder and head for one split of a site."""
     return predictions_of(predict(encoder, head, site, split), site, split)
 

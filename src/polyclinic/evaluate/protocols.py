@@ -22,7 +22,7 @@ from polyclinic.evaluate.predictions import judge, predictions_of, score
 from polyclinic.models.device import device
 from polyclinic.models.encoder import Preset
 from polyclinic.models.heads import build_head
-from polyclinic.models.loading import encoder_with
+from polyclinic.models.loading import features_with
 from polyclinic.models.state import State
 from polyclinic.models.training import TrainPlan, embed, fit_head, predict, site_plan, train
 
@@ -57,7 +57,7 @@ def linear_probe(
         return dense_linear_probe(preset, state, site, DENSE_PENALTIES, *seed)
     from sklearn.preprocessing import StandardScaler  # not for every message of a site
 
-    encoder = encoder_with(preset, state)
+    encoder = features_with(preset, state)
     train_rows, val_rows, test_rows = (site.split[s] for s in ("train", "val", "test"))
     features = np.zeros((len(site), encoder.config.embedding))
     for rows in (train_rows, val_rows, test_rows):
@@ -80,7 +80,7 @@ def dense_linear_probe(
     preset: Preset, state: State, site: SiteData, penalties: Sequence[float], *seed: int | str
 ) -> Outcome:
     """`linear_probe` of a segmentation site, with the best of `penalties` on validation images."""
-    encoder = encoder_with(preset, state)
+    encoder = features_with(preset, state)
     sample = draw_positions(encoder, site, *seed)
     best: tuple[float, DenseProbe] | None = None
     for probe in fit_probes(sample, site, penalties):
@@ -118,7 +118,7 @@ def fine_tune(
     preset: Preset, state: State, site: SiteData, plan: TrainPlan, *seed: int | str
 ) -> Outcome:
     """A fresh head on frozen features, then head and encoder together (Kumar et al. 2022)."""
-    encoder = encoder_with(preset, state)
+    encoder = features_with(preset, state)
     head = build_head(site.task, len(site.classes), encoder.config, seed=0).to(device())
     fit_head(encoder, head, site, plan, *seed)
     train(encoder, head, site, replace(plan, schedule="cosine"), *seed)

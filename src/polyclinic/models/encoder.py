@@ -41,8 +41,18 @@ PRESETS: dict[Preset, EncoderConfig] = {
 }
 
 
-class Encoder(nn.Module):
+class Features(nn.Module):
     """Images (B, C, H, W) in 0..1, C 1 or 3, to feature maps at strides 2, 4, 8, ..."""
+
+    config: EncoderConfig
+
+    def embed(self, images: Tensor) -> Tensor:
+        """One vector an image: the mean of every stage's map, side by side, (B, sum of widths)."""
+        return pool(self(images))
+
+
+class Encoder(Features):
+    """The residual network."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -75,10 +85,6 @@ class Encoder(nn.Module):
             x = blocks(x)
             maps.append(F.relu(norm(x)))
         return maps
-
-    def embed(self, images: Tensor) -> Tensor:
-        """One vector an image: the mean of every stage's map, side by side, (B, sum of widths)."""
-        return pool(self(images))
 
 
 def pool(maps: list[Tensor]) -> Tensor:

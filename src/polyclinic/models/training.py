@@ -20,7 +20,7 @@ from polyclinic.data.dataset import SiteData, Split
 from polyclinic.data.transforms import Augmentation, apply_views, sample_views
 from polyclinic.errors import RunError
 from polyclinic.models.device import autocast, device
-from polyclinic.models.encoder import Encoder, pool
+from polyclinic.models.encoder import Features, pool
 from polyclinic.models.heads import LOSSES, PREDICTIONS, PooledHead, target_weights
 from polyclinic.models.pretraining import PretrainPlan
 from polyclinic.seeding import generator
@@ -64,7 +64,7 @@ def site_plan(data: DataConfig, local: LocalConfig) -> TrainPlan:
 
 
 def train(
-    encoder: Encoder, head: nn.Module, site: SiteData, plan: TrainPlan, *seed: int | str
+    encoder: Features, head: nn.Module, site: SiteData, plan: TrainPlan, *seed: int | str
 ) -> float:
     """Train head and encoder in place on the site's training split; returns the mean loss.
 
@@ -106,14 +106,14 @@ def train(
     return total / max(count, 1)
 
 
-def remeasure(encoder: Encoder, head: nn.Module, site: SiteData) -> None:
+def remeasure(encoder: Features, head: nn.Module, site: SiteData) -> None:
     """Set the statistics of a pooled head: running ones lag behind an encoder that moves."""
     if isinstance(head, PooledHead):
         head.measure(embed(encoder, site.images, rows=site.split["train"]))
 
 
 def fit_head(
-    encoder: Encoder, head: nn.Module, site: SiteData, plan: TrainPlan, *seed: int | str
+    encoder: Features, head: nn.Module, site: SiteData, plan: TrainPlan, *seed: int | str
 ) -> None:
     """Train the head alone, in place, on the frozen encoder's features.
 
@@ -145,7 +145,7 @@ def fit_head(
 
 @torch.no_grad()
 def _views_embedded(
-    encoder: Encoder, batches: "Batches", site: SiteData, *seed: int | str
+    encoder: Features, batches: "Batches", site: SiteData, *seed: int | str
 ) -> tuple[Tensor, Tensor]:
     rows = torch.from_numpy(site.split["train"])
     targets = batches.targets[rows].to(device())
@@ -189,7 +189,7 @@ def _fit_pooled(head: PooledHead, features: Tensor, loss_of: Callable[[Tensor], 
 
 @torch.no_grad()
 def predict(
-    encoder: Encoder, head: nn.Module, site: SiteData, split: Split, batch_size: int = 64
+    encoder: Features, head: nn.Module, site: SiteData, split: Split, batch_size: int = 64
 ) -> NDArray[np.generic]:
     """Probabilities (N, K), values (N,), or label maps (N, S, S) for the images of a split.
 
@@ -214,7 +214,7 @@ def predict(
 
 @torch.no_grad()
 def embed(
-    encoder: Encoder,
+    encoder: Features,
     images: NDArray[np.uint8],
     batch_size: int = 128,
     rows: NDArray[np.int64] | None = None,
