@@ -54,14 +54,14 @@ def scores(found: Found, draws: Mapping[str, Weights]) -> list[Record]:
     return rows
 
 
-def gains(found: Found, draws: Mapping[str, Weights]) -> list[Record]:
-    """How much better the universal encoder is than each other, paired by patient and seed."""
+def gains(found: Found, draws: Mapping[str, Weights], lead: str = LEAD) -> list[Record]:
+    """How much better the encoder of `lead` is than each other, paired by patient and seed."""
     rows = []
     for (method, protocol, site), theirs in found.items():
-        if method == LEAD:
+        if method == lead:
             continue
         metric = primary_metric(theirs[0].task)
-        gain = paired_gain(found[LEAD, protocol, site], theirs, metric, draws[site])
+        gain = paired_gain(found[lead, protocol, site], theirs, metric, draws[site])
         row = {"over": method, "protocol": protocol, "site": site, "metric": metric}
         rows.append(row | estimate_json(gain))
     return rows
@@ -73,7 +73,7 @@ def weights(found: Found, resamples: int, seed: int) -> dict[str, Weights]:
     return {site: cluster_weights(own, resamples, seed) for site, own in patients.items()}
 
 
-def comparisons(rows: Sequence[Record], seeds: Sequence[int]) -> list[Record]:
+def comparisons(rows: Sequence[Record], seeds: Sequence[int], lead: str = LEAD) -> list[Record]:
     """Wilcoxon's test over the sites, two-sided, Holm's correction within each protocol.
 
     `rows` are those of `scores`; `p_sites` is the test on the means over seeds. A site where a
@@ -88,8 +88,8 @@ def comparisons(rows: Sequence[Record], seeds: Sequence[int]) -> list[Record]:
             for seed, value in zip(seeds, row["per_seed"], strict=True)
             if value is not None
         }
-        others = list(dict.fromkeys(method for method, _, _ in units if method != LEAD))
-        for comparison in compare(units, LEAD, others) if others else ():
+        others = list(dict.fromkeys(method for method, _, _ in units if method != lead))
+        for comparison in compare(units, lead, others) if others else ():
             found.append({"protocol": protocol, **dataclasses.asdict(comparison)})
     return found
 

@@ -109,16 +109,18 @@ def shift(result: Result) -> str:
 
 
 def left_out_sites(result: Result) -> str:
-    """By protocol: the scores at the site that was left out, and the tests over sites."""
+    """By protocol: the scores at the site that was left out, and the tests of both verdicts."""
     parts = []
     for protocol in dict.fromkeys(row["protocol"] for row in result["scores"]):
-        scores, gains, compared = (
-            [row for row in result[key] if row["protocol"] == protocol]
-            for key in ("scores", "gains", "comparisons")
-        )
         titles = result["encoders"]
+        scores = [row for row in result["scores"] if row["protocol"] == protocol]
         parts += [f"## {NAMES[protocol]}", table(*scores_table(scores, titles))]
-        parts.append(table(*tests_table(compared, gains, titles)))
+        for verdict in (result, result["beside"]):
+            gains, compared = (
+                [row for row in verdict[key] if row["protocol"] == protocol]
+                for key in ("gains", "comparisons")
+            )
+            parts.append(table(*tests_table(compared, gains, titles)))
     return "\n\n".join(parts)
 
 

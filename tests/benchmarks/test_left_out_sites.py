@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import left_out_sites
-from eight_sites_study import SINGLE, TOUCHED
+from eight_sites_study import LEAD, SINGLE, TOUCHED
 from polyclinic.models.state import load_state
 
 NAMES = ("north", "south", "west")
@@ -57,7 +57,9 @@ def test_every_site_is_left_out_once_and_judged_in_every_way(data, tmp_path, mon
         for protocol in left_out_sites.PROTOCOLS
         for site in NAMES
     }
-    assert {row["over"] for row in result["gains"]} == {"mim", SINGLE, "random"}
+    others = {"mim", SINGLE, "random"}
+    assert {row["over"] for row in result["gains"]} == others | {left_out_sites.PAIR}
+    assert {row["over"] for row in result["beside"]["gains"]} == others | {LEAD}
     assert result["bar"]["pass"] is None  # three sites and one seed decide nothing
     encoders = [load_state(tmp_path / "seed-0" / f"without-{n}" / "encoder.safetensors")
                 for n in NAMES]  # fmt: skip
@@ -71,7 +73,7 @@ def test_every_site_is_left_out_once_and_judged_in_every_way(data, tmp_path, mon
     shutil.rmtree(tmp_path / "seed-0")  # the pack is enough
     again = call(monkeypatch, data, tmp_path)
     assert not (tmp_path / "seed-0").exists()
-    for key in ("scores", "gains", "comparisons", "bar"):
+    for key in ("scores", "gains", "comparisons", "bar", "beside"):
         assert again[key] == result[key]
     with pytest.raises(SystemExit, match=r"left_out_sites: .*test splits are judged with other"):
         call(monkeypatch, data, tmp_path, "--set", "mim.epochs=2")

@@ -60,13 +60,13 @@ def test_a_left_out_site_has_a_table_of_scores_and_one_of_tests():
     ]
     gain = {"over": "mim", "protocol": "10-labels", "site": "skin", "value": 0.1}
     compared = {"over": "mim", "protocol": "10-labels", "mean_gain": 0.1, "sites_won": 1}
+    verdict = {
+        "gains": [gain | {"low": None, "high": None}],
+        "comparisons": [compared | {"sites": 1, "p_sites": 1.0, "p_sites_holm": 1.0}],
+    }
+    encoders = {"universal": "Universal (ours)", "mim": "Masked image modelling"}
     text = study_tables.left_out_sites(
-        {
-            "encoders": {"universal": "Universal (ours)", "mim": "Masked image modelling"},
-            "scores": scores,
-            "gains": [gain | {"low": None, "high": None}],
-            "comparisons": [compared | {"sites": 1, "p_sites": 1.0, "p_sites_holm": 1.0}],
-        }
+        {"encoders": encoders, "scores": scores, **verdict, "beside": verdict}
     )
     assert "## 10 labels a class" in text
     assert "| Universal (ours) | **0.800** | **0.800** |" in text

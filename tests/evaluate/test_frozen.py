@@ -6,7 +6,9 @@ import pytest
 from polyclinic.evaluate import frozen
 from polyclinic.evaluate.frozen import draw_few, few_labels, nearest_neighbours
 from polyclinic.evaluate.predictions import score
+from polyclinic.evaluate.protocols import PROTOCOLS
 from polyclinic.models.encoder import build_encoder
+from polyclinic.models.side_by_side import beside
 from polyclinic.models.state import state_of
 from polyclinic.models.training import TrainPlan
 
@@ -60,3 +62,18 @@ def test_few_labels_choose_nothing_on_validation(make_site, state, monkeypatch):
     monkeypatch.setattr(frozen, "scores_of", watched)
     few_labels("small", state, site, PLAN, 2, 0)
     assert [rows.tolist() for rows in seen] == [site.split["test"].tolist()]
+
+
+@pytest.mark.parametrize("task", ["single-label", "segmentation"])
+def test_two_encoders_side_by_side_are_judged_as_one(make_site, state, task):
+    other = state_of(build_encoder("small", seed=1))
+    site = make_site(task, n=32)
+    pair = beside(state, other)
+    if task == "single-label":
+        both = frozen.features_of("small", pair, site)
+        own = [frozen.features_of("small", one, site) for one in (state, other)]
+        # whatever the order of the features
+        np.testing.assert_allclose(both @ both.T, sum(x @ x.T for x in own), rtol=1e-3, atol=1e-3)
+    for judge in PROTOCOLS.values():
+        assert len(judge("small", pair, site, PLAN, 0, "pair").predictions) == 8
+    assert len(few_labels("small", pair, site, PLAN, 4, 0).predictions) == 8
